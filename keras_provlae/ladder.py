@@ -1,0 +1,324 @@
+"""The ladder: a functional encoder and a functional decoder, built by one loop over rungs.
+
+The encoder climbs: `h_l = f_l^e(h_{l-1})` halves the image once per rung, and the head
+of rung l reads its posterior off `gate_l * h_l` (equations 4, 6, 9). The decoder comes
+back down: `g_l = f_l^d([gate_l * m_l(z_l); g_{l+1}])` doubles it again (equations 5, 7, 9).
+
+Per-rung settings are ordered l = 1 .. L, shallowest first, as h_1 .. h_L are. Codes,
+posteriors and gates are ordered deepest first, z_L .. z_1, as the model grows.
+"""
+
+from typing import NamedTuple
+
+import keras
+from keras import layers, ops
+
+from keras_provlae.layers import ChannelAffine, Gate
+
+KERNEL_SIZE = 4  # every convolution of the authors' networks
+
+
+class LadderSpec(NamedTuple):
+    """Every number that the encoder and the decoder are built from; see `ladder_spec`."""
+
+    image_shape: tuple
+    latent_dim: tuple
+    stem: tuple
+    channels: tuple
+    head_convs: tuple
+    head_dense: tuple
+    map_dense: tuple
+    decoder_convs: tuple
+    decoder_affine: tuple
+    activation: str
+
+    @property
+    def num_rungs(self):
+        return len(self.latent_dim)
+
+    def size(self, level):
+        """Height and width after `level` halvings (rounded up) of the image."""
+        height, width, _ = self.image_shape
+        return (-(-height // 2**level), -(-width // 2**level))
+
+    def level(self, rung):
+        """How often the image has been halved at h_l and g_l; rung 0 is the stem's end."""
+        return len(self.stem) + rung
+
+
+def ladder_spec(
+    image_shape,
+    num_rungs,
+    latent_dim,
+    channels=32,
+    dense=256,
+    stem=(),
+    head_convs=None,
+    head_dense=None,
+    map_dense=None,
+    decoder_convs=None,
+    decoder_affine=True,
+    activation="elu",
+):
+    """Completes and checks the few numbers that describe a ladder.
+
+    With the defaults this is the authors' small network (dSprites, 3DShapes), at
+    any image size and any number of rungs. Sequences per rung are ordered l = 1 .. L.
+
+    Args:
+        image_shape: `(height, width, channels)` in pixels.
+        num_rungs: Int L >= 1. Each rung halves the image once more.
+        latent_dim: Int >= 1, or L of them: width of each rung's code.
+        channels: Int, or L of them: channels of h_l, and of g_l by default.
+        dense: Int or `None`: width of the one hidden dense layer of every head and
+            every m_l; `None` for no such layer.
+        stem: Channels of plain stride-2 convolutions between the image and rung 1,
+            mirrored in the decoder; for large images, or one rung at the end of a
+            deep trunk (`BetaVAE`).
+        head_convs: `None`, or per rung a sequence of `(channels, stride)`:
+            convolutions of the head; by default one of stride 2.
+        head_dense: `None`, or per rung a sequence of widths: hidden dense layers of the head.
+        map_dense: `None`, or per rung a sequence of widths: hidden dense layers of m_l.
+        decoder_convs: `None`, or per rung a sequence of `(channels, stride)`:
+            transposed convolutions f_l^d; by default one of stride 2. One stride-2 layer
+            exactly where l < L; the deepest rung may have any number.
+        decoder_affine: Bool, or L of them: whether rung l's decoder layers are
+            followed by `ChannelAffine`.
+        activation: Name of a Keras activation, such as `"elu"` or `"leaky_relu"`.
+
+    Returns:
+        A `LadderSpec`.
+
+    Raises:
+        ValueError: If a number is out of range, a sequence has not one entry per
+            rung, or the image is too small for so many rungs.
+        TypeError: If `num_rungs` is not an integer.
+
+    Example:
+        >>> spec = ladder_spec((28, 28, 1), num_rungs=3, latent_dim=2)
+        >>> [spec.size(level) for level in range(4)]
+        [(28, 28), (14, 14), (7, 7), (4, 4)]
+
+    Source: Li et al. (2020), section 3.2; the widths are the authors' program's.
+    """
+    image_shape = tuple(image_shape)
+    if len(image_shape) != 3 or not all(_is_int(n) and n >= 1 for n in image_shape):
+        raise ValueError(
+            "`image_shape` must be (height, width, channels), three positive integers. "
+            f"Received: image_shape={image_shape}."
+        )
+    if not _is_int(num_rungs):
+        raise TypeError(f"`num_rungs` must be an integer. Received: num_rungs={num_rungs!r}.")
+    halvings = (min(image_shape[:2]) - 1).bit_length()  # until the smaller side is 1 pixel
+    if not 1 <= num_rungs <= halvings - len(stem):
+        raise ValueError(
+            f"Each of the {len(stem)} stem layers and of the `num_rungs` rungs halves the image, and "
+            f"{image_shape[0]} x {image_shape[1]} pixels can be halved {halvings} times: `num_rungs` must be "
+            f"1 to {halvings - len(stem)}. Received: num_rungs={num_rungs}. Use fewer rungs or larger images."
+        )
+    latent_dim = _per_rung("latent_dim", latent_dim, num_rungs, _positive)
+    channels = _per_rung("channels", channels, num_rungs, _positive)
+    hidden = () if dense is None else (_positive("dense", dense),)
+    defaults = [((width, 2),) for width in channels]
+    spec = LadderSpec(
+        image_shape=image_shape,
+        latent_dim=latent_dim,
+        stem=tuple(_positive("stem", width) for width in stem),
+        channels=channels,
+        head_convs=_per_rung("head_convs", defaults if head_convs is None else head_convs, num_rungs, _convs),
+        head_dense=_per_rung(
+            "head_dense", [hidden] * num_rungs if head_dense is None else head_dense, num_rungs, _widths
+        ),
+        map_dense=_per_rung("map_dense", [hidden] * num_rungs if map_dense is None else map_dense, num_rungs, _widths),
+        decoder_convs=_per_rung(
+            "decoder_convs", defaults if decoder_convs is None else decoder_convs, num_rungs, _convs
+        ),
+        decoder_affine=_per_rung("decoder_affine", decoder_affine, num_rungs, lambda name, value: bool(value)),
+        activation=activation,
+    )
+    for rung, convs in enumerate(spec.decoder_convs[:-1], start=1):
+        if _doublings(convs) != 1:
+            raise ValueError(
+                "g_l must be twice as large as g_{l+1}: `decoder_convs` needs exactly one stride-2 layer at every "
+                f"rung but the deepest. Received at rung {rung}: {convs}."
+            )
+    return spec
+
+
+def build_encoder(spec, dtype=None):
+    """The encoder: images and gates in, the posterior of every rung out.
+
+    Args:
+        spec: A `LadderSpec`.
+        dtype: Dtype policy of the layers; the posterior is float32 under any.
+
+    Returns:
+        A functional `keras.Model` from `[images, gates]`, shapes `(batch, height, width,
+        channels)` and `(num_rungs,)`, to `[mean, log_var]`, each `(batch, sum of latent_dim)`
+        with the deepest rung's columns first.
+
+    Example:
+        >>> encoder = build_encoder(ladder_spec((28, 28, 1), num_rungs=2, latent_dim=3))
+        >>> [tuple(output.shape) for output in encoder.outputs]
+        [(None, 6), (None, 6)]
+
+    Source: Li et al. (2020), equations 4, 6 and 9.
+    """
+    images = keras.Input(spec.image_shape, name="images")
+    gates = keras.Input(batch_shape=(spec.num_rungs,), dtype="float32", name="gates")
+    h = images
+    for index, width in enumerate(spec.stem, start=1):
+        h = _conv(h, width, 2, f"stem_{index}", spec, dtype)
+    means, log_vars = [], []
+    for rung in range(1, spec.num_rungs + 1):
+        h = _conv(h, spec.channels[rung - 1], 2, f"h_{rung}", spec, dtype)
+        mean, log_var = _head(h, gates, rung, spec, dtype)
+        means.insert(0, mean)
+        log_vars.insert(0, log_var)
+    outputs = [_concatenate(means, "mean"), _concatenate(log_vars, "log_var")]
+    return keras.Model([images, gates], outputs, name="encoder")
+
+
+def build_decoder(spec, dtype=None):
+    """The decoder: codes and gates in, one logit per pixel and channel out.
+
+    Args:
+        spec: A `LadderSpec`.
+        dtype: Dtype policy of the layers; the logits are float32 under any.
+
+    Returns:
+        A functional `keras.Model` from `[codes, gates]`, shapes `(batch, sum of latent_dim)`
+        with the deepest rung's columns first and `(num_rungs,)`, to `(batch, height, width, channels)`.
+
+    Example:
+        >>> decoder = build_decoder(ladder_spec((28, 28, 1), num_rungs=2, latent_dim=3))
+        >>> decoder.output_shape
+        (None, 28, 28, 1)
+
+    Source: Li et al. (2020), equations 5, 7 and 9.
+    """
+    widths = spec.latent_dim[::-1]
+    codes = keras.Input((sum(widths),), dtype="float32", name="codes")
+    gates = keras.Input(batch_shape=(spec.num_rungs,), dtype="float32", name="gates")
+    ends = [sum(widths[:index]) for index in range(1, spec.num_rungs)]
+    z = ops.split(codes, ends, axis=-1)  # z_L .. z_1
+    g = None
+    for index, rung in enumerate(range(spec.num_rungs, 0, -1)):
+        m = _gated_map(z[index], gates, rung, g, spec, dtype)
+        g = m if g is None else layers.Concatenate(name=f"m_and_g_{rung}", dtype=dtype)([m, g])
+        g = _decoder_convs(g, rung, spec, dtype)
+    for index in range(len(spec.stem), 0, -1):
+        width, size = spec.stem[index - 1], spec.size(index)
+        g = _conv_transpose(g, width, 2, size, f"stem_{index}", spec, dtype)
+    logits = _crop(
+        layers.Conv2DTranspose(spec.image_shape[-1], KERNEL_SIZE, 2, name="logits", dtype="float32", **_SAME)(g),
+        spec.size(0),
+    )
+    return keras.Model([codes, gates], logits, name="decoder")
+
+
+_SAME = {"padding": "same", "data_format": "channels_last"}
+
+
+def _head(h, gates, rung, spec, dtype):
+    """mu_l(gate_l * h_l) and log sigma_l^2(gate_l * h_l)."""
+    x = Gate(spec.num_rungs - rung, name=f"gated_h_{rung}", dtype=dtype)(h, gates)
+    for index, (width, stride) in enumerate(spec.head_convs[rung - 1], start=1):
+        x = _conv(x, width, stride, f"head_{rung}_conv_{index}", spec, dtype)
+    x = layers.Flatten(name=f"head_{rung}_flatten", data_format="channels_last", dtype=dtype)(x)
+    for index, width in enumerate(spec.head_dense[rung - 1], start=1):
+        x = _dense(x, width, f"head_{rung}_dense_{index}", spec, dtype)
+    width = spec.latent_dim[rung - 1]
+    return [layers.Dense(width, name=f"{name}_{rung}", dtype="float32")(x) for name in ("mean", "log_var")]
+
+
+def _gated_map(z, gates, rung, g, spec, dtype):
+    """gate_l * m_l(z_l): a feature map shaped like g_{l+1}, or the one that starts the decoder."""
+    affine = spec.decoder_affine[rung - 1]
+    for index, width in enumerate(spec.map_dense[rung - 1], start=1):
+        z = _dense(z, width, f"m_{rung}_dense_{index}", spec, dtype, affine)
+    if g is None:
+        start = spec.level(rung) + _doublings(spec.decoder_convs[rung - 1])
+        shape = (*spec.size(start), spec.channels[rung - 1])
+    else:
+        shape = tuple(g.shape[1:])
+    m = _dense(z, shape[0] * shape[1] * shape[2], f"m_{rung}", spec, dtype, affine)
+    m = layers.Reshape(shape, name=f"m_{rung}_map", dtype=dtype)(m)
+    return Gate(spec.num_rungs - rung, name=f"gated_m_{rung}", dtype=dtype)(m, gates)
+
+
+def _decoder_convs(g, rung, spec, dtype):
+    """f_l^d: from the size of g_{l+1} to the size of g_l."""
+    level = spec.level(rung) + _doublings(spec.decoder_convs[rung - 1])
+    for index, (width, stride) in enumerate(spec.decoder_convs[rung - 1], start=1):
+        level -= stride == 2
+        affine = spec.decoder_affine[rung - 1]
+        g = _conv_transpose(g, width, stride, spec.size(level), f"g_{rung}_conv_{index}", spec, dtype, affine)
+    return g
+
+
+def _conv(x, width, stride, name, spec, dtype):
+    x = layers.Conv2D(width, KERNEL_SIZE, stride, activation=spec.activation, name=name, dtype=dtype, **_SAME)(x)
+    return ChannelAffine(name=f"{name}_affine", dtype=dtype)(x)
+
+
+def _conv_transpose(x, width, stride, size, name, spec, dtype, affine=True):
+    x = layers.Conv2DTranspose(width, KERNEL_SIZE, stride, activation=spec.activation, name=name, dtype=dtype, **_SAME)(
+        x
+    )
+    x = _crop(x, size)
+    return ChannelAffine(name=f"{name}_affine", dtype=dtype)(x) if affine else x
+
+
+def _dense(x, width, name, spec, dtype, affine=True):
+    x = layers.Dense(width, activation=spec.activation, name=name, dtype=dtype)(x)
+    return ChannelAffine(name=f"{name}_affine", dtype=dtype)(x) if affine else x
+
+
+def _crop(x, size):
+    """Drops the last row or column that doubling an odd size rounded up."""
+    rows, columns = x.shape[1] - size[0], x.shape[2] - size[1]
+    if rows == columns == 0:
+        return x
+    return layers.Cropping2D(((0, rows), (0, columns)), data_format="channels_last", dtype=x.dtype)(x)
+
+
+def _concatenate(tensors, name):
+    return layers.Concatenate(name=name, dtype="float32")(tensors) if len(tensors) > 1 else tensors[0]
+
+
+def _doublings(convs):
+    return sum(stride == 2 for _, stride in convs)
+
+
+def _per_rung(name, values, num_rungs, check):
+    """One checked entry per rung, from one value for all of them or a sequence."""
+    if not isinstance(values, (list, tuple)):
+        values = [values] * num_rungs
+    if len(values) != num_rungs:
+        raise ValueError(
+            f"`{name}` must have one entry per rung, {num_rungs} here, ordered from rung 1 (the shallowest). "
+            f"Received: {name}={values}."
+        )
+    return tuple(check(name, value) for value in values)
+
+
+def _is_int(value):
+    return hasattr(value, "__index__") and not isinstance(value, bool)
+
+
+def _positive(name, value):
+    if not _is_int(value) or value < 1:
+        raise ValueError(f"`{name}` must be made of positive integers. Received: {value!r}.")
+    return int(value)
+
+
+def _widths(name, values):
+    return tuple(_positive(name, value) for value in values)
+
+
+def _convs(name, values):
+    for value in values:
+        if len(value) != 2 or value[1] not in (1, 2):
+            raise ValueError(f"`{name}` must hold pairs (channels, stride), stride 1 or 2. Received: {value!r}.")
+    return tuple((_positive(name, width), int(stride)) for width, stride in values)

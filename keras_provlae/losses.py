@@ -1,0 +1,131 @@
+"""The terms of the objective (equations 3, 8 and 10): pure functions on `keras.ops`.
+
+Every term is summed over the pixels and channels of an image, or over the
+dimensions of a code, and left per image: `beta` and `gamma` have the paper's
+meaning only with these sums. The models average over the batch.
+"""
+
+import math
+
+from keras import ops
+
+
+def bernoulli_nll(images, logits):
+    """Negative log likelihood of images under independent Bernoulli pixels.
+
+    Args:
+        images: Float tensor `(batch, height, width, channels)` in [0, 1].
+        logits: Float tensor like `images`: log odds of a pixel being 1.
+
+    Returns:
+        Float tensor `(batch,)`: nats, summed over pixels and channels.
+
+    Raises:
+        ValueError: If `images` and `logits` differ in shape.
+
+    Example:
+        >>> import numpy as np
+        >>> round(float(bernoulli_nll(np.ones((1, 2, 2, 1)), np.zeros((1, 2, 2, 1)))[0]), 4)
+        2.7726
+
+    Source: Li et al. (2020), the first term of equations 3 and 8.
+    """
+    _require_same_shape("images", images, "logits", logits)
+    # softplus(l) - x l = -x log p - (1 - x) log(1 - p), without overflow for any logit
+    return _sum_over_image(ops.softplus(logits) - images * logits)
+
+
+def gaussian_nll(images, mean, scale=1.0):
+    """Negative log likelihood of images under independent Gaussian pixels.
+
+    Args:
+        images: Float tensor `(batch, height, width, channels)`.
+        mean: Float tensor like `images`: mean of each pixel.
+        scale: Float > 0: standard deviation of every pixel.
+
+    Returns:
+        Float tensor `(batch,)`: nats, summed over pixels and channels.
+
+    Raises:
+        ValueError: If `images` and `mean` differ in shape or `scale` is not positive.
+
+    Example:
+        >>> import numpy as np
+        >>> round(float(gaussian_nll(np.ones((1, 1, 1, 1)), np.ones((1, 1, 1, 1)))[0]), 4)
+        0.9189
+
+    Source: Li et al. (2020), the first term of equations 3 and 8.
+    """
+    _require_same_shape("images", images, "mean", mean)
+    if not scale > 0:
+        raise ValueError(f"`scale` must be positive. Received: scale={scale}.")
+    constant = math.log(scale) + 0.5 * math.log(2 * math.pi)
+    return _sum_over_image(0.5 * ops.square((images - mean) / scale) + constant)
+
+
+def bounded_log_var(log_var, low=-30.0, high=20.0):
+    """A log variance whose exponential is finite and whose gradient is alive.
+
+    Inside the bounds this is the identity, in value and in gradient. Outside,
+    the value is the bound but the gradient still passes, so the KL term pulls a
+    runaway log variance back instead of leaving it stuck.
+
+    Args:
+        log_var: Float tensor of any shape: natural log of a variance.
+        low: Float. Lower bound; -30 is a standard deviation of 3e-7.
+        high: Float. Upper bound; 20 is a standard deviation of 2e4.
+
+    Returns:
+        Float tensor like `log_var`, within `[low, high]`; NaN stays NaN.
+
+    Example:
+        >>> import numpy as np
+        >>> np.array(bounded_log_var(np.array([-1.5, 1000.0]))).tolist()
+        [-1.5, 20.0]
+
+    Source: the authors' released CelebA program bounds it to [-100, 3], in the KL alone.
+    """
+    log_var = ops.convert_to_tensor(log_var)
+    gradient_only = log_var - ops.stop_gradient(log_var)  # 0 in value, 1 in gradient
+    return ops.stop_gradient(ops.clip(log_var, low, high)) + gradient_only
+
+
+def gaussian_kl(mean, log_var):
+    """KL divergence from a diagonal Gaussian to the standard normal prior.
+
+    Args:
+        mean: Float tensor `(batch, latent_dim)`.
+        log_var: Float tensor like `mean`: natural log of the variance.
+
+    Returns:
+        Float tensor `(batch,)`: nats, summed over the code, never negative. Finite
+        for any finite `log_var`, which is kept within `bounded_log_var`'s bounds.
+
+    Raises:
+        ValueError: If `mean` and `log_var` differ in shape.
+
+    Example:
+        >>> import numpy as np
+        >>> float(gaussian_kl(np.zeros((1, 3)), np.zeros((1, 3)))[0])
+        0.0
+
+    Source: Li et al. (2020), the KL terms of equations 8 and 10.
+    """
+    _require_same_shape("mean", mean, "log_var", log_var)
+    log_var = bounded_log_var(log_var)
+    # expm1 keeps a posterior that is close to the prior from losing its last digits
+    return 0.5 * ops.sum(ops.square(mean) + ops.expm1(log_var) - log_var, axis=-1)
+
+
+def _require_same_shape(name, tensor, other_name, other):
+    shape, other_shape = tuple(ops.shape(tensor)), tuple(ops.shape(other))
+    static = [(a, b) for a, b in zip(shape, other_shape) if isinstance(a, int) and isinstance(b, int)]
+    if len(shape) != len(other_shape) or any(a != b for a, b in static):
+        raise ValueError(
+            f"`{name}` and `{other_name}` must have the same shape. "
+            f"Received: {name}.shape={shape}, {other_name}.shape={other_shape}."
+        )
+
+
+def _sum_over_image(values):
+    return ops.sum(values, axis=tuple(range(1, len(values.shape))))

@@ -1,0 +1,8 @@
+"""The paper's models: pro-VLAE and its baselines."""
+
+from keras_provlae.models.beta_vae import BetaVAE
+from keras_provlae.models.ladder_vae import LadderVAE
+from keras_provlae.models.progressive_vae import ProgressiveVAE
+from keras_provlae.models.vlae import VLAE
+
+__all__ = ["VLAE", "BetaVAE", "LadderVAE", "ProgressiveVAE"]

@@ -1,0 +1,376 @@
+"""The abstract ladder VAE: everything that all the models of the paper share.
+
+A ladder model answers two questions per optimisation step, each with a vector of one
+entry per rung: how much of the rung passes (its gate), and what its KL weighs. The
+rest, from the network to sampling, is written once, here.
+"""
+
+import abc
+import inspect
+
+import keras
+from keras import ops
+
+from keras_provlae import ladder, presets
+from keras_provlae.layers import Sampling
+from keras_provlae.losses import bernoulli_nll, bounded_log_var, gaussian_kl, gaussian_nll
+from keras_provlae.models.validation import (
+    LOSS_RULE,
+    PIXEL_RULE,
+    check_data,
+    check_images,
+    check_pixels,
+    readable_errors,
+    require,
+)
+
+LIKELIHOODS = {
+    "bernoulli": bernoulli_nll,
+    "gaussian": lambda images, logits: gaussian_nll(images, ops.sigmoid(logits)),
+}
+ARCHITECTURE = set(inspect.signature(ladder.ladder_spec).parameters) - {"image_shape", "num_rungs", "latent_dim"}
+
+
+class LastValue(keras.metrics.Metric):
+    """The value of the last step, where `keras.metrics.Mean` would blur the whole epoch."""
+
+    def __init__(self, name):
+        super().__init__(name=name)
+        self.value = self.add_variable((), initializer="zeros", name="value", aggregation="mean")
+
+    def update_state(self, value):
+        self.value.assign(ops.cast(value, self.dtype))
+
+    def result(self):
+        return self.value
+
+
+class LadderVAE(keras.Model, abc.ABC):
+    """A variational ladder autoencoder; subclasses say what is gated and what the KL weighs.
+
+    A concrete model defines `encoder_gates`, `decoder_gates` and `kl_weights`.
+
+    Args:
+        image_shape: `(height, width, channels)` in pixels.
+        num_rungs: Int L >= 1. Rung L is the deepest, the most abstract.
+        latent_dim: Int >= 1, or L of them ordered from rung 1: width of each rung's code.
+        beta: Float >= 0. Weight of the KL terms.
+        likelihood: `"bernoulli"`, or `"gaussian"` with unit variance (a smaller variance
+            is a smaller `beta`). The decoder's output passes a sigmoid under both.
+        name: Name of the model.
+        dtype: Dtype policy; `None` takes the global one.
+        **architecture: `channels`, `dense`, `stem`, `head_convs`, `head_dense`, `map_dense`,
+            `decoder_convs`, `decoder_affine`, `activation`: see `ladder.ladder_spec`.
+
+    Raises:
+        ValueError: If a number is out of range or the image too small for L rungs.
+        TypeError: If `**architecture` has an unknown name.
+
+    Source: Li et al. (2020), sections 3.1 and 3.2; Zhao et al. (2017).
+    """
+
+    def __init__(
+        self,
+        image_shape,
+        num_rungs,
+        latent_dim,
+        beta=1.0,
+        likelihood="bernoulli",
+        name=None,
+        dtype=None,
+        **architecture,
+    ):
+        super().__init__(name=name, dtype=dtype)
+        if likelihood not in LIKELIHOODS:
+            raise ValueError(f"`likelihood` must be one of {sorted(LIKELIHOODS)}. Received: {likelihood!r}.")
+
+        unknown = set(architecture) - ARCHITECTURE
+        if unknown:
+            raise TypeError(
+                f"{type(self).__name__} has no argument {sorted(unknown)}. Of the architecture it takes {sorted(ARCHITECTURE)}."
+            )
+
+        # === Layers ===
+        self.spec = ladder.ladder_spec(image_shape, num_rungs, latent_dim, **architecture)
+        self.encoder = ladder.build_encoder(self.spec, self.dtype_policy)
+        self.sampling = Sampling(name="sampling")
+        self.decoder = ladder.build_decoder(self.spec, self.dtype_policy)
+
+        # === Trackers ===
+        rungs = range(self.num_rungs, 0, -1)
+        self.reconstruction_tracker = keras.metrics.Mean(name="reconstruction")
+        self.kl_tracker = keras.metrics.Mean(name="kl")
+        self.rung_trackers = [keras.metrics.Mean(name=f"kl_rung_{rung}") for rung in rungs]
+        self.elbo_tracker = keras.metrics.Mean(name="elbo")
+
+        # === Config ===
+        self.beta = non_negative("beta", beta)
+        self.likelihood = likelihood
+        self.architecture = architecture
+        self.built = True
+
+    @classmethod
+    def from_preset(cls, preset, **overrides):
+        """A model with the paper's numbers for one data set.
+
+        Args:
+            preset: `"mnist"`, `"dsprites"`, `"shapes3d"` or `"celeb_a"`.
+            **overrides: Constructor arguments that replace the preset's.
+
+        Returns:
+            An uncompiled model of this class.
+
+        Raises:
+            ValueError: If the preset is unknown; the message lists the known ones.
+            TypeError: If this class has no argument of an override's name.
+        """
+        return cls(**{**cls.preset_settings(preset), **overrides})
+
+    @classmethod
+    def preset_settings(cls, preset):
+        """The constructor arguments that this class takes from a preset: a dict."""
+        settings = presets.preset(preset)["model"]
+        del settings["gamma"]
+        return settings
+
+    # === What a concrete model defines ===
+
+    @abc.abstractmethod
+    def encoder_gates(self):
+        """How much of h_l the head of each rung sees: float32 `(num_rungs,)`, deepest first."""
+
+    @abc.abstractmethod
+    def decoder_gates(self):
+        """How much of m_l(z_l) enters the decoder: float32 `(num_rungs,)`, deepest first."""
+
+    @abc.abstractmethod
+    def kl_weights(self):
+        """What the KL of each rung weighs in the loss: float32 `(num_rungs,)`, deepest first."""
+
+    def unlocked(self):
+        """1 for rungs that are part of the model so far, else 0: float32 `(num_rungs,)`."""
+        return ops.ones(self.num_rungs, "float32")
+
+    # === The model as a function ===
+
+    @property
+    def num_rungs(self):
+        """L, the number of rungs."""
+        return self.spec.num_rungs
+
+    @property
+    def rung_slices(self):
+        """`[(L, slice), ..., (1, slice)]`: the columns of each rung in means, log variances and codes."""
+        slices, start = [], 0
+        for rung in range(self.num_rungs, 0, -1):
+            stop = start + self.spec.latent_dim[rung - 1]
+            slices.append((rung, slice(start, stop)))
+            start = stop
+        return slices
+
+    def call(self, images, training=False):
+        """The posterior, and the logits decoded from a sample of it: a dict of three tensors."""
+        check_images(images, self.spec.image_shape)
+        mean, log_var = self._infer(images)
+        codes = self.sampling(mean, log_var)
+        logits = self.decoder([codes, self.decoder_gates()])
+        return {"mean": mean, "log_var": log_var, "logits": logits}
+
+    def encode(self, images):
+        """The posterior q(z | x) of every rung.
+
+        Args:
+            images: Float array or tensor `(batch, height, width, channels)` in [0, 1].
+
+        Returns:
+            `(mean, log_var)`, float32 tensors `(batch, sum of latent_dim)`, the deepest
+            rung's columns first; see `rung_slices`.
+
+        Raises:
+            TypeError: If the images are not floating point.
+            ValueError: If their shape or range is wrong, or one is NaN.
+        """
+        check_images(images, self.spec.image_shape)
+        check_pixels(images)
+        return self._infer(images)
+
+    def decode(self, codes):
+        """The image that each code stands for.
+
+        Args:
+            codes: Float array or tensor `(batch, sum of latent_dim)`, deepest rung's columns first.
+
+        Returns:
+            Float32 tensor `(batch, height, width, channels)`: pixels in [0, 1].
+
+        Raises:
+            ValueError: If the codes have another width.
+        """
+        codes = ops.convert_to_tensor(codes, "float32")
+        width = sum(self.spec.latent_dim)
+        if len(codes.shape) != 2 or codes.shape[1] != width:
+            raise ValueError(
+                f"`codes` must have the shape (batch, {width}): {self.num_rungs} rungs of widths "
+                f"{self.spec.latent_dim[::-1]}, deepest first. Received: codes.shape={tuple(codes.shape)}."
+            )
+        return ops.sigmoid(self.decoder([codes, self.decoder_gates()]))
+
+    def reconstruct(self, images):
+        """The images decoded from the means of their posteriors.
+
+        Args:
+            images: Float array or tensor `(batch, height, width, channels)` in [0, 1].
+
+        Returns:
+            Float32 tensor like `images`: pixels in [0, 1].
+
+        Raises:
+            TypeError, ValueError: As `encode`.
+        """
+        mean, _ = self.encode(images)
+        return self.decode(mean)
+
+    def sample(self, n, rung=None, around=None, seed=None):
+        """New images from the prior: of every rung, or of one with the others held.
+
+        Args:
+            n: Int >= 1. Number of images.
+            rung: Int 1 .. L or `None`. The rung whose code is drawn; `None` draws all.
+            around: One image, `(1, height, width, channels)`, whose other rungs are held at
+                their posterior means. Without it they are held at 0, the prior's mean.
+            seed: Int or `None`. The same seed gives the same images.
+
+        Returns:
+            Float32 tensor `(n, height, width, channels)`: pixels in [0, 1].
+
+        Raises:
+            ValueError: If `n` is below 1, `rung` is not one of the model's, or `around`
+                is not one image or comes without `rung`.
+
+        Source: Li et al. (2020), figures 5 and 6.
+        """
+        if n < 1:
+            raise ValueError(f"`n` must be at least 1. Received: n={n}.")
+        codes = keras.random.normal((n, sum(self.spec.latent_dim)), dtype="float32", seed=seed)
+        if rung is not None:
+            codes = self._hold_other_rungs(codes, rung, around)
+        elif around is not None:
+            raise ValueError(f"`around` needs the `rung` to draw, one of 1 .. {self.num_rungs}. Received: rung=None.")
+        return self.decode(codes)
+
+    def _hold_other_rungs(self, codes, rung, around):
+        columns = dict(self.rung_slices).get(rung)
+        if columns is None:
+            raise ValueError(f"`rung` must be 1 .. {self.num_rungs}. Received: rung={rung}.")
+        held = ops.zeros_like(codes[:1])
+        if around is not None:
+            held, _ = self.encode(around)
+            if held.shape[0] != 1:
+                raise ValueError(f"`around` must be one image. Received: around.shape={tuple(around.shape)}.")
+        held = ops.repeat(held, codes.shape[0], axis=0)
+        return ops.concatenate([held[:, : columns.start], codes[:, columns], held[:, columns.stop :]], axis=1)
+
+    def _infer(self, images):
+        images = ops.convert_to_tensor(images)
+        mean, log_var = self.encoder([images, self.encoder_gates()])
+        return mean, bounded_log_var(log_var)
+
+    # === The objective ===
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """Reconstruction plus the weighted KL of every rung (equation 11), averaged over the batch."""
+        if sample_weight is not None or self._compile_loss is not None:
+            raise ValueError(
+                f"{type(self).__name__} computes its own loss, one weight per image: leave out `loss` in "
+                "`compile()` and `sample_weight` in `fit()`."
+            )
+        images = ops.cast(x, "float32")
+        low, high = ops.min(images), ops.max(images)
+        images = require(images, ops.logical_and(low >= 0.0, high <= 1.0), PIXEL_RULE, low, high)
+
+        reconstruction = ops.mean(LIKELIHOODS[self.likelihood](images, y_pred["logits"]))
+        rung_kls = ops.stack(
+            [
+                ops.mean(gaussian_kl(y_pred["mean"][:, columns], y_pred["log_var"][:, columns]))
+                for _, columns in self.rung_slices
+            ]
+        )
+        loss = reconstruction + ops.sum(self.kl_weights() * rung_kls)
+        loss = require(loss, ops.isfinite(loss), LOSS_RULE, reconstruction, ops.sum(rung_kls))
+        self._track(reconstruction, rung_kls, ops.shape(images)[0])
+        return loss
+
+    def _track(self, reconstruction, rung_kls, batch):
+        """`kl` and `elbo` are those of equation 8 at beta 1: over the unlocked rungs, in nats per image."""
+        kl = ops.sum(self.unlocked() * rung_kls)
+        self.reconstruction_tracker.update_state(reconstruction, sample_weight=batch)
+        self.kl_tracker.update_state(kl, sample_weight=batch)
+        self.elbo_tracker.update_state(-reconstruction - kl, sample_weight=batch)
+        for index, tracker in enumerate(self.rung_trackers):
+            tracker.update_state(rung_kls[index], sample_weight=batch)
+
+    # === Keras ===
+
+    def compile(self, optimizer=None, **kwargs):
+        """As `keras.Model.compile`; without an optimizer, the paper's Adam.
+
+        Args:
+            optimizer: A Keras optimizer; `None` is Adam with learning rate 5e-4 and epsilon 1e-8.
+            **kwargs: As `keras.Model.compile`, without `loss`.
+
+        Raises:
+            ValueError: If `loss` is given: the model has its own.
+        """
+        if kwargs.get("loss") is not None:
+            raise ValueError(
+                f"{type(self).__name__} computes its own loss (equation 11). Received: loss={kwargs['loss']!r}; leave it out."
+            )
+        if optimizer is None:
+            optimizer = keras.optimizers.Adam(5e-4, epsilon=1e-8)
+        super().compile(optimizer=optimizer, **kwargs)
+        self.optimizer.build(self.trainable_variables)  # or `load_weights` would skip Adam's moments
+
+    def get_compile_config(self):
+        return super().get_compile_config()
+
+    def compile_from_config(self, config):
+        self.compile(**keras.saving.deserialize_keras_object(config))
+
+    def fit(self, x=None, *args, **kwargs):
+        """As `keras.Model.fit`, on images alone or (images, labels); labels are not used."""
+        check_data(x, self.spec.image_shape)
+        if hasattr(x, "element_spec"):
+            kwargs.setdefault("shuffle", False)  # a data set shuffles itself: Keras warns about its own default
+        try:
+            with readable_errors():
+                return super().fit(x, *args, **kwargs)
+        finally:
+            self._initial_epoch = None  # BackupAndRestore leaves it set: a second `fit` would do nothing
+
+    def evaluate(self, x=None, *args, **kwargs):
+        """As `keras.Model.evaluate`, on images alone or (images, labels); labels are not used."""
+        check_data(x, self.spec.image_shape)
+        with readable_errors():
+            return super().evaluate(x, *args, **kwargs)
+
+    def build(self, input_shape=None):
+        """Nothing to do: the networks are built in the constructor."""
+
+    def get_config(self):
+        return {
+            "image_shape": self.spec.image_shape,
+            "num_rungs": self.num_rungs,
+            "latent_dim": self.spec.latent_dim,
+            "beta": self.beta,
+            "likelihood": self.likelihood,
+            **self.architecture,
+            "name": self.name,
+            "dtype": keras.dtype_policies.serialize(self.dtype_policy),
+        }
+
+
+def non_negative(name, value):
+    """`value` as a float, or a `ValueError` that names it."""
+    if not value >= 0:
+        raise ValueError(f"`{name}` must be a number >= 0. Received: {name}={value}.")
+    return float(value)

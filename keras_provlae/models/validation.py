@@ -1,0 +1,173 @@
+"""Checks of what enters a model: the rule, what was received, what to do."""
+
+import contextlib
+import re
+
+import keras
+from keras import ops
+
+PIXEL_RULE = (
+    "Images must hold finite values in [0, 1]: divide 8-bit images by 255 and remove NaN. "
+    "This batch does not (lowest and highest value received: {low}, {high})."
+)
+LOSS_RULE = (
+    "The loss is not finite, so training stopped here. Lower the learning rate or beta, lengthen the "
+    "fade-in, or use a dtype policy with a wider range. Terms of this batch: reconstruction {low}, KL {high}."
+)
+
+
+def check_images(images, image_shape):
+    """Raises a clear error for images of a wrong type, rank or size.
+
+    Args:
+        images: Array or tensor `(batch, height, width, channels)`.
+        image_shape: What the model was built for, `(height, width, channels)`.
+
+    Raises:
+        TypeError: If `images` is not one tensor or not floating point.
+        ValueError: If the shape is wrong.
+    """
+    if isinstance(images, (dict, list, tuple)) or not hasattr(images, "shape"):
+        raise TypeError(
+            "Images must be one array or tensor, so a data set must yield images alone or (images, labels). "
+            f"Received: {_describe(images)}. For a dict use `ds.map(lambda example: example['image'])`."
+        )
+    dtype = keras.backend.standardize_dtype(images.dtype)
+    if not dtype.startswith(("float", "bfloat")):
+        raise TypeError(
+            "Images must be floating point in [0, 1]. "
+            f"Received: dtype={dtype}. Use `ops.cast(images, 'float32') / 255` for 8-bit images."
+        )
+    if getattr(images.shape, "rank", 0) is None:  # only a traced TensorFlow tensor hides its rank
+        images.set_shape((None, *image_shape))
+    shape = tuple(images.shape)
+    if len(shape) != 4 or not all(a in (None, b) for a, b in zip(shape[1:], image_shape)):
+        raise ValueError(
+            f"Images must have the shape (batch, {', '.join(map(str, image_shape))}) that the model was built for. "
+            f"Received: images.shape={shape}. Add missing axes, resize, or build a model with another `image_shape`."
+        )
+
+
+def check_pixels(images):
+    """Raises a clear error for pixels that are NaN or outside [0, 1]; traced tensors pass.
+
+    Args:
+        images: Float array or tensor of any shape.
+
+    Raises:
+        ValueError: If a value is NaN or outside [0, 1].
+    """
+    if _is_traced(images):
+        return  # `require` looks at the values when the step runs
+    pixels = ops.convert_to_numpy(images)
+    low, high = pixels.min(initial=1), pixels.max(initial=0)  # NaN wins both, and fails the comparison
+    if not (low >= 0 and high <= 1):
+        raise ValueError(PIXEL_RULE.format(low=low, high=high))
+
+
+def _is_traced(tensor):
+    if isinstance(tensor, keras.KerasTensor):
+        return True
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.is_symbolic_tensor(tensor)
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return isinstance(tensor, jax.core.Tracer)
+    return False
+
+
+def check_data(data, image_shape):
+    """Checks what `fit` is given, as far as it can be seen before the first step.
+
+    Args:
+        data: Array, tensor or `tf.data.Dataset`; anything else is left to the steps.
+        image_shape: What the model was built for, `(height, width, channels)`.
+
+    Raises:
+        TypeError, ValueError: As `check_images` and `check_pixels`.
+    """
+    if hasattr(data, "element_spec"):
+        spec = data.element_spec
+        check_images(spec[0] if isinstance(spec, tuple) else spec, image_shape)
+    elif hasattr(data, "shape"):
+        check_images(data, image_shape)
+        check_pixels(data)
+
+
+def require(tensor, condition, rule, low, high):
+    """The tensor, if `condition` holds; else a stop, inside a compiled step as well.
+
+    No gradient passes before the condition is checked, so the step that fails changes no weight.
+    `readable_errors` turns what the backend makes of the stop into a `ValueError`.
+    TensorFlow drops the check where it compiles with XLA (`jit_compile=True`).
+
+    Args:
+        tensor: Tensor that later work depends on.
+        condition: Bool tensor, scalar.
+        rule: Text with `{low}` and then `{high}`.
+        low: Float tensor, scalar, put into the text.
+        high: Float tensor, scalar, put into the text.
+
+    Returns:
+        `tensor`.
+
+    Raises:
+        ValueError: If the condition fails, or the backend's own error around it.
+    """
+    if keras.backend.backend() == "tensorflow":
+        return _require_in_tensorflow(tensor, condition, re.split("{low}|{high}", f"<<{rule}>>"), low, high)
+    if keras.backend.backend() == "jax":
+        import jax
+
+        jax.debug.callback(_raise_unless, condition, low, high, rule=rule)
+    else:
+        _raise_unless(condition, low, high, rule)
+    return tensor
+
+
+def _require_in_tensorflow(tensor, condition, texts, low, high):
+    import tensorflow as tf
+
+    before, between, after = texts
+
+    @tf.custom_gradient
+    def checked(tensor):
+        # tf.function leaves the order of assertions open: without the dependency, weights come first
+        with tf.control_dependencies([tf.debugging.Assert(condition, [before, low, between, high, after])]):
+            passed = tf.identity(tensor)
+
+        def gradient(upstream):
+            with tf.control_dependencies([passed]):
+                return tf.identity(upstream)
+
+        return passed, gradient
+
+    return checked(tensor)
+
+
+def _raise_unless(condition, low, high, rule):
+    if not condition:
+        raise ValueError(f"<<{rule}>>".format(low=float(low), high=float(high)))
+
+
+@contextlib.contextmanager
+def readable_errors():
+    """Turns a failed `require`, whatever the backend wrapped it in, into a plain `ValueError`."""
+    try:
+        yield
+    except Exception as error:
+        rule = re.search("<<(.*?)>>", str(error), re.DOTALL)
+        if rule is None:
+            raise
+        raise ValueError(rule[1].replace("] [", "")) from None
+
+
+def _describe(value):
+    if isinstance(value, dict):
+        return f"a dict with the keys {sorted(map(str, value))}"
+    if isinstance(value, (list, tuple)):
+        return f"a {type(value).__name__} of {len(value)}"
+    return f"{type(value).__name__}"

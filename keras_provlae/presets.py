@@ -1,0 +1,71 @@
+"""The paper's settings as plain dicts of numbers.
+
+`model` holds constructor arguments of `ProgressiveVAE`, `training` what `fit` and
+`GrowthCallback` need. Sequences per rung are ordered from rung 1. Where the authors' released
+program departs from the paper, these follow the paper (the README lists the departures).
+"""
+
+import copy
+
+_SMALL = {"channels": 32, "dense": 256, "activation": "elu"}
+_TRAINING = {"learning_rate": 5e-4, "adam_epsilon": 1e-8, "fade_in_steps": 5000}  # section 3.3
+
+PRESETS = {
+    "mnist": {
+        "description": "MNIST, 28 x 28 x 1, three rungs of 3 (tables 1 and 7, figure 6).",
+        "model": {"image_shape": (28, 28, 1), "num_rungs": 3, "latent_dim": 3, "beta": 1.0, "gamma": 0.5, **_SMALL},
+        # neither beta, nor batch and epochs are in the paper: ours
+        "training": {**_TRAINING, "epochs_per_rung": 25, "batch_size": 100},
+    },
+    "dsprites": {
+        "description": "dSprites, 64 x 64 x 1, three rungs of 2.",
+        "model": {"image_shape": (64, 64, 1), "num_rungs": 3, "latent_dim": 2, "beta": 1.0, "gamma": 0.5, **_SMALL},
+        "training": {**_TRAINING, "epochs_per_rung": 30, "batch_size": 128},
+    },
+    "shapes3d": {
+        "description": "3DShapes, 64 x 64 x 3, three rungs of 3 (figure 4, tables 1 and 3-5).",
+        "model": {"image_shape": (64, 64, 3), "num_rungs": 3, "latent_dim": 3, "beta": 8.0, "gamma": 0.5, **_SMALL},
+        "training": {**_TRAINING, "epochs_per_rung": 15, "batch_size": 100},
+    },
+    "celeb_a": {
+        "description": "CelebA, 64 x 64 x 3, four rungs of 7 (figure 7).",
+        "model": {
+            "image_shape": (64, 64, 3),
+            "num_rungs": 4,
+            "latent_dim": 7,
+            "beta": 1.0,
+            "gamma": 0.1,
+            "channels": (64, 128, 256, 512),
+            "head_convs": (((64, 2), (64, 1)), ((128, 2), (256, 2)), ((256, 2), (512, 2)), ()),
+            "head_dense": ((), (), (), (1024, 1024)),
+            "map_dense": ((), (), (), (1024, 1024)),
+            "decoder_convs": (((64, 2),), ((128, 2), (64, 1)), ((512, 1), (256, 2)), ()),
+            "decoder_affine": (False, True, True, True),
+            "activation": "leaky_relu",  # slope 0.2, the default of keras.activations.leaky_relu
+        },
+        "training": {**_TRAINING, "epochs_per_rung": 5, "batch_size": 128},
+    },
+}
+
+
+def preset(name):
+    """The settings of one data set.
+
+    Args:
+        name: `"mnist"`, `"dsprites"`, `"shapes3d"` or `"celeb_a"`.
+
+    Returns:
+        A dict with `description`, `model` and `training`; a copy, free to change.
+
+    Raises:
+        ValueError: If the name is unknown; the message lists the known ones.
+
+    Example:
+        >>> preset("shapes3d")["model"]["beta"]
+        8.0
+
+    Source: Li et al. (2020), section 4, and the authors' released program.
+    """
+    if name not in PRESETS:
+        raise ValueError(f"Unknown preset. Known: {', '.join(sorted(PRESETS))}. Received: {name!r}.")
+    return copy.deepcopy(PRESETS[name])

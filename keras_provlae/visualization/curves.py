@@ -1,0 +1,85 @@
+"""The course of a training: loss, KL of every rung, alpha and the unlocks."""
+
+import re
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from keras_provlae.visualization.style import rung_color
+
+
+def training_curves(history):
+    """Loss, KL per rung and alpha over the epochs, with the unlocks marked.
+
+    Args:
+        history: Dict {name: one number per epoch}, as `model.fit(...).history`.
+
+    Returns:
+        A figure with two axes, and a third for alpha where the model has one.
+
+    Raises:
+        ValueError: If the history is not that of a ladder model.
+    """
+    rungs = sorted(
+        (int(name.rpartition("_")[2]) for name in history if re.fullmatch(r"kl_rung_\d+", name)), reverse=True
+    )
+    if not rungs or "reconstruction" not in history:
+        raise ValueError(
+            "`history` must be that of a ladder model, with `reconstruction` and `kl_rung_1` .. `kl_rung_L`. "
+            f"Received: {sorted(history)}."
+        )
+    rows = 3 if "alpha" in history else 2
+    figure = Figure(figsize=(7.0, 2.0 * rows + 0.6), layout="constrained")
+    panels = figure.subplots(rows, 1, sharex=True)
+    _draw_loss(panels[0], history)
+    _draw_kl(panels[1], history, rungs)
+    if rows == 3:
+        _draw_alpha(panels[2], history)
+    panels[-1].set_xlabel("epoch")
+    panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
+    for axes in panels:
+        axes.spines[["top", "right"]].set_visible(False)
+        _mark_unlocks(axes, history.get("stage", []), len(rungs))
+    return figure
+
+
+def _epochs(values):
+    return range(1, len(values) + 1)
+
+
+def _draw_loss(axes, history):
+    for name, style in ("loss", "-"), ("reconstruction", "--"):
+        values = history.get(name, [])
+        axes.plot(_epochs(values), values, style, color="black", label=name)
+        validation = history.get(f"val_{name}", [])
+        if validation:
+            axes.plot(_epochs(validation), validation, style, color="gray", label=f"val_{name}")
+    axes.set_ylabel("nats per image")
+    axes.legend(frameon=False, fontsize=8, ncols=2)
+
+
+def _draw_kl(axes, history, rungs):
+    for rung in rungs:
+        values = history[f"kl_rung_{rung}"]
+        axes.plot(_epochs(values), values, color=rung_color(len(rungs), rung), label=f"rung {rung}")
+    axes.set_ylabel("KL in nats")
+    axes.legend(frameon=False, fontsize=8, ncols=2)
+
+
+def _draw_alpha(axes, history):
+    """alpha at the last step of each epoch; the line breaks where a stage ends and alpha restarts."""
+    stages = history.get("stage", [0] * len(history["alpha"]))
+    for stage in sorted(set(stages)):
+        points = [
+            (epoch, a) for epoch, a, s in zip(_epochs(stages), history["alpha"], stages, strict=True) if s == stage
+        ]
+        axes.plot(*zip(*points, strict=True), ".-", color="black", markersize=4)
+    axes.set_ylabel("alpha")
+    axes.set_ylim(-0.05, 1.05)
+
+
+def _mark_unlocks(axes, stages, num_rungs):
+    """A dotted line, in the rung's colour, at the first epoch of every stage."""
+    for epoch, (before, after) in enumerate(zip(stages, stages[1:], strict=False), start=2):
+        if after > before:
+            axes.axvline(epoch, linestyle=":", color=rung_color(num_rungs, num_rungs - int(after)))

@@ -1,0 +1,44 @@
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+here = Path(__file__).parent
+version = next(
+    line.split('"')[1]
+    for line in (here / "keras_provlae" / "__init__.py").read_text().splitlines()
+    if line.startswith("__version__")
+)
+
+setup(
+    name="keras_provlae",
+    version=version,
+    description="Progressive learning and disentanglement of hierarchical representations (pro-VLAE) in Keras 3",
+    long_description=(here / "README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    packages=find_packages(include=["keras_provlae", "keras_provlae.*"]),
+    python_requires=">=3.11",
+    install_requires=[
+        "keras>=3.12",
+        "tensorflow>=2.20",
+        "tensorflow-datasets>=4.9.6",
+        "importlib_resources",  # tensorflow-datasets imports it without asking for it
+        "numpy>=1.26",
+        "matplotlib>=3.8",
+        "absl-py>=2.1",
+    ],
+    extras_require={
+        "examples": ["mlxtend>=0.23", "imageio>=2.34"],
+        "dev": ["pytest>=8", "ruff>=0.12", "hypothesis>=6"],
+    },
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        "Intended Audience :: Science/Research",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+)

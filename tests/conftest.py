@@ -1,0 +1,47 @@
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+import keras_provlae as kp
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    keras.utils.set_random_seed(0)
+
+
+@pytest.fixture
+def images():
+    """40 smooth 8 x 8 images in [0, 1], with structure that a small model can learn."""
+    rng = np.random.default_rng(0)
+    row, column = np.mgrid[0:8, 0:8]
+    center = rng.uniform(1, 6, (40, 2, 1, 1))
+    width = rng.uniform(1, 3, (40, 1, 1))
+    blobs = np.exp(-((row - center[:, 0]) ** 2 + (column - center[:, 1]) ** 2) / width**2)
+    return blobs[..., None].astype("float32")
+
+
+@pytest.fixture
+def make_model():
+    """A small `ProgressiveVAE` of three rungs, or another class and other settings."""
+
+    def make(cls=kp.ProgressiveVAE, **settings):
+        return cls(**{"image_shape": (8, 8, 1), "num_rungs": 3, "latent_dim": 2, "channels": 4, "dense": 8, **settings})
+
+    return make
+
+
+@pytest.fixture
+def shared():
+    """A folder of reference data beside the repository; tests that read it skip where there is none."""
+    if not SHARED.is_dir():
+        pytest.skip("no reference data beside the repository")
+    return SHARED
