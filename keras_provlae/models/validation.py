@@ -41,7 +41,7 @@ def check_images(images, image_shape):
     if getattr(images.shape, "rank", 0) is None:  # only a traced TensorFlow tensor hides its rank
         images.set_shape((None, *image_shape))
     shape = tuple(images.shape)
-    if len(shape) != 4 or not all(a in (None, b) for a, b in zip(shape[1:], image_shape)):
+    if len(shape) != 4 or any(a not in (None, b) for a, b in zip(shape[1:], image_shape, strict=True)):
         raise ValueError(
             f"Images must have the shape (batch, {', '.join(map(str, image_shape))}) that the model was built for. "
             f"Received: images.shape={shape}. Add missing axes, resize, or build a model with another `image_shape`."

@@ -1,5 +1,6 @@
 """The course of a training: loss, KL of every rung, alpha and the unlocks."""
 
+import itertools
 import re
 
 from matplotlib.figure import Figure
@@ -80,6 +81,6 @@ def _draw_alpha(axes, history):
 
 def _mark_unlocks(axes, stages, num_rungs):
     """A dotted line, in the rung's colour, at the first epoch of every stage."""
-    for epoch, (before, after) in enumerate(zip(stages, stages[1:], strict=False), start=2):
+    for epoch, (before, after) in enumerate(itertools.pairwise(stages), start=2):
         if after > before:
             axes.axvline(epoch, linestyle=":", color=rung_color(num_rungs, num_rungs - int(after)))

@@ -1,0 +1,83 @@
+"""What one backend makes of a given start: run with KERAS_BACKEND set, an input and an output npz."""
+
+import sys
+import tempfile
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import ops
+
+import keras_provlae as kp
+
+
+def build(start, **settings):
+    model = kp.ProgressiveVAE((9, 7, 2), num_rungs=2, latent_dim=(3, 2), beta=2.0, channels=4, dense=8, **settings)
+    model.grow(fade_in_steps=4)
+    model.iteration_variable.assign(1)  # alpha 0.25
+    for index, variable in enumerate(model.trainable_variables):
+        variable.assign(start[f"weight_{index}"])
+    return model
+
+
+def steps_from_the_same_start(start):
+    """Three steps of Adam with given noise: the losses and the weights."""
+    model = build(start)
+    noise = ops.convert_to_tensor(start["noise"])
+    model.sampling.call = lambda mean, log_var: mean + ops.exp(0.5 * log_var) * noise
+    model.compile()
+    logs = [model.train_on_batch(start["images"], return_dict=True) for _ in range(3)]
+    losses = [[float(log[name]) for name in ("loss", "reconstruction", "kl", "alpha", "stage")] for log in logs]
+    weights = {f"weight_{i}": ops.convert_to_numpy(v) for i, v in enumerate(model.trainable_variables)}
+    return {"losses": np.array(losses), "iteration": model.iteration, **weights}
+
+
+def growth_through_fit(start):
+    """alpha and stage over a whole `fit` of all stages, and after saving and loading."""
+    keras.utils.set_random_seed(0)
+    model = kp.ProgressiveVAE((9, 7, 2), num_rungs=2, latent_dim=2, channels=4, dense=8)
+    model.compile()
+    ds = tf.data.Dataset.from_tensor_slices(start["images"]).batch(2)
+    history = model.fit(ds, epochs=4, validation_data=ds, callbacks=[kp.GrowthCallback()], verbose=0).history
+    with tempfile.TemporaryDirectory() as folder:
+        model.save(f"{folder}/model.keras")
+        loaded = keras.models.load_model(f"{folder}/model.keras")
+    difference = ops.max(ops.abs(loaded.reconstruct(start["images"]) - model.reconstruct(start["images"])))
+    return {
+        "alpha": history["alpha"],
+        "stage": history["stage"],
+        "val_loss": history["val_loss"],
+        "loaded": [loaded.stage, loaded.alpha, loaded.iteration, float(difference)],
+    }
+
+
+def errors_of_bad_images(start):
+    """The text of the error that each kind of bad image ends in."""
+    model = build(start)
+    model.compile()
+    good, bad = start["images"], start["images"].copy()
+    bad[3, 0, 0, 0] = np.nan  # in the second batch
+
+    def batches():
+        yield good[:2]
+        yield bad[2:]
+
+    ds = tf.data.Dataset.from_generator(batches, output_signature=tf.TensorSpec((None, *good.shape[1:]), "float32"))
+    texts = []
+    for data in (ds, good * 2):
+        try:
+            model.fit(data, epochs=2, verbose=0)
+        except ValueError as error:
+            texts.append(str(error))
+    return {"errors": np.array(texts)}
+
+
+def main(source, target):
+    start = np.load(source)
+    result = {"backend": keras.backend.backend()}
+    result |= steps_from_the_same_start(start) | growth_through_fit(start) | errors_of_bad_images(start)
+    np.savez(target, **result)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

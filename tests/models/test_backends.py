@@ -1,0 +1,77 @@
+"""The same class trains on TensorFlow, JAX and torch, and does the same there."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import keras_provlae as kp
+
+SCRIPT = Path(__file__).with_name("backend_run.py")
+OTHERS = ["jax", "torch"]
+
+
+def run(backend, source, folder):
+    target = folder / f"{backend}.npz"
+    environment = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": str(SCRIPT.parents[2])}
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), str(source), str(target)], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return np.load(target)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("backends")
+
+
+@pytest.fixture(scope="module")
+def source(folder):
+    rng = np.random.default_rng(0)
+    model = kp.ProgressiveVAE((9, 7, 2), num_rungs=2, latent_dim=(3, 2), beta=2.0, channels=4, dense=8)
+    weights = {f"weight_{i}": 0.3 * rng.standard_normal(v.shape) for i, v in enumerate(model.trainable_variables)}
+    images, noise = rng.uniform(size=(4, 9, 7, 2)).astype("float32"), rng.standard_normal((4, 5)).astype("float32")
+    np.savez(folder / "start.npz", images=images, noise=noise, **weights)
+    return folder / "start.npz"
+
+
+@pytest.fixture(scope="module")
+def on_tensorflow(source, folder):
+    return run("tensorflow", source, folder)
+
+
+def test_tensorflow_trains_grows_and_saves(on_tensorflow):
+    losses = on_tensorflow["losses"]
+    np.testing.assert_allclose(losses[:, 3], [0.25, 0.5, 0.75])
+    np.testing.assert_allclose(losses[:, 0], losses[:, 1] + 2.0 * losses[:, 2], rtol=1e-5)  # beta 2
+    np.testing.assert_allclose(on_tensorflow["stage"], [0, 0, 1, 1])
+    np.testing.assert_allclose(on_tensorflow["alpha"], [1, 1, 0.5, 1])
+    np.testing.assert_allclose(on_tensorflow["loaded"], [1, 1, 8, 0])
+    assert_errors(on_tensorflow)
+
+
+def assert_errors(result):
+    assert len(result["errors"]) == 2
+    assert all(text.startswith("Images must hold finite values in [0, 1]") for text in result["errors"])
+
+
+@pytest.mark.parametrize("backend", OTHERS)
+def test_other_backends_take_the_same_steps(backend, source, folder, on_tensorflow):
+    if importlib.util.find_spec(backend) is None:
+        pytest.skip(f"{backend} is not installed")
+    result = run(backend, source, folder)
+    assert str(result["backend"]) == backend
+    np.testing.assert_allclose(result["losses"], on_tensorflow["losses"], rtol=1e-4)
+    for name in on_tensorflow.files:
+        if name.startswith("weight_"):
+            np.testing.assert_allclose(result[name], on_tensorflow[name], rtol=1e-4, atol=1e-4)
+    for name in ("alpha", "stage", "iteration"):
+        np.testing.assert_allclose(result[name], on_tensorflow[name], rtol=1e-6)
+    assert np.isfinite(result["val_loss"]).all()
+    np.testing.assert_allclose(result["loaded"], [1, 1, 8, 0], atol=1e-6)
+    assert_errors(result)

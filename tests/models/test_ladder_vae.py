@@ -1,0 +1,224 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import ops
+
+import keras_provlae as kp
+
+
+@pytest.fixture
+def model(make_model):
+    model = make_model(kp.VLAE, latent_dim=(1, 2, 3))
+    model.compile()
+    return model
+
+
+def test_codes_have_one_column_per_latent_deepest_rung_first(model, images):
+    mean, log_var = model.encode(images)
+    assert tuple(mean.shape) == tuple(log_var.shape) == (40, 6)
+    assert model.rung_slices == [(3, slice(0, 3)), (2, slice(3, 5)), (1, slice(5, 6))]
+    # the shallowest rung reads h_1: a head silenced there changes the last column alone
+    model.encoder.get_layer("mean_1").bias.assign([7.0])
+    changed, _ = model.encode(images)
+    np.testing.assert_array_equal(mean[:, :5], changed[:, :5])
+    np.testing.assert_allclose(changed[:, 5] - mean[:, 5], 7.0, rtol=1e-5)
+
+
+def test_reconstructions_decode_the_means(model, images):
+    reconstructed = ops.convert_to_numpy(model.reconstruct(images))
+    mean, _ = model.encode(images)
+    np.testing.assert_array_equal(reconstructed, model.decode(mean))
+    assert reconstructed.shape == images.shape
+    assert 0 <= reconstructed.min() <= reconstructed.max() <= 1
+
+
+def test_samples_repeat_with_their_seed(model):
+    first, second, other = (ops.convert_to_numpy(model.sample(5, seed=seed)) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(first, second)
+    assert not np.array_equal(first, other)
+    assert not np.array_equal(model.sample(5), model.sample(5))
+
+
+@pytest.mark.parametrize("rung", [1, 2, 3])
+def test_samples_of_one_rung_hold_the_others(model, images, rung, monkeypatch):
+    decoded = []
+    monkeypatch.setattr(model, "decode", lambda codes: decoded.append(ops.convert_to_numpy(codes)))
+    model.sample(500, rung=rung, around=images[:1], seed=0)
+    model.sample(500, rung=rung, seed=0)
+    columns = dict(model.rung_slices)[rung]
+    held, _ = model.encode(images[:1])
+    for codes, others in zip(decoded, (ops.convert_to_numpy(held), np.zeros((1, 6))), strict=True):
+        drawn = codes[:, columns]
+        assert abs(drawn.mean()) < 0.15
+        assert drawn.std() == pytest.approx(1.0, abs=0.1)
+        rest = np.delete(codes, columns, axis=1)
+        np.testing.assert_array_equal(rest, np.repeat(np.delete(others, columns, axis=1), 500, axis=0))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"n": 0}, "n=0"),
+        ({"n": 1, "rung": 4}, r"`rung` must be 1 .. 3. Received: rung=4"),
+        ({"n": 1, "around": np.zeros((1, 8, 8, 1), "float32")}, "`around` needs the `rung`"),
+        ({"n": 1, "rung": 1, "around": np.zeros((2, 8, 8, 1), "float32")}, r"one image.*\(2, 8, 8, 1\)"),
+    ],
+)
+def test_bad_samples_are_refused(model, settings, message):
+    with pytest.raises(ValueError, match=message):
+        model.sample(**settings)
+
+
+@pytest.mark.parametrize("shape", [(2, 5), (2, 7), (6,), (2, 6, 1)])
+def test_codes_of_another_width_are_refused(model, shape):
+    with pytest.raises(ValueError, match=r"shape \(batch, 6\).*\(3, 2, 1\).*Received: codes.shape"):
+        model.decode(np.zeros(shape, "float32"))
+
+
+def bad_images(images):
+    with_nan = images.copy()
+    with_nan[30, 2, 2, 0] = np.nan
+    return {
+        "too bright": (images * 2, ValueError, r"in \[0, 1\].*received: .*, 1\.9"),
+        "negative": (images - 0.5, ValueError, r"in \[0, 1\].*received: -0\.[45]"),
+        "nan": (with_nan, ValueError, r"finite values in \[0, 1\].*nan"),
+        "integers": ((255 * images).astype("uint8"), TypeError, "dtype=uint8.*/ 255"),
+        "rank": (images[..., 0], ValueError, r"\(batch, 8, 8, 1\).*Received: images.shape=\(\w+, 8, 8\)"),
+        "size": (images[:, :7], ValueError, r"Received: images.shape=\(\w+, 7, 8, 1\)"),
+        "channels": (np.repeat(images, 3, axis=-1), ValueError, r"Received: images.shape=\(\w+, 8, 8, 3\)"),
+    }
+
+
+CASES = ["too bright", "negative", "nan", "integers", "rank", "size", "channels"]
+
+
+def dataset(images):
+    return tf.data.Dataset.from_tensor_slices(images).batch(8)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_bad_images_are_refused_wherever_they_enter(model, images, case):
+    bad, error, message = bad_images(images)[case]
+    before = [np.array(weight) for weight in model.get_weights()]
+    for enter in (
+        model.encode,
+        lambda x: model.encode(tf.constant(x)),
+        model.reconstruct,
+        lambda x: model.fit(x, verbose=0),
+        lambda x: model.evaluate(x, verbose=0),
+        lambda x: model.fit(dataset(x).skip(3), verbose=0),  # begins with the NaN
+        lambda x: model.evaluate(dataset(x), verbose=0),
+    ):
+        with pytest.raises(error, match=message):
+            enter(bad)
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)  # nothing is lost
+
+
+def test_a_bad_batch_in_the_middle_changes_no_weight(model, images):
+    images[30] = np.nan
+    weights = []
+
+    class Record(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            weights[:] = self.model.get_weights()
+
+    with pytest.raises(ValueError, match="finite values"):
+        model.fit(dataset(images), callbacks=[Record()], verbose=0)
+    for last_good, now in zip(weights, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(last_good, now)
+
+
+def test_a_loss_that_is_not_finite_stops_the_training_and_changes_no_weight(model, images):
+    model.encoder.get_layer("mean_1").bias.assign([1e30])
+    before = [np.array(weight) for weight in model.trainable_variables]
+    with pytest.raises(ValueError, match="loss is not finite.*reconstruction.*KL inf"):
+        model.fit(images, verbose=0)
+    for old, new in zip(before, model.trainable_variables, strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_datasets_with_labels_are_read_and_dicts_are_explained(model, images):
+    labelled = tf.data.Dataset.from_tensor_slices((images, np.zeros(40))).batch(8)
+    assert "loss" in model.fit(labelled, verbose=0).history
+    dicts = tf.data.Dataset.from_tensor_slices({"image": images}).batch(8)
+    with pytest.raises(TypeError, match=r"a dict with the keys \['image'\]. For a dict use `ds.map"):
+        model.fit(dicts, verbose=0)
+
+
+def test_a_generator_of_wrong_images_is_refused_at_its_first_batch(model, images):
+    def batches():
+        while True:
+            yield (images * 255,)
+
+    with pytest.raises(ValueError, match="finite values"):
+        model.fit(batches(), steps_per_epoch=1, verbose=0)
+
+
+def test_loss_and_sample_weights_are_refused(make_model, images):
+    model = make_model(kp.VLAE)
+    with pytest.raises(ValueError, match="its own loss.*leave out `loss`"):
+        model.compile(loss="mse")
+    model.compile()
+    with pytest.raises(ValueError, match="leave out `sample_weight`"):
+        model.fit(images, sample_weight=np.ones(40), verbose=0)
+
+
+def test_the_default_optimizer_is_the_papers(make_model):
+    model = make_model()
+    model.compile()
+    assert type(model.optimizer) is keras.optimizers.Adam
+    assert (float(model.optimizer.learning_rate), model.optimizer.epsilon) == (np.float32(5e-4), 1e-8)
+
+
+def test_gaussian_likelihood(make_model, images):
+    model = make_model(kp.VLAE, likelihood="gaussian", beta=0.0)
+    model.compile()
+    outputs = {name: ops.convert_to_numpy(value) for name, value in model(images).items()}
+    squares = (images - 1 / (1 + np.exp(-outputs["logits"]))) ** 2
+    expected = (0.5 * squares + 0.5 * np.log(2 * np.pi)).sum((1, 2, 3)).mean()
+    assert float(model.compute_loss(x=images, y_pred=outputs)) == pytest.approx(expected, rel=1e-5)
+    with pytest.raises(ValueError, match=r"\['bernoulli', 'gaussian'\]. Received: 'poisson'"):
+        make_model(likelihood="poisson")
+
+
+def test_predict_gives_posteriors_and_logits_in_batches(model, images):
+    outputs = model.predict(images, batch_size=16, verbose=0)
+    mean, log_var = model.encode(images)
+    np.testing.assert_allclose(outputs["mean"], mean, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(outputs["log_var"], log_var, rtol=1e-5, atol=1e-6)
+    assert outputs["logits"].shape == images.shape
+
+
+def test_the_abstract_model_cannot_be_built():
+    with pytest.raises(TypeError, match="abstract"):
+        kp.LadderVAE((8, 8, 1), 2, 2)
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: kp.VLAE((8, 8, 1), 2, 3, beta=2.0, channels=4, dense=8),
+        lambda: kp.BetaVAE((8, 8, 1), 5, beta=3.0, stem=(4,), channels=4, dense=8),
+        lambda: kp.VLAE((8, 8, 1), 1, 3, likelihood="gaussian", channels=4, dense=None, dtype="mixed_bfloat16"),
+    ],
+)
+def test_baselines_come_back_from_keras_files(build, images, tmp_path):
+    model = build()
+    model.compile()
+    model.fit(images, verbose=0)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert type(loaded) is type(model)
+    assert (loaded.spec, loaded.beta, loaded.likelihood) == (model.spec, model.beta, model.likelihood)
+    assert loaded.dtype_policy.name == model.dtype_policy.name
+    np.testing.assert_array_equal(model.reconstruct(images), loaded.reconstruct(images))
+
+
+def test_beta_vae_is_one_rung():
+    model = kp.BetaVAE((28, 28, 1), latent_dim=9, beta=4.0)
+    assert (model.num_rungs, model.spec.size(model.spec.level(1))) == (1, (4, 4))
+    np.testing.assert_array_equal(model.kl_weights(), [4.0])
+    with pytest.raises(ValueError, match="use VLAE for more. Received: num_rungs=2"):
+        kp.BetaVAE((28, 28, 1), 9, num_rungs=2)

@@ -1,0 +1,87 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_provlae.losses import bernoulli_nll, bounded_log_var, gaussian_kl, gaussian_nll
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+def test_bernoulli_nll_is_the_sum_of_pixel_cross_entropies(rng):
+    x, logits = rng.uniform(size=(3, 4, 5, 2)), rng.normal(scale=3, size=(3, 4, 5, 2))
+    p = 1 / (1 + np.exp(-logits))
+    expected = -(x * np.log(p) + (1 - x) * np.log(1 - p)).sum((1, 2, 3))
+    np.testing.assert_allclose(bernoulli_nll(x.astype("float32"), logits.astype("float32")), expected, rtol=1e-5)
+
+
+def test_bernoulli_nll_is_exact_where_a_sigmoid_would_saturate():
+    x = np.array([1.0, 0.0, 1.0, 0.0], "float32").reshape(4, 1, 1, 1)
+    logits = np.array([1e4, -1e4, -1e4, 1e4], "float32").reshape(4, 1, 1, 1)
+    np.testing.assert_allclose(bernoulli_nll(x, logits), [0, 0, 1e4, 1e4])
+
+
+def test_gaussian_nll_is_minus_the_log_density(rng):
+    x, mean, scale = rng.normal(size=(3, 4, 5, 2)), rng.normal(size=(3, 4, 5, 2)), 0.7
+    density = np.exp(-((x - mean) ** 2) / (2 * scale**2)) / (scale * np.sqrt(2 * np.pi))
+    expected = -np.log(density).sum((1, 2, 3))
+    np.testing.assert_allclose(gaussian_nll(x.astype("float32"), mean.astype("float32"), scale), expected, rtol=1e-5)
+
+
+def test_gaussian_kl_agrees_with_numerical_integration(rng):
+    mean, log_var = rng.normal(size=(2, 3)), rng.normal(size=(2, 3))
+    z = np.linspace(-15, 15, 60_001)
+    var = np.exp(log_var)[..., None]
+    log_q = -0.5 * ((z - mean[..., None]) ** 2 / var + np.log(2 * np.pi * var))
+    log_p = -0.5 * (z**2 + np.log(2 * np.pi))
+    expected = (np.exp(log_q) * (log_q - log_p)).sum(-1) * (z[1] - z[0])
+    np.testing.assert_allclose(
+        gaussian_kl(mean.astype("float32"), log_var.astype("float32")), expected.sum(-1), rtol=1e-5
+    )
+
+
+def test_gaussian_kl_is_never_negative_close_to_the_prior(rng):
+    mean, log_var = rng.normal(scale=1e-4, size=(2, 1000, 3)).astype("float32")
+    kl = gaussian_kl(mean, log_var).numpy()
+    exact = 0.5 * (mean.astype("float64") ** 2 + np.expm1(log_var.astype("float64")) - log_var).sum(-1)
+    assert kl.min() >= -1e-12
+    np.testing.assert_allclose(kl, exact, atol=1e-10)
+
+
+def test_log_var_passes_unchanged_in_its_range_and_is_pulled_back_outside():
+    values = tf.constant([-1e9, -31.0, -30.0, -5.0, 0.0, 3.0, 20.0, 25.0, 1e9])
+    with tf.GradientTape() as tape:
+        tape.watch(values)
+        bounded = bounded_log_var(values)
+        total = tf.reduce_sum(bounded)
+    np.testing.assert_array_equal(bounded, [-30, -30, -30, -5, 0, 3, 20, 20, 20])
+    np.testing.assert_array_equal(tape.gradient(total, values), np.ones(9))
+
+
+def test_a_runaway_log_var_costs_much_but_stays_finite_and_has_a_gradient():
+    log_var = tf.constant([[1000.0], [-1000.0]])
+    with tf.GradientTape() as tape:
+        tape.watch(log_var)
+        kl = gaussian_kl(tf.zeros((2, 1)), log_var)
+    gradient = tape.gradient(kl, log_var).numpy().ravel()
+    assert np.isfinite(kl).all()
+    assert np.isfinite(gradient).all()
+    assert gradient[0] > 0 > gradient[1]  # descent brings both back
+
+
+def test_nan_is_not_hidden():
+    assert np.isnan(gaussian_kl(np.zeros((1, 1), "float32"), np.full((1, 1), np.nan, "float32"))).all()
+    assert np.isnan(bernoulli_nll(np.zeros((1, 1, 1, 1)), np.full((1, 1, 1, 1), np.nan))).all()
+
+
+@pytest.mark.parametrize("loss", [bernoulli_nll, gaussian_nll, gaussian_kl])
+def test_shapes_that_would_broadcast_are_refused(loss):
+    with pytest.raises(ValueError, match=r"\(2, 3\).*\(1, 3\)"):
+        loss(np.zeros((2, 3), "float32"), np.zeros((1, 3), "float32"))
+
+
+def test_gaussian_nll_refuses_a_scale_of_zero():
+    with pytest.raises(ValueError, match="scale=0"):
+        gaussian_nll(np.zeros((1, 1, 1, 1)), np.zeros((1, 1, 1, 1)), scale=0)

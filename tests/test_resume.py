@@ -1,0 +1,158 @@
+"""A run that was stopped in the middle of a fade ends exactly like the run that was not."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+import keras_provlae as kp
+from tests import training_run
+
+MID_FADE = 12  # step 12 of 30: stage 1 began at step 10 and fades in until step 15
+
+
+def run(folder, *arguments):
+    folder.mkdir(exist_ok=True)
+    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+    command = [sys.executable, "-m", "tests.training_run", str(folder), *map(str, arguments)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True)
+
+
+def steps(folder):
+    """{iteration: (stage, alpha)}; a step that was taken twice must have been the same."""
+    rows = [line.split() for line in (folder / "steps.txt").read_text().splitlines()]
+    taken = {}
+    for iteration, stage, alpha in rows:
+        assert taken.setdefault(int(iteration), (int(stage), float(alpha))) == (int(stage), float(alpha))
+    return taken
+
+
+def assert_same_state(model, other):
+    assert (model.stage, model.alpha, model.iteration) == (other.stage, other.alpha, other.iteration)
+    for ours, theirs in zip(model.variables, other.variables, strict=True):
+        np.testing.assert_array_equal(ours, theirs, err_msg=ours.path)
+    for ours, theirs in zip(model.optimizer.variables, other.optimizer.variables, strict=True):
+        np.testing.assert_array_equal(ours, theirs, err_msg=ours.path)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    done = run(folder)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return folder
+
+
+def load(folder):
+    model = training_run.build()
+    model.load_weights(folder / "end.weights.h5")
+    return model
+
+
+def test_a_killed_run_resumed_by_backup_and_restore_is_the_run_that_was_not(uninterrupted, tmp_path):
+    killed = run(tmp_path / "killed", MID_FADE)
+    assert killed.returncode == -signal.SIGKILL
+    assert max(steps(tmp_path / "killed")) == MID_FADE - 1
+    resumed = run(tmp_path / "killed")
+    assert resumed.returncode == 0, resumed.stderr[-2000:]
+
+    expected = steps(uninterrupted)
+    assert expected[MID_FADE] == (1, 0.4)
+    assert expected[29] == (2, 1.0)
+    assert len(expected) == 30
+    assert steps(tmp_path / "killed") == expected
+    assert_same_state(load(tmp_path / "killed"), load(uninterrupted))
+
+
+@pytest.mark.parametrize("kind", ["keras", "weights.h5"])
+def test_a_file_saved_in_mid_fade_goes_on_to_the_same_end(uninterrupted, tmp_path, kind):
+    """Stopped two steps into the fade of stage 1, in the middle of epoch 2; the rest of it comes first."""
+    path = tmp_path / f"state.{kind}"
+    data = training_run.images()
+    fit = {"batch_size": training_run.BATCH, "shuffle": False, "verbose": 0}
+
+    class Stop(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            if self.model.iteration == MID_FADE:
+                save = self.model.save if kind == "keras" else self.model.save_weights
+                save(path)
+                raise KeyboardInterrupt
+
+    model = training_run.build()
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(data, epochs=training_run.EPOCHS, callbacks=[kp.GrowthCallback(), Stop()], **fit)
+
+    if kind == "keras":
+        model = keras.models.load_model(path)
+    else:
+        model = training_run.build()
+        model.load_weights(path)
+    assert (model.stage, model.alpha) == (1, np.float32(0.4))
+    rest = data[(MID_FADE % training_run.STEPS) * training_run.BATCH :]
+    model.fit(rest, epochs=3, initial_epoch=2, **fit)
+    model.fit(data, epochs=training_run.EPOCHS, initial_epoch=3, callbacks=[kp.GrowthCallback()], **fit)
+    expected = load(uninterrupted)
+    assert (model.stage, model.alpha, model.iteration) == (2, 1.0, 30)
+    for ours, theirs in zip(model.variables, expected.variables, strict=True):
+        np.testing.assert_array_equal(ours, theirs, err_msg=ours.path)
+
+
+def test_backups_between_epochs_keep_stage_and_alpha(tmp_path):
+    """With an integer `save_freq` Keras starts the broken epoch again; growth goes on from where it was."""
+
+    class Die(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            if self.model.iteration == 13:
+                raise KeyboardInterrupt
+
+    def callbacks():
+        return [kp.GrowthCallback(), keras.callbacks.BackupAndRestore(tmp_path, save_freq=1)]
+
+    fit = {"batch_size": training_run.BATCH, "shuffle": False, "epochs": training_run.EPOCHS, "verbose": 0}
+    with pytest.raises(KeyboardInterrupt):
+        training_run.build().fit(training_run.images(), callbacks=[*callbacks(), Die()], **fit)
+    model, seen = training_run.build(), []
+    look = keras.callbacks.LambdaCallback(
+        on_train_batch_begin=lambda batch, logs: seen.append((model.stage, model.alpha))
+    )
+    history = model.fit(training_run.images(), callbacks=[*callbacks(), look], **fit)
+    assert seen[0] == (1, np.float32(0.6))
+    assert history.epoch == [2, 3, 4, 5]
+    assert history.history["stage"] == [1, 1, 2, 2]
+    assert model.alpha == 1.0
+
+
+def test_a_second_fit_after_a_restore_trains(tmp_path):
+    """Keras leaves the epoch that it restored on the model, and a second `fit` would run no epoch."""
+    fit = {"batch_size": training_run.BATCH, "verbose": 0}
+    model, keep = training_run.build(), {"backup_dir": tmp_path, "delete_checkpoint": False}
+    model.fit(training_run.images(), epochs=2, callbacks=[keras.callbacks.BackupAndRestore(**keep)], **fit)
+    model = training_run.build()
+    restored = model.fit(training_run.images(), epochs=3, callbacks=[keras.callbacks.BackupAndRestore(**keep)], **fit)
+    assert restored.epoch == [2]
+    assert model.fit(training_run.images(), epochs=2, **fit).epoch == [0, 1]
+
+
+def test_a_repeated_stream_can_be_resumed_by_skipping_what_was_seen(images):
+    """The recipe of the README: one endless stream, and `skip(model.iteration)`."""
+    import tensorflow as tf
+
+    def stream(model):
+        ds = tf.data.Dataset.from_tensor_slices(images).shuffle(40, seed=1).batch(8).repeat()
+        return ds.skip(model.iteration)
+
+    def fit(model, **epochs):
+        schedule = kp.GrowthSchedule(unlock_iterations=[4, 8])
+        callbacks = [kp.GrowthCallback(schedule)]
+        model.fit(stream(model), steps_per_epoch=3, callbacks=callbacks, verbose=0, **epochs)
+
+    whole, halves = training_run.build(), training_run.build()
+    fit(whole, epochs=4)
+    with pytest.warns(UserWarning, match="longer than this training"):
+        fit(halves, epochs=2)
+    fit(halves, epochs=4, initial_epoch=2)
+    assert_same_state(halves, whole)
