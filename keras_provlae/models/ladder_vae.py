@@ -170,7 +170,7 @@ class LadderVAE(keras.Model, abc.ABC):
             start = stop
         return slices
 
-    def call(self, images, training=False):
+    def call(self, images):
         """The posterior, and the logits decoded from a sample of it: a dict of three tensors."""
         check_images(images, self.spec.image_shape)
         mean, log_var = self._infer(images)
@@ -179,7 +179,7 @@ class LadderVAE(keras.Model, abc.ABC):
         return {"mean": mean, "log_var": log_var, "logits": logits}
 
     def encode(self, images):
-        """The posterior q(z | x) of every rung.
+        """The posterior q(z | x) of every rung, in one pass; `predict` goes through many images in batches.
 
         Args:
             images: Float array or tensor `(batch, height, width, channels)` in [0, 1].

