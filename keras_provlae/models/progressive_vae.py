@@ -4,7 +4,9 @@ import keras
 from keras import ops
 
 from keras_provlae import presets
-from keras_provlae.models.ladder_vae import LadderVAE, LastValue, non_negative
+from keras_provlae.models.ladder_vae import LadderVAE
+from keras_provlae.models.trackers import LastValue
+from keras_provlae.models.validation import non_negative
 
 FADE_IN_STEPS = 5000  # iterations of the fade-in, section 3.3
 

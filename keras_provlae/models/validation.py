@@ -16,6 +16,13 @@ LOSS_RULE = (
 )
 
 
+def non_negative(name, value):
+    """`value` as a float, or a `ValueError` that names it."""
+    if not value >= 0:
+        raise ValueError(f"`{name}` must be a number >= 0. Received: {name}={value}.")
+    return float(value)
+
+
 def check_images(images, image_shape):
     """Raises a clear error for images of a wrong type, rank or size.
 
