@@ -6,15 +6,19 @@ pass them: `dense`, `dense_1`, ...; the last two of a head are the mean and the 
 """
 
 import collections
+import os
 import re
+from collections.abc import Mapping
+from typing import Any
 
+import keras
 import numpy as np
 
 BATCH_NORM_EPSILON = 1e-3
 _OPTIMIZER_VARIABLE = re.compile(r"(/Adam(_\d+)?$)|((^|/)beta[12]_power(_\d+)?$)|((^|/)global_step$)")
 
 
-def load_authors_weights(model, source):
+def load_authors_weights(model: keras.Model, source: Mapping[str, Any] | str | os.PathLike) -> None:
     """Sets the weights of a model to those of the authors' released program.
 
     Args:
@@ -40,7 +44,7 @@ def load_authors_weights(model, source):
 
     Source: the authors' released program.
     """
-    arrays = dict(source) if isinstance(source, collections.abc.Mapping) else _read_checkpoint(source)
+    arrays = dict(source) if isinstance(source, Mapping) else _read_checkpoint(source)
     arrays = {name.removesuffix(":0"): np.asarray(array) for name, array in arrays.items()}
     variables = authors_variables(model)
     statistics = _moving_statistics(variables)
@@ -50,7 +54,7 @@ def load_authors_weights(model, source):
         variable.assign(arrays[name])
 
 
-def authors_variables(model):
+def authors_variables(model: keras.Model) -> dict[str, keras.Variable]:
     """The authors' name of every trainable variable of a model.
 
     Args:

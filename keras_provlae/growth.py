@@ -2,6 +2,7 @@
 
 import itertools
 import warnings
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import keras
@@ -33,7 +34,12 @@ class GrowthSchedule:
     Source: Li et al. (2020), section 4: every progressive step lasts as many epochs as the others.
     """
 
-    def __init__(self, epochs_per_rung=None, unlock_epochs=None, unlock_iterations=None):
+    def __init__(
+        self,
+        epochs_per_rung: int | Sequence[int] | None = None,
+        unlock_epochs: Sequence[int] | None = None,
+        unlock_iterations: Sequence[int] | None = None,
+    ):
         given = {
             name: value
             for name, value in [
@@ -52,17 +58,17 @@ class GrowthSchedule:
         self.unlock_iterations = unlock_iterations
 
     @property
-    def is_even(self):
+    def is_even(self) -> bool:
         """Whether the rungs simply share the epochs of `fit`."""
         return self.epochs_per_rung is None and self.unlock_epochs is None and self.unlock_iterations is None
 
     @property
-    def last_length(self):
+    def last_length(self) -> int:
         """Epochs of the last stage where `epochs_per_rung` says so, else 0."""
         lengths = self.epochs_per_rung or 0
         return lengths if isinstance(lengths, int) else lengths[-1]
 
-    def unlock_points(self, num_rungs, epochs=None):
+    def unlock_points(self, num_rungs: int, epochs: int | None = None) -> list[int]:
         """The epochs (or iterations, for `unlock_iterations`) at which the rungs L - 1 .. 1 are unlocked.
 
         Args:
@@ -122,7 +128,14 @@ class GrowthCallback(keras.callbacks.Callback):
     Source: Li et al. (2020), section 3.3.
     """
 
-    def __init__(self, schedule=None, fade_in_steps=5000, fade_in=True, max_fade_fraction=0.5, verbose=0):
+    def __init__(
+        self,
+        schedule: GrowthSchedule | None = None,
+        fade_in_steps: int = 5000,
+        fade_in: bool = True,
+        max_fade_fraction: float | None = 0.5,
+        verbose: int = 0,
+    ):
         super().__init__()
         if schedule is not None and not isinstance(schedule, GrowthSchedule):
             raise TypeError(f"`schedule` must be a GrowthSchedule or None. Received: schedule={schedule!r}.")

@@ -8,7 +8,8 @@ Per-rung settings are ordered l = 1 .. L, shallowest first, as h_1 .. h_L are. C
 posteriors and gates are ordered deepest first, z_L .. z_1, as the model grows.
 """
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import keras
 from keras import layers, ops
@@ -33,33 +34,33 @@ class LadderSpec(NamedTuple):
     activation: str
 
     @property
-    def num_rungs(self):
+    def num_rungs(self) -> int:
         return len(self.latent_dim)
 
-    def size(self, level):
+    def size(self, level: int) -> tuple[int, int]:
         """Height and width after `level` halvings (rounded up) of the image."""
         height, width, _ = self.image_shape
         return (-(-height // 2**level), -(-width // 2**level))
 
-    def level(self, rung):
+    def level(self, rung: int) -> int:
         """How often the image has been halved at h_l and g_l; rung 0 is the stem's end."""
         return len(self.stem) + rung
 
 
 def ladder_spec(
-    image_shape,
-    num_rungs,
-    latent_dim,
-    channels=32,
-    dense=256,
-    stem=(),
-    head_convs=None,
-    head_dense=None,
-    map_dense=None,
-    decoder_convs=None,
-    decoder_affine=True,
-    activation="elu",
-):
+    image_shape: Sequence[int],
+    num_rungs: int,
+    latent_dim: int | Sequence[int],
+    channels: int | Sequence[int] = 32,
+    dense: int | None = 256,
+    stem: Sequence[int] = (),
+    head_convs: Sequence | None = None,
+    head_dense: Sequence | None = None,
+    map_dense: Sequence | None = None,
+    decoder_convs: Sequence | None = None,
+    decoder_affine: bool | Sequence[bool] = True,
+    activation: str = "elu",
+) -> LadderSpec:
     """Completes and checks the few numbers that describe a ladder.
 
     With the defaults this is the authors' small network (dSprites, 3DShapes), at
@@ -140,7 +141,7 @@ def ladder_spec(
     return spec
 
 
-def build_encoder(spec, dtype=None):
+def build_encoder(spec: LadderSpec, dtype: Any = None) -> keras.Model:
     """The encoder: images and gates in, the posterior of every rung out.
 
     Args:
@@ -174,7 +175,7 @@ def build_encoder(spec, dtype=None):
     return keras.Model([images, gates], outputs, name="encoder")
 
 
-def build_decoder(spec, dtype=None):
+def build_decoder(spec: LadderSpec, dtype: Any = None) -> keras.Model:
     """The decoder: codes and gates in, one logit per pixel and channel out.
 
     Args:

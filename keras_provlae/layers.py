@@ -1,5 +1,7 @@
 """The small layers that the ladder is made of; each one is serialisable."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -36,14 +38,14 @@ class Sampling(keras.layers.Layer):
     Source: Li et al. (2020), equations 4 and 6.
     """
 
-    def __init__(self, seed=None, **kwargs):
+    def __init__(self, seed: int | None = None, **kwargs: Any):
         kwargs["dtype"] = "float32"
         super().__init__(**kwargs)
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
         self.built = True
 
-    def call(self, mean, log_var):
+    def call(self, mean: Any, log_var: Any) -> Any:
         noise = keras.random.normal(ops.shape(mean), dtype="float32", seed=self.seed_generator)
         return mean + ops.exp(0.5 * log_var) * noise
 
@@ -89,7 +91,7 @@ class ChannelAffine(keras.layers.Layer):
     Source: the authors' released program (not in the paper).
     """
 
-    def __init__(self, epsilon=1e-3, **kwargs):
+    def __init__(self, epsilon: float = 1e-3, **kwargs: Any):
         super().__init__(**kwargs)
         if epsilon < 0:
             raise ValueError(f"`epsilon` must not be negative. Received: epsilon={epsilon}.")
@@ -100,7 +102,7 @@ class ChannelAffine(keras.layers.Layer):
         self.gain = self.add_weight(shape=channels, initializer="ones", name="gain")
         self.offset = self.add_weight(shape=channels, initializer="zeros", name="offset")
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         return inputs * (self.gain * (1.0 + self.epsilon) ** -0.5) + self.offset
 
     def compute_output_shape(self, input_shape):
@@ -133,12 +135,12 @@ class Gate(keras.layers.Layer):
     Source: Li et al. (2020), equation 9.
     """
 
-    def __init__(self, index, **kwargs):
+    def __init__(self, index: int, **kwargs: Any):
         kwargs.setdefault("autocast", False)  # alpha stays float32 up to the product
         super().__init__(**kwargs)
         self.index = index
 
-    def call(self, features, gates):
+    def call(self, features: Any, gates: Any) -> Any:
         return features * ops.cast(gates[self.index], features.dtype)
 
     def compute_output_spec(self, features, gates):

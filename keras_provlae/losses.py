@@ -6,11 +6,12 @@ meaning only with these sums. The models average over the batch.
 """
 
 import math
+from typing import Any
 
 from keras import ops
 
 
-def bernoulli_nll(images, logits):
+def bernoulli_nll(images: Any, logits: Any) -> Any:
     """Negative log likelihood of images under independent Bernoulli pixels.
 
     Args:
@@ -35,7 +36,7 @@ def bernoulli_nll(images, logits):
     return _sum_over_image(ops.softplus(logits) - images * logits)
 
 
-def gaussian_nll(images, mean, scale=1.0):
+def gaussian_nll(images: Any, mean: Any, scale: float = 1.0) -> Any:
     """Negative log likelihood of images under independent Gaussian pixels.
 
     Args:
@@ -63,7 +64,7 @@ def gaussian_nll(images, mean, scale=1.0):
     return _sum_over_image(0.5 * ops.square((images - mean) / scale) + constant)
 
 
-def bounded_log_var(log_var, low=-30.0, high=20.0):
+def bounded_log_var(log_var: Any, low: float = -30.0, high: float = 20.0) -> Any:
     """A log variance whose exponential is finite and whose gradient is alive.
 
     Inside the bounds this is the identity, in value and in gradient. Outside,
@@ -90,7 +91,7 @@ def bounded_log_var(log_var, low=-30.0, high=20.0):
     return ops.stop_gradient(ops.clip(log_var, low, high)) + gradient_only
 
 
-def gaussian_kl(mean, log_var):
+def gaussian_kl(mean: Any, log_var: Any) -> Any:
     """KL divergence from a diagonal Gaussian to the standard normal prior.
 
     Args:

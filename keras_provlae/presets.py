@@ -48,7 +48,7 @@ PRESETS = {
 }
 
 
-def preset(name):
+def preset(name: str) -> dict:
     """The settings of one data set.
 
     Args:

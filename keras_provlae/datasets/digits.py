@@ -15,7 +15,13 @@ _FASHION_FOLDERS = ["~/.keras/datasets/fashion-mnist", "/usr/share/datasets/fash
 _SPLITS = ("train", "test")
 
 
-def mnist(split="train", batch_size=100, source="auto", with_labels=False, seed=None):
+def mnist(
+    split: str = "train",
+    batch_size: int = 100,
+    source: str | os.PathLike = "auto",
+    with_labels: bool = False,
+    seed: int | None = None,
+) -> tf.data.Dataset:
     """The handwritten digits of MNIST, batched, as float32 images in [0, 1].
 
     Args:

@@ -12,7 +12,7 @@ _PREFIXES = {"train": "train", "test": "t10k"}
 _UINT8 = 0x08
 
 
-def read_idx(path):
+def read_idx(path: str | os.PathLike) -> np.ndarray:
     """The array in one idx file of unsigned bytes.
 
     Args:
@@ -45,7 +45,7 @@ def read_idx(path):
     return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
 
 
-def load_idx_folder(folder, split):
+def load_idx_folder(folder: str | os.PathLike, split: str) -> tuple[np.ndarray, np.ndarray]:
     """Images and labels of one split from a folder of MNIST's four files.
 
     Args:

@@ -1,5 +1,8 @@
 """beta-VAE: a ladder with one rung, at the end of a plain trunk (the paper's baseline)."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 
 from keras_provlae.models.vlae import VLAE
@@ -31,13 +34,21 @@ class BetaVAE(VLAE):
     Source: Higgins et al. (2017); Li et al. (2020), section 4.
     """
 
-    def __init__(self, image_shape, latent_dim, beta=1.0, stem=(32, 32), num_rungs=1, **kwargs):
+    def __init__(
+        self,
+        image_shape: Sequence[int],
+        latent_dim: int,
+        beta: float = 1.0,
+        stem: Sequence[int] = (32, 32),
+        num_rungs: int = 1,
+        **kwargs: Any,
+    ):
         if num_rungs != 1:
             raise ValueError(f"A beta-VAE has one rung; use VLAE for more. Received: num_rungs={num_rungs}.")
         super().__init__(image_shape, 1, latent_dim, beta=beta, stem=stem, **kwargs)
 
     @classmethod
-    def preset_settings(cls, preset):
+    def preset_settings(cls, preset: str) -> dict:
         """The preset's trunk and number of latents, all of them in one code at its end."""
         settings = super().preset_settings(preset)
         rungs, channels = settings.pop("num_rungs"), settings.pop("channels")

@@ -7,6 +7,8 @@ rest, from the network to sampling, is written once, here.
 
 import abc
 import inspect
+from collections.abc import Sequence
+from typing import Any, Self
 
 import keras
 from keras import ops
@@ -59,14 +61,14 @@ class LadderVAE(keras.Model, abc.ABC):
 
     def __init__(
         self,
-        image_shape,
-        num_rungs,
-        latent_dim,
-        beta=1.0,
-        likelihood="bernoulli",
-        name=None,
-        dtype=None,
-        **architecture,
+        image_shape: Sequence[int],
+        num_rungs: int,
+        latent_dim: int | Sequence[int],
+        beta: float = 1.0,
+        likelihood: str = "bernoulli",
+        name: str | None = None,
+        dtype: Any = None,
+        **architecture: Any,
     ):
         super().__init__(name=name, dtype=dtype)
         if likelihood not in LIKELIHOODS:
@@ -99,7 +101,7 @@ class LadderVAE(keras.Model, abc.ABC):
         self.built = True
 
     @classmethod
-    def from_preset(cls, preset, **overrides):
+    def from_preset(cls, preset: str, **overrides: Any) -> Self:
         """A model with the paper's numbers for one data set.
 
         Args:
@@ -116,7 +118,7 @@ class LadderVAE(keras.Model, abc.ABC):
         return cls(**{**cls.preset_settings(preset), **overrides})
 
     @classmethod
-    def preset_settings(cls, preset):
+    def preset_settings(cls, preset: str) -> dict:
         """The constructor arguments that this class takes from a preset: a dict."""
         settings = presets.preset(preset)["model"]
         del settings["gamma"]
@@ -125,30 +127,30 @@ class LadderVAE(keras.Model, abc.ABC):
     # === What a concrete model defines ===
 
     @abc.abstractmethod
-    def encoder_gates(self):
+    def encoder_gates(self) -> Any:
         """How much of h_l the head of each rung sees: float32 `(num_rungs,)`, deepest first."""
 
     @abc.abstractmethod
-    def decoder_gates(self):
+    def decoder_gates(self) -> Any:
         """How much of m_l(z_l) enters the decoder: float32 `(num_rungs,)`, deepest first."""
 
     @abc.abstractmethod
-    def kl_weights(self):
+    def kl_weights(self) -> Any:
         """What the KL of each rung weighs in the loss: float32 `(num_rungs,)`, deepest first."""
 
-    def unlocked(self):
+    def unlocked(self) -> Any:
         """1 for rungs that are part of the model so far, else 0: float32 `(num_rungs,)`."""
         return ops.ones(self.num_rungs, "float32")
 
     # === The model as a function ===
 
     @property
-    def num_rungs(self):
+    def num_rungs(self) -> int:
         """L, the number of rungs."""
         return self.spec.num_rungs
 
     @property
-    def rung_slices(self):
+    def rung_slices(self) -> list[tuple[int, slice]]:
         """`[(L, slice), ..., (1, slice)]`: the columns of each rung in means, log variances and codes."""
         slices, start = [], 0
         for rung in range(self.num_rungs, 0, -1):
@@ -157,7 +159,7 @@ class LadderVAE(keras.Model, abc.ABC):
             start = stop
         return slices
 
-    def call(self, images):
+    def call(self, images: Any) -> dict[str, Any]:
         """The posterior, and the logits decoded from a sample of it: a dict of three tensors."""
         check_images(images, self.spec.image_shape)
         mean, log_var = self._infer(images)
@@ -165,7 +167,7 @@ class LadderVAE(keras.Model, abc.ABC):
         logits = self.decoder([codes, self.decoder_gates()])
         return {"mean": mean, "log_var": log_var, "logits": logits}
 
-    def encode(self, images):
+    def encode(self, images: Any) -> tuple[Any, Any]:
         """The posterior q(z | x) of every rung, in one pass; `predict` goes through many images in batches.
 
         Args:
@@ -183,7 +185,7 @@ class LadderVAE(keras.Model, abc.ABC):
         check_pixels(images)
         return self._infer(images)
 
-    def decode(self, codes):
+    def decode(self, codes: Any) -> Any:
         """The image that each code stands for.
 
         Args:
@@ -204,7 +206,7 @@ class LadderVAE(keras.Model, abc.ABC):
             )
         return ops.sigmoid(self.decoder([codes, self.decoder_gates()]))
 
-    def reconstruct(self, images):
+    def reconstruct(self, images: Any) -> Any:
         """The images decoded from the means of their posteriors.
 
         Args:
@@ -219,7 +221,7 @@ class LadderVAE(keras.Model, abc.ABC):
         mean, _ = self.encode(images)
         return self.decode(mean)
 
-    def sample(self, n, rung=None, around=None, seed=None):
+    def sample(self, n: int, rung: int | None = None, around: Any = None, seed: int | None = None) -> Any:
         """New images from the prior: of every rung, or of one with the others held.
 
         Args:
@@ -297,7 +299,7 @@ class LadderVAE(keras.Model, abc.ABC):
 
     # === Keras ===
 
-    def compile(self, optimizer=None, **kwargs):
+    def compile(self, optimizer: keras.Optimizer | str | None = None, **kwargs: Any) -> None:
         """As `keras.Model.compile`; without an optimizer, the paper's Adam.
 
         Args:
@@ -317,7 +319,7 @@ class LadderVAE(keras.Model, abc.ABC):
     def compile_from_config(self, config):
         self.compile(**keras.saving.deserialize_keras_object(config))
 
-    def fit(self, x=None, *args, **kwargs):
+    def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> keras.callbacks.History:
         """As `keras.Model.fit`, on images alone or (images, labels); labels are not used."""
         check_data(x, self.spec.image_shape)
         for name in ("sample_weight", "class_weight"):
@@ -331,7 +333,7 @@ class LadderVAE(keras.Model, abc.ABC):
         finally:
             self._initial_epoch = None  # BackupAndRestore leaves it set: a second `fit` would do nothing
 
-    def evaluate(self, x=None, *args, **kwargs):
+    def evaluate(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
         """As `keras.Model.evaluate`, on images alone or (images, labels); labels are not used."""
         check_data(x, self.spec.image_shape)
         with readable_errors():

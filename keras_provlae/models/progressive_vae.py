@@ -1,5 +1,8 @@
 """pro-VLAE: a ladder VAE that starts with its deepest rung and grows (the paper's model)."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -43,7 +46,15 @@ class ProgressiveVAE(LadderVAE):
     Source: Li et al. (2020), sections 3.2 and 3.3.
     """
 
-    def __init__(self, image_shape, num_rungs, latent_dim, beta=1.0, gamma=0.5, **kwargs):
+    def __init__(
+        self,
+        image_shape: Sequence[int],
+        num_rungs: int,
+        latent_dim: int | Sequence[int],
+        beta: float = 1.0,
+        gamma: float = 0.5,
+        **kwargs: Any,
+    ):
         super().__init__(image_shape, num_rungs, latent_dim, beta=beta, **kwargs)
         self.gamma = non_negative("gamma", gamma)
 
@@ -59,32 +70,32 @@ class ProgressiveVAE(LadderVAE):
         self.alpha_tracker = LastValue(name="alpha")
 
     @classmethod
-    def preset_settings(cls, preset):
+    def preset_settings(cls, preset: str) -> dict:
         return presets.preset(preset)["model"]
 
     # === Growth ===
 
     @property
-    def stage(self):
+    def stage(self) -> int:
         """The progressive step s, 0 .. L - 1: the rungs L .. L - s are unlocked."""
         return int(ops.convert_to_numpy(self.stage_variable))
 
     @property
-    def alpha(self):
+    def alpha(self) -> float:
         """The fade-in coefficient of the newest rung, 0.0 .. 1.0; 1.0 at stage 0."""
         return float(ops.convert_to_numpy(self._alpha()))
 
     @property
-    def iteration(self):
+    def iteration(self) -> int:
         """Optimiser steps that this model has been trained for, over all calls of `fit`."""
         return int(ops.convert_to_numpy(self.iteration_variable))
 
     @property
-    def fade_in_steps(self):
+    def fade_in_steps(self) -> int:
         """Length of the newest rung's fade-in, in optimiser steps."""
         return int(ops.convert_to_numpy(self.fade_in_steps_variable))
 
-    def grow(self, fade_in_steps=FADE_IN_STEPS):
+    def grow(self, fade_in_steps: int = FADE_IN_STEPS) -> None:
         """Unlocks the next rung, L - s - 1, and starts its fade-in.
 
         Args:

@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+from typing import Any
 
 import keras
 from keras import ops
@@ -16,14 +17,14 @@ LOSS_RULE = (
 )
 
 
-def non_negative(name, value):
+def non_negative(name: str, value: float) -> float:
     """`value` as a float, or a `ValueError` that names it."""
     if not value >= 0:
         raise ValueError(f"`{name}` must be a number >= 0. Received: {name}={value}.")
     return float(value)
 
 
-def check_images(images, image_shape):
+def check_images(images: Any, image_shape: tuple) -> None:
     """Raises a clear error for images of a wrong type, rank or size.
 
     Args:
@@ -55,7 +56,7 @@ def check_images(images, image_shape):
         )
 
 
-def check_pixels(images):
+def check_pixels(images: Any) -> None:
     """Raises a clear error for pixels that are NaN or outside [0, 1]; traced tensors pass.
 
     Args:
@@ -86,7 +87,7 @@ def _is_traced(tensor):
     return False
 
 
-def check_data(data, image_shape):
+def check_data(data: Any, image_shape: tuple) -> None:
     """Checks what `fit` is given, as far as it can be seen before the first step.
 
     Args:
@@ -104,7 +105,7 @@ def check_data(data, image_shape):
         check_pixels(data)
 
 
-def require(tensor, condition, rule, low, high):
+def require(tensor: Any, condition: Any, rule: str, low: Any, high: Any) -> Any:
     """The tensor, if `condition` holds; else a stop, inside a compiled step as well.
 
     No gradient passes before the condition is checked, so the step that fails changes no weight.

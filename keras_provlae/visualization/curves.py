@@ -2,6 +2,7 @@
 
 import itertools
 import re
+from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -9,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 from keras_provlae.visualization.style import rung_color
 
 
-def training_curves(history):
+def training_curves(history: Mapping[str, Sequence[float]]) -> Figure:
     """Loss, KL per rung and alpha over the epochs, with the unlocks marked.
 
     Args:

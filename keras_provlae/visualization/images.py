@@ -4,6 +4,9 @@ Every function takes a model and images and returns a `matplotlib.figure.Figure`
 no window and no global state: `figure.savefig("picture.png")`.
 """
 
+from typing import Any
+
+import keras
 import numpy as np
 from keras import ops
 from matplotlib.figure import Figure
@@ -14,7 +17,7 @@ _CELL = 0.5  # inches that one image takes
 _PAD = 2  # pixels between images
 
 
-def reconstructions(model, images):
+def reconstructions(model: keras.Model, images: Any) -> Figure:
     """Images above what the model makes of them.
 
     Args:
@@ -32,7 +35,7 @@ def reconstructions(model, images):
     return figure
 
 
-def rung_samples(model, around, n=64, seed=0):
+def rung_samples(model: keras.Model, around: Any, n: int = 64, seed: int | None = 0) -> Figure:
     """One grid per rung: its code drawn from the prior, the other rungs held (figure 6).
 
     Args:
@@ -55,7 +58,7 @@ def rung_samples(model, around, n=64, seed=0):
     return figure
 
 
-def traversals(model, around=None, steps=9, span=3.0):
+def traversals(model: keras.Model, around: Any = None, steps: int = 9, span: float = 3.0) -> Figure:
     """One row per latent: that latent swept over the prior, all the others held (figure 4).
 
     Args:

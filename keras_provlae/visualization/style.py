@@ -1,9 +1,11 @@
 """One colour per rung, the same in every figure, told apart by colour-blind readers too."""
 
+import keras
+
 _COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31", "#000000"]  # Okabe and Ito
 
 
-def rung_color(model_or_num_rungs, rung):
+def rung_color(model_or_num_rungs: keras.Model | int, rung: int) -> str:
     """The colour of a rung: the deepest is always the first of the palette.
 
     Args:
