@@ -16,7 +16,8 @@ from keras import layers, ops
 
 from keras_provlae.layers import ChannelAffine, Gate
 
-KERNEL_SIZE = 4  # every convolution of the authors' networks
+# every convolution of the authors' networks
+_CONV = {"kernel_size": 4, "padding": "same", "data_format": "channels_last"}
 
 
 class LadderSpec(NamedTuple):
@@ -206,14 +207,8 @@ def build_decoder(spec: LadderSpec, dtype: Any = None) -> keras.Model:
     for index in range(len(spec.stem), 0, -1):
         width, size = spec.stem[index - 1], spec.size(index)
         g = _conv_transpose(g, width, 2, size, f"stem_{index}", spec, dtype)
-    logits = _crop(
-        layers.Conv2DTranspose(spec.image_shape[-1], KERNEL_SIZE, 2, name="logits", dtype="float32", **_SAME)(g),
-        spec.size(0),
-    )
-    return keras.Model([codes, gates], logits, name="decoder")
-
-
-_SAME = {"padding": "same", "data_format": "channels_last"}
+    logits = layers.Conv2DTranspose(spec.image_shape[-1], strides=2, name="logits", dtype="float32", **_CONV)(g)
+    return keras.Model([codes, gates], _crop(logits, spec.size(0)), name="decoder")
 
 
 def _head(h, gates, rung, spec, dtype):
@@ -256,15 +251,13 @@ def _decoder_convs(g, rung, spec, dtype):
 def _conv(x, width, stride, name, spec, dtype):
     if 1 in x.shape[1:3]:
         dtype = "float32"  # oneDNN's bfloat16 filter gradient reads stray memory where a map is one pixel wide
-    x = layers.Conv2D(width, KERNEL_SIZE, stride, activation=spec.activation, name=name, dtype=dtype, **_SAME)(x)
-    return ChannelAffine(name=f"{name}_affine", dtype=dtype)(x)
+    conv = layers.Conv2D(width, strides=stride, activation=spec.activation, name=name, dtype=dtype, **_CONV)
+    return ChannelAffine(name=f"{name}_affine", dtype=dtype)(conv(x))
 
 
 def _conv_transpose(x, width, stride, size, name, spec, dtype, affine=True):
-    x = layers.Conv2DTranspose(width, KERNEL_SIZE, stride, activation=spec.activation, name=name, dtype=dtype, **_SAME)(
-        x
-    )
-    x = _crop(x, size)
+    conv = layers.Conv2DTranspose(width, strides=stride, activation=spec.activation, name=name, dtype=dtype, **_CONV)
+    x = _crop(conv(x), size)
     return ChannelAffine(name=f"{name}_affine", dtype=dtype)(x) if affine else x
 
 
