@@ -45,7 +45,8 @@ class Parity:
     def __init__(self, shared, case):
         folder = shared / "reference/parity"
         self.settings = json.loads((folder / f"parity_{case}_zero.json").read_text())
-        self.arrays = np.load(folder / f"parity_{case}_zero.npz")
+        with np.load(folder / f"parity_{case}_zero.npz") as file:
+            self.arrays = dict(file)
         self.num_rungs = self.settings["rungs"]
         self.model = kp.ProgressiveVAE.from_preset(
             "celeb_a" if case == "celeba" else case,

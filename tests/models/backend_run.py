@@ -73,7 +73,8 @@ def errors_of_bad_images(start):
 
 
 def main(source, target):
-    start = np.load(source)
+    with np.load(source) as file:
+        start = dict(file)
     result = {"backend": keras.backend.backend()}
     result |= steps_from_the_same_start(start) | growth_through_fit(start) | errors_of_bad_images(start)
     np.savez(target, **result)

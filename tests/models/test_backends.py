@@ -22,7 +22,8 @@ def run(backend, source, folder):
         [sys.executable, str(SCRIPT), str(source), str(target)], env=environment, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    return np.load(target)
+    with np.load(target) as file:
+        return dict(file)
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +68,7 @@ def test_other_backends_take_the_same_steps(backend, source, folder, on_tensorfl
     result = run(backend, source, folder)
     assert str(result["backend"]) == backend
     np.testing.assert_allclose(result["losses"], on_tensorflow["losses"], rtol=1e-4)
-    for name in on_tensorflow.files:
+    for name in on_tensorflow:
         if name.startswith("weight_"):
             np.testing.assert_allclose(result[name], on_tensorflow[name], rtol=1e-4, atol=1e-4)
     for name in ("alpha", "stage", "iteration"):
