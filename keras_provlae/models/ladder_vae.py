@@ -22,6 +22,7 @@ from keras_provlae.models.validation import (
     check_data,
     check_images,
     check_pixels,
+    checked_before_the_step,
     non_negative,
     readable_errors,
     require,
@@ -329,7 +330,7 @@ class LadderVAE(keras.Model, abc.ABC):
             kwargs.setdefault("shuffle", False)  # these shuffle themselves: Keras warns about its own default
         try:
             with readable_errors():
-                return super().fit(x, *args, **kwargs)
+                return super().fit(checked_before_the_step(x), *args, **kwargs)
         finally:
             self._initial_epoch = None  # BackupAndRestore leaves it set: a second `fit` would do nothing
 

@@ -105,6 +105,29 @@ def check_data(data: Any, image_shape: tuple) -> None:
         check_pixels(data)
 
 
+def checked_before_the_step(data: Any) -> Any:
+    """On JAX, a `tf.data.Dataset` whose images are checked as they are read; elsewhere, or other data, `data`.
+
+    A JAX step gives its state away when it starts: if `require` stops it, the weights are gone with it.
+
+    Args:
+        data: What `fit` is given.
+
+    Returns:
+        `data`, or a data set of the same batches.
+    """
+    if keras.backend.backend() != "jax" or not hasattr(data, "element_spec"):
+        return data
+    import tensorflow as tf
+
+    def check(images, *labels):
+        low, high = tf.reduce_min(images), tf.reduce_max(images)
+        images = _require_in_tensorflow(images, (low >= 0) & (high <= 1), PIXEL_RULE, low, high)
+        return (images, *labels) if labels else images
+
+    return data.map(check)
+
+
 def require(tensor: Any, condition: Any, rule: str, low: Any, high: Any) -> Any:
     """The tensor, if `condition` holds; else a stop, inside a compiled step as well.
 
@@ -126,7 +149,7 @@ def require(tensor: Any, condition: Any, rule: str, low: Any, high: Any) -> Any:
         ValueError: If the condition fails, or the backend's own error around it.
     """
     if keras.backend.backend() == "tensorflow":
-        return _require_in_tensorflow(tensor, condition, re.split("{low}|{high}", f"<<{rule}>>"), low, high)
+        return _require_in_tensorflow(tensor, condition, rule, low, high)
     if keras.backend.backend() == "jax":
         import jax
 
@@ -136,10 +159,10 @@ def require(tensor: Any, condition: Any, rule: str, low: Any, high: Any) -> Any:
     return tensor
 
 
-def _require_in_tensorflow(tensor, condition, texts, low, high):
+def _require_in_tensorflow(tensor, condition, rule, low, high):
     import tensorflow as tf
 
-    before, between, after = texts
+    before, between, after = re.split("{low}|{high}", f"<<{rule}>>")
 
     @tf.custom_gradient
     def checked(tensor):

@@ -52,7 +52,7 @@ def growth_through_fit(start):
 
 
 def errors_of_bad_images(start):
-    """The text of the error that each kind of bad image ends in."""
+    """The text of the error that each kind of bad image ends in, and what is left of the model."""
     model = build(start)
     model.compile()
     good, bad = start["images"], start["images"].copy()
@@ -69,7 +69,8 @@ def errors_of_bad_images(start):
             model.fit(data, epochs=2, verbose=0)
         except ValueError as error:
             texts.append(str(error))
-    return {"errors": np.array(texts)}
+    alive = all(np.isfinite(ops.convert_to_numpy(v)).all() for v in model.trainable_variables)
+    return {"errors": np.array(texts), "alive": alive}
 
 
 def main(source, target):

@@ -59,6 +59,7 @@ def test_tensorflow_trains_grows_and_saves(on_tensorflow):
 def assert_errors(result):
     assert len(result["errors"]) == 2
     assert all(text.startswith("Images must hold finite values in [0, 1]") for text in result["errors"])
+    assert result["alive"]  # the weights are still there, and finite
 
 
 @pytest.mark.parametrize("backend", OTHERS)
