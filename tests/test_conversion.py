@@ -148,3 +148,99 @@ def test_names_and_shapes_are_the_authors(shared, case):
     trained = {name: shape for name, shape in names.items() if "/moving_" not in name}
     assert {n: tuple(v.shape) for n, v in kp.conversion.authors_variables(model).items()} == trained
     kp.conversion.load_authors_weights(model, {name: authors_array(name, shape) for name, shape in names.items()})
+
+
+# === Without reference data ===
+
+
+@pytest.fixture
+def weights(make_model):
+    """Weights for the small test model, under the authors' names."""
+    variables = kp.conversion.authors_variables(make_model())
+    return {name: authors_array(name, tuple(variable.shape)) for name, variable in variables.items()}
+
+
+def assert_loaded(model, weights):
+    for name, variable in kp.conversion.authors_variables(model).items():
+        np.testing.assert_allclose(variable, weights[name], rtol=1e-6, atol=1e-7, err_msg=name)
+
+
+def test_names_are_numbered_as_tensorflow_1_did(make_model):
+    names = list(kp.conversion.authors_variables(make_model(num_rungs=1)))
+    assert names == [
+        "qh1/conv2d/kernel", "qh1/conv2d/bias", "qh1/batch_normalization/gamma", "qh1/batch_normalization/beta",
+        "qladder1/conv2d/kernel", "qladder1/conv2d/bias",
+        "qladder1/batch_normalization/gamma", "qladder1/batch_normalization/beta",
+        "qladder1/dense/kernel", "qladder1/dense/bias",
+        "qladder1/batch_normalization_1/gamma", "qladder1/batch_normalization_1/beta",
+        "qladder1/dense_1/kernel", "qladder1/dense_1/bias", "qladder1/dense_2/kernel", "qladder1/dense_2/bias",
+        "gen1/dense/kernel", "gen1/dense/bias", "gen1/batch_normalization/gamma", "gen1/batch_normalization/beta",
+        "gen1/dense_1/kernel", "gen1/dense_1/bias",
+        "gen1/batch_normalization_1/gamma", "gen1/batch_normalization_1/beta",
+        "gen1/conv2d_transpose/kernel", "gen1/conv2d_transpose/bias",
+        "gen1/batch_normalization_2/gamma", "gen1/batch_normalization_2/beta",
+        "gen0/conv2d_transpose/kernel", "gen0/conv2d_transpose/bias",
+    ]  # fmt: skip
+
+
+def test_a_tensorflow_1_checkpoint_is_read_without_its_optimizer(make_model, weights, tmp_path):
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        for name, array in weights.items():
+            tf.compat.v1.get_variable(name, initializer=array)
+        for name in (
+            "gen0/conv2d_transpose/bias/Adam",
+            "gen0/conv2d_transpose/bias/Adam_1",
+            "beta1_power",
+            "global_step",
+        ):
+            tf.compat.v1.get_variable(name, initializer=np.float32(1))
+        session.run(tf.compat.v1.global_variables_initializer())
+        path = tf.compat.v1.train.Saver().save(session, str(tmp_path / "model"), global_step=7)
+    model = make_model()
+    kp.conversion.load_authors_weights(model, path)
+    assert_loaded(model, weights)
+
+
+def test_names_may_end_in_the_output_number_of_tensorflow_1(make_model, weights):
+    model = make_model()
+    kp.conversion.load_authors_weights(model, {f"{name}:0": array for name, array in weights.items()})
+    assert_loaded(model, weights)
+
+
+def test_every_problem_is_listed_and_the_model_is_left_as_it_was(make_model, weights):
+    model = make_model()
+    before = [np.array(weight) for weight in model.get_weights()]
+    del weights["qh2/conv2d/bias"], weights["gen1/dense/kernel"]
+    weights["gen9/dense/kernel"] = np.zeros((2, 2), "float32")
+    weights["qh1/conv2d/kernel"] = np.zeros((3, 3, 1, 4), "float32")
+    with pytest.raises(ValueError, match="with 4 problems") as caught:
+        kp.conversion.load_authors_weights(model, weights)
+    for line in (
+        "missing: qh2/conv2d/bias (4,)",
+        "missing: gen1/dense/kernel (2, 8)",
+        "unknown: gen9/dense/kernel (2, 2)",
+        "wrong shape: qh1/conv2d/kernel is (3, 3, 1, 4), must be (4, 4, 1, 4)",
+    ):
+        assert line in str(caught.value)
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_moving_statistics_are_folded_into_the_affine_layers(make_model, weights):
+    scope = "qh1/batch_normalization"
+    mean, variance = np.array([0.1, -0.2, 0.3, 0.0]), np.array([0.5, 1.0, 2.0, 4.0])
+    model = make_model()
+    kp.conversion.load_authors_weights(
+        model, {**weights, f"{scope}/moving_mean": mean, f"{scope}/moving_variance": variance}
+    )
+    theirs = keras.layers.BatchNormalization(epsilon=1e-3)
+    theirs.build((None, 4))
+    theirs.set_weights([weights[f"{scope}/gamma"], weights[f"{scope}/beta"], mean, variance])
+    x = np.random.default_rng(0).normal(size=(5, 4)).astype("float32")
+    ours = model.encoder.get_layer("h_1_affine")
+    np.testing.assert_allclose(ours(x), theirs(x, training=False), rtol=1e-5, atol=1e-6)
+
+
+def test_a_path_without_a_checkpoint_is_named(make_model, tmp_path):
+    with pytest.raises(FileNotFoundError, match="nothing-here"):
+        kp.conversion.load_authors_weights(make_model(), tmp_path / "nothing-here")
