@@ -3,6 +3,7 @@
 import itertools
 import warnings
 from collections.abc import Sequence
+from numbers import Integral
 from typing import NamedTuple
 
 import keras
@@ -51,11 +52,10 @@ class GrowthSchedule:
         }
         if len(given) > 1:
             raise ValueError(f"A schedule takes one of its arguments. Received: {given}.")
-        for name, value in given.items():
-            _check_numbers(name, value, rising=name != "epochs_per_rung")
-        self.epochs_per_rung = epochs_per_rung
-        self.unlock_epochs = unlock_epochs
-        self.unlock_iterations = unlock_iterations
+        given = {name: _integers(name, value, rising=name != "epochs_per_rung") for name, value in given.items()}
+        self.epochs_per_rung = given.get("epochs_per_rung")
+        self.unlock_epochs = given.get("unlock_epochs")
+        self.unlock_iterations = given.get("unlock_iterations")
 
     @property
     def is_even(self) -> bool:
@@ -267,12 +267,15 @@ def _locked_rungs(model):
     return f"rung{'s' if len(rungs) != 1 else ''} {', '.join(map(str, rungs))}"
 
 
-def _check_numbers(name, value, rising):
-    numbers = [value] if isinstance(value, int) and not rising else value
-    if not isinstance(numbers, (list, tuple)) or not all(isinstance(n, int) for n in numbers):
+def _integers(name, value, rising):
+    """A positive int, or a list of them that rises where it must."""
+    single = isinstance(value, Integral) and not rising
+    numbers = [value] if single else value
+    if not hasattr(numbers, "__len__") or not all(isinstance(n, Integral) for n in numbers):
         raise TypeError(f"`{name}` must be made of integers. Received: {name}={value!r}.")
     if any(n < 1 for n in numbers) or (rising and any(a >= b for a, b in itertools.pairwise(numbers))):
         raise ValueError(f"`{name}` must be positive{' and rising' if rising else ''}. Received: {name}={value}.")
+    return int(value) if single else [int(n) for n in numbers]
 
 
 def _require_length(name, values, expected, num_rungs):

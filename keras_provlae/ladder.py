@@ -109,8 +109,10 @@ def ladder_spec(
             "`image_shape` must be (height, width, channels), three positive integers. "
             f"Received: image_shape={image_shape}."
         )
+    image_shape = tuple(int(n) for n in image_shape)
     if not _is_int(num_rungs):
         raise TypeError(f"`num_rungs` must be an integer. Received: num_rungs={num_rungs!r}.")
+    num_rungs = int(num_rungs)
     halvings = (min(image_shape[:2]) - 1).bit_length()  # until the smaller side is 1 pixel
     if not 1 <= num_rungs <= halvings - len(stem):
         raise ValueError(
@@ -284,7 +286,7 @@ def _doublings(convs):
 
 def _per_rung(name, values, num_rungs, check):
     """One checked entry per rung, from one value for all of them or a sequence."""
-    if not isinstance(values, (list, tuple)):
+    if not hasattr(values, "__len__"):
         values = [values] * num_rungs
     if len(values) != num_rungs:
         raise ValueError(

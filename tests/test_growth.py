@@ -51,6 +51,8 @@ def test_schedules_are_plain_numbers():
     assert GrowthSchedule(unlock_iterations=[5000, 9000]).unlock_points(3) == [5000, 9000]
     assert GrowthSchedule().unlock_points(4, epochs=30) == [7, 15, 22]
     assert GrowthSchedule(epochs_per_rung=15).unlock_points(1) == []
+    assert GrowthSchedule(epochs_per_rung=np.int64(5)).unlock_points(3) == [5, 10]
+    assert GrowthSchedule(unlock_epochs=np.array([4, 9])).unlock_points(3) == [4, 9]
 
 
 def test_an_even_split_differs_by_at_most_one_epoch():

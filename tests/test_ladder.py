@@ -144,6 +144,14 @@ def test_bad_numbers_are_named(settings, message):
         ladder_spec(**{"image_shape": (8, 8, 1), "num_rungs": 3, "latent_dim": 2, **settings})
 
 
+def test_numbers_of_numpy_are_numbers():
+    spec = ladder_spec(
+        np.array([8, 8, 1]), np.int64(2), np.array([1, 2]), channels=[np.int32(3), 4], stem=np.array([5])
+    )
+    assert spec == ladder_spec((8, 8, 1), 2, (1, 2), channels=(3, 4), stem=(5,))
+    assert all(type(n) is int for n in (*spec.image_shape, *spec.latent_dim, *spec.channels, *spec.stem))
+
+
 def test_num_rungs_must_be_an_integer():
     with pytest.raises(TypeError, match=r"num_rungs=2\.5"):
         ladder_spec((8, 8, 1), 2.5, 2)

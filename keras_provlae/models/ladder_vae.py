@@ -98,7 +98,6 @@ class LadderVAE(keras.Model, abc.ABC):
         # === Config ===
         self.beta = non_negative("beta", beta)
         self.likelihood = likelihood
-        self.architecture = architecture
         self.built = True
 
     @classmethod
@@ -345,12 +344,10 @@ class LadderVAE(keras.Model, abc.ABC):
 
     def get_config(self):
         return {
-            "image_shape": self.spec.image_shape,
+            **self.spec._asdict(),
             "num_rungs": self.num_rungs,
-            "latent_dim": self.spec.latent_dim,
             "beta": self.beta,
             "likelihood": self.likelihood,
-            **self.architecture,
             "name": self.name,
             "dtype": keras.dtype_policies.serialize(self.dtype_policy),
         }
