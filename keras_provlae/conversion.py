@@ -29,8 +29,9 @@ def load_authors_weights(model: keras.Model, source: Mapping[str, Any] | str | o
             they are given they are folded into the affine layers.
 
     Raises:
-        ValueError: If a variable is unknown, missing or of another shape; the message lists
-            all of them, and the model keeps its weights.
+        ValueError: If a variable is unknown, missing, of another shape or not finite; the message
+            lists all of them, and the model keeps its weights.
+        TypeError: If the model is no `LadderVAE`.
         FileNotFoundError: If there is no checkpoint at the path.
 
     Example:
@@ -44,6 +45,8 @@ def load_authors_weights(model: keras.Model, source: Mapping[str, Any] | str | o
 
     Source: the authors' released program.
     """
+    if not hasattr(model, "spec"):
+        raise TypeError(f"`model` must be a LadderVAE, such as ProgressiveVAE. Received: {type(model).__name__}.")
     arrays = dict(source) if isinstance(source, Mapping) else _read_checkpoint(source)
     arrays = {name.removesuffix(":0"): np.asarray(array) for name, array in arrays.items()}
     variables = authors_variables(model)
@@ -121,6 +124,7 @@ def _check(arrays, variables, statistics):
         for name in arrays
         if name in known and arrays[name].shape != tuple(known[name].shape)
     ]
+    problems += [f"not finite: {name}" for name in arrays if not np.isfinite(arrays[name]).all()]
     if problems:
         raise ValueError(
             "These are not the weights of this model. Build it from the preset that they were trained with. "

@@ -82,6 +82,8 @@ class GrowthSchedule:
             ValueError: If the schedule was written for another number of rungs.
         """
         if self.is_even:
+            if epochs is None:
+                raise ValueError("An even schedule needs the `epochs` that it divides. Received: epochs=None.")
             return [max(stage, epochs * stage // num_rungs) for stage in range(1, num_rungs)]
         if self.epochs_per_rung is not None:
             lengths = self.epochs_per_rung
@@ -107,7 +109,11 @@ class GrowthCallback(keras.callbacks.Callback):
 
     Epochs of a schedule count the training that the model has been through: `initial_epoch` when
     `fit` is given one (or resumes), else the steps taken in earlier calls of `fit`. Only the even
-    split looks at the epochs of this `fit` alone, shared by the rungs that are still to come.
+    split looks at the epochs of this `fit` alone, shared by the rungs that are still to come. Where data
+    have no known length, a later `fit` that begins at epoch 0 counts from the beginning of its stage.
+
+    `EarlyStopping` may stop before the model has grown (use its `start_from_epoch`), and its
+    `restore_best_weights` brings the stage of those weights back with them.
 
     Args:
         schedule: A `GrowthSchedule`, or `None` to share the epochs of `fit` evenly. With fewer
@@ -115,12 +121,14 @@ class GrowthCallback(keras.callbacks.Callback):
         fade_in_steps: Int >= 0. Optimiser steps over which alpha rises from 0 to 1.
         fade_in: Bool. `False` blends new rungs in at once (the paper's ablation, table 2).
         max_fade_fraction: Float > 0 or `None`. The fade-in lasts at most this part of its
-            stage, where the stage's length is known; `None` lifts the limit.
+            stage, where the stage's length is known; `None` lifts the limit. A fade-in that is
+            not over at the next unlock ends there.
         verbose: 0 or 1. 1 prints a line at every unlock.
 
     Raises:
         ValueError: If `fade_in_steps` is negative or `max_fade_fraction` not positive.
-        TypeError: If `schedule` is not a `GrowthSchedule`; at the start of `fit`, if the model cannot grow.
+        TypeError: If `schedule` is not a `GrowthSchedule` or `fade_in_steps` no integer; at the start
+            of `fit`, if the model cannot grow.
 
     Example:
         >>> callback = GrowthCallback(GrowthSchedule(epochs_per_rung=15), fade_in_steps=5000)
@@ -139,6 +147,8 @@ class GrowthCallback(keras.callbacks.Callback):
         super().__init__()
         if schedule is not None and not isinstance(schedule, GrowthSchedule):
             raise TypeError(f"`schedule` must be a GrowthSchedule or None. Received: schedule={schedule!r}.")
+        if not isinstance(fade_in_steps, Integral):
+            raise TypeError(f"`fade_in_steps` must be an integer. Received: fade_in_steps={fade_in_steps!r}.")
         if fade_in_steps < 0:
             raise ValueError(f"`fade_in_steps` must not be negative. Received: fade_in_steps={fade_in_steps}.")
         if max_fade_fraction is not None and not max_fade_fraction > 0:
@@ -166,6 +176,8 @@ class GrowthCallback(keras.callbacks.Callback):
             self._warn_if_too_long()
             self._first = (epoch, self._epoch_start)
             self._steps_per_epoch = self.params.get("steps")
+            if self._steps_per_epoch is None and epoch > 0:  # resumed on data of unknown length
+                self._steps_per_epoch = round(self._epoch_start / epoch) or None
         else:  # what an epoch really takes, where the length is unknown or steps_per_execution rounds it up
             first_epoch, first_iteration = self._first
             self._steps_per_epoch = round((self._epoch_start - first_iteration) / (epoch - first_epoch))
@@ -184,36 +196,48 @@ class GrowthCallback(keras.callbacks.Callback):
         model = self.model
         if model.stop_training and model.stage + 1 < model.num_rungs:
             warnings.warn(
-                f"Training was stopped at stage {model.stage} of {model.num_rungs - 1}: {_locked_rungs(model)} never "
-                "unlocked. Start EarlyStopping after the last fade-in (`start_from_epoch`).",
+                f"Training was stopped at stage {model.stage} of {model.num_rungs - 1}: "
+                f"{_name_rungs(range(model.num_rungs - model.stage - 1, 0, -1))} never unlocked. Start EarlyStopping "
+                "after the last fade-in (`start_from_epoch`).",
                 stacklevel=2,
             )
 
     def _grow(self, stage):
         model = self.model
         while model.stage < stage:
-            fade_in_steps = self._fade_in_steps(model.stage + 1)
+            # where several rungs are due at once, only the newest can fade in
+            fade_in_steps = self._fade_in_steps(stage) if model.stage + 1 == stage else 0
             model.grow(fade_in_steps=fade_in_steps)
             if self.verbose:
-                rung = model.num_rungs - model.stage
-                print(f"\nStage {model.stage}: rung {rung} unlocked, fading in over {fade_in_steps} steps", flush=True)
+                how = f"fading in over {fade_in_steps} steps" if fade_in_steps else "without a fade-in"
+                print(f"\nStage {model.stage}: rung {model.num_rungs - model.stage} unlocked, {how}", flush=True)
 
     def _fade_in_steps(self, stage):
-        length = self._plan.stage_length(stage)
-        if length is not None and not self._plan.by_iteration:
-            length = None if self._steps_per_epoch is None else length * self._steps_per_epoch
+        length = self._stage_steps(stage)
         if length is None or self.max_fade_fraction is None:
             return self.fade_in_steps
         return min(self.fade_in_steps, int(self.max_fade_fraction * length))
 
+    def _stage_steps(self, stage):
+        """How many optimiser steps a stage lasts; `None` if that is not known yet."""
+        plan, steps = self._plan, self._steps_per_epoch
+        if plan.by_iteration and plan.end is None and steps is not None:
+            first_epoch, first_iteration = self._first
+            plan = plan._replace(end=first_iteration + (self.params["epochs"] - first_epoch) * steps)
+        length = plan.stage_length(stage)
+        if length is None or plan.by_iteration:
+            return length
+        return None if steps is None else length * steps
+
     def _warn_if_too_long(self):
-        points, end = self._plan.points, self._plan.end
-        if points and end is not None and points[-1] >= end:
+        points, end, num_rungs = self._plan.points, self._plan.end, self.model.num_rungs
+        late = [num_rungs - stage for stage, point in enumerate(points, 1) if end is not None and point >= end]
+        if late:
             unit = "iteration" if self._plan.by_iteration else "epoch"
             warnings.warn(
                 f"The growth schedule is longer than this training: it unlocks rungs at the {unit}s {points}, and "
-                f"training ends at {unit} {end}, so not all of {_locked_rungs(self.model)} will be unlocked. Train for "
-                "longer, shorten the schedule, or call `fit` again to go on.",
+                f"training ends at {unit} {end}, so {_name_rungs(late)} will stay locked. Train for longer, shorten "
+                "the schedule, or call `fit` again to go on.",
                 stacklevel=2,
             )
 
@@ -262,8 +286,7 @@ def _plan(schedule, model, params, epoch):
     return _Plan(points, epochs + offset, offset=offset, last_length=schedule.last_length)
 
 
-def _locked_rungs(model):
-    rungs = list(range(model.num_rungs - model.stage - 1, 0, -1))
+def _name_rungs(rungs):
     return f"rung{'s' if len(rungs) != 1 else ''} {', '.join(map(str, rungs))}"
 
 

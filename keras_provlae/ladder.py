@@ -103,7 +103,7 @@ def ladder_spec(
 
     Source: Li et al. (2020), section 3.2; the widths are the authors' program's.
     """
-    image_shape = tuple(image_shape)
+    image_shape = tuple(image_shape) if hasattr(image_shape, "__len__") else (image_shape,)
     if len(image_shape) != 3 or not all(_is_int(n) and n >= 1 for n in image_shape):
         raise ValueError(
             "`image_shape` must be (height, width, channels), three positive integers. "
@@ -113,20 +113,21 @@ def ladder_spec(
     if not _is_int(num_rungs):
         raise TypeError(f"`num_rungs` must be an integer. Received: num_rungs={num_rungs!r}.")
     num_rungs = int(num_rungs)
+    stem = _widths("stem", stem)
     halvings = (min(image_shape[:2]) - 1).bit_length()  # until the smaller side is 1 pixel
     if not 1 <= num_rungs <= halvings - len(stem):
         raise ValueError(
             f"Each of the {len(stem)} stem layers and of the `num_rungs` rungs halves the image, and "
-            f"{image_shape[0]} x {image_shape[1]} pixels can be halved {halvings} times: `num_rungs` must be "
-            f"1 to {halvings - len(stem)}. Received: num_rungs={num_rungs}. Use fewer rungs or larger images."
+            f"{image_shape[0]} x {image_shape[1]} pixels can be halved {halvings} times: `num_rungs` must be at least "
+            f"1 and at most {halvings - len(stem)}. Received: num_rungs={num_rungs}. Use fewer rungs or larger images."
         )
     channels = _per_rung("channels", channels, num_rungs, _positive)
     halves = [((width, 2),) for width in channels]
-    hidden = [() if dense is None else (dense,)] * num_rungs
+    hidden = [() if dense is None else (_positive("dense", dense),)] * num_rungs
     spec = LadderSpec(
         image_shape=image_shape,
         latent_dim=_per_rung("latent_dim", latent_dim, num_rungs, _positive),
-        stem=tuple(_positive("stem", width) for width in stem),
+        stem=stem,
         channels=channels,
         head_convs=_per_rung("head_convs", halves if head_convs is None else head_convs, num_rungs, _convs),
         head_dense=_per_rung("head_dense", hidden if head_dense is None else head_dense, num_rungs, _widths),
@@ -307,11 +308,15 @@ def _positive(name, value):
 
 
 def _widths(name, values):
+    if not hasattr(values, "__len__"):
+        raise ValueError(f"`{name}` must be a sequence of widths. Received: {values!r}.")
     return tuple(_positive(name, value) for value in values)
 
 
 def _convs(name, values):
+    if not hasattr(values, "__len__"):
+        raise ValueError(f"`{name}` must be a sequence of pairs (channels, stride). Received: {values!r}.")
     for value in values:
-        if len(value) != 2 or value[1] not in (1, 2):
+        if not hasattr(value, "__len__") or len(value) != 2 or value[1] not in (1, 2):
             raise ValueError(f"`{name}` must hold pairs (channels, stride), stride 1 or 2. Received: {value!r}.")
     return tuple((_positive(name, width), int(stride)) for width, stride in values)

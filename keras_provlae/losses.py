@@ -77,7 +77,7 @@ def bounded_log_var(log_var: Any, low: float = -30.0, high: float = 20.0) -> Any
         high: Float. Upper bound; 20 is a standard deviation of 2e4.
 
     Returns:
-        Float tensor like `log_var`, within `[low, high]`; NaN stays NaN.
+        Float tensor like `log_var`, within `[low, high]` where `log_var` is finite, else NaN.
 
     Example:
         >>> import numpy as np

@@ -213,11 +213,13 @@ def test_every_problem_is_listed_and_the_model_is_left_as_it_was(make_model, wei
     del weights["qh2/conv2d/bias"], weights["gen1/dense/kernel"]
     weights["gen9/dense/kernel"] = np.zeros((2, 2), "float32")
     weights["qh1/conv2d/kernel"] = np.zeros((3, 3, 1, 4), "float32")
-    with pytest.raises(ValueError, match="with 4 problems") as caught:
+    weights["qh1/conv2d/bias"] = np.full(4, np.nan, "float32")
+    with pytest.raises(ValueError, match="with 5 problems") as caught:
         kp.conversion.load_authors_weights(model, weights)
     for line in (
         "missing: qh2/conv2d/bias (4,)",
         "missing: gen1/dense/kernel (2, 8)",
+        "not finite: qh1/conv2d/bias",
         "unknown: gen9/dense/kernel (2, 2)",
         "wrong shape: qh1/conv2d/kernel is (3, 3, 1, 4), must be (4, 4, 1, 4)",
     ):
@@ -244,3 +246,5 @@ def test_moving_statistics_are_folded_into_the_affine_layers(make_model, weights
 def test_a_path_without_a_checkpoint_is_named(make_model, tmp_path):
     with pytest.raises(FileNotFoundError, match="nothing-here"):
         kp.conversion.load_authors_weights(make_model(), tmp_path / "nothing-here")
+    with pytest.raises(TypeError, match="Received: Sequential"):
+        kp.conversion.load_authors_weights(keras.Sequential(), {})

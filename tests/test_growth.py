@@ -175,10 +175,24 @@ def test_an_interrupt_in_mid_epoch_loses_no_rung():
     assert [stage for _, stage, _ in model.unlocks] == [1, 2]
 
 
-def test_data_of_unknown_length():
-    model = CountingModel()
-    assert fit(model, GrowthCallback(), epochs=9, known=False) == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+@pytest.mark.parametrize("initial_epoch", [0, 2, 3, 5, 6, 7])
+def test_data_of_unknown_length(initial_epoch):
+    model, expected = CountingModel(), [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    stages = fit(model, GrowthCallback(), epochs=9, known=False, stop_at=(initial_epoch, 0))
+    assert stages + fit(model, GrowthCallback(), epochs=9, initial_epoch=initial_epoch, known=False) == expected
     assert model.unlocks == [(30, 1, 15), (60, 2, 15)]
+    model = CountingModel()
+    fit(model, GrowthCallback(GrowthSchedule(unlock_iterations=[15, 40])), epochs=9, known=False)
+    assert model.unlocks == [(15, 1, 12), (40, 2, 25)]
+
+
+def test_where_several_rungs_are_due_at_once_only_the_newest_fades_in(capsys):
+    model = CountingModel()
+    fit(model, GrowthCallback(GrowthSchedule(unlock_epochs=[1, 3]), verbose=1), epochs=6, initial_epoch=4)
+    assert model.unlocks == [(0, 1, 0), (0, 2, 15)]
+    printed = capsys.readouterr().out
+    assert "rung 2 unlocked, without a fade-in" in printed
+    assert "rung 1 unlocked, fading in over 15 steps" in printed
 
 
 def test_steps_per_execution_that_rounds_the_epoch_up():
@@ -191,7 +205,9 @@ def test_steps_per_execution_that_rounds_the_epoch_up():
 
 
 def test_a_schedule_longer_than_the_training_warns():
-    with pytest.warns(UserWarning, match=r"longer than this training.*\[5, 10\].*ends at epoch 7.*rungs 2, 1"):
+    with pytest.warns(
+        UserWarning, match=r"longer than this training.*\[5, 10\].*ends at epoch 7, so rung 1 will stay locked"
+    ):
         assert fit(CountingModel(), GrowthCallback(GrowthSchedule(epochs_per_rung=5)), epochs=7) == [0] * 5 + [1] * 2
     with pytest.warns(UserWarning, match=r"iterations \[10, 100\].*ends at iteration 70"):
         fit(CountingModel(), GrowthCallback(GrowthSchedule(unlock_iterations=[10, 100])), epochs=7)
@@ -217,6 +233,7 @@ def test_one_rung_has_nothing_to_unlock():
     [
         ({"schedule": 10}, TypeError),
         ({"fade_in_steps": -1}, ValueError),
+        ({"fade_in_steps": 2.5}, TypeError),
         ({"max_fade_fraction": 0}, ValueError),
     ],
 )
@@ -251,6 +268,30 @@ def test_alpha_rises_inside_steps_per_execution_without_retracing(make_model, im
     traced_at_first = len(traces)
     model.fit(ds, epochs=1, steps_per_epoch=8, verbose=0)
     assert len(traces) == traced_at_first <= 2  # while_loop traces its body twice at most
+
+
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")  # Keras, at the end of unknown data
+def test_a_data_set_of_unknown_length_counts_the_steps_that_were_taken(make_model, images):
+    ds = tf.data.Dataset.from_tensor_slices(images).batch(8).filter(lambda batch: True)
+    assert ds.cardinality() == tf.data.UNKNOWN_CARDINALITY
+    whole, halves = make_model(), make_model()
+    for ours, theirs in zip(halves.variables, whole.variables, strict=True):
+        ours.assign(theirs)
+    for model in whole, halves:
+        model.compile()
+    whole.fit(ds, epochs=6, callbacks=[GrowthCallback()], verbose=0)
+    assert (whole.iteration, int(whole.optimizer.iterations), whole.fade_in_steps) == (30, 30, 5)
+
+    class Interrupt(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 2:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        halves.fit(ds, epochs=6, callbacks=[Interrupt(), GrowthCallback()], verbose=0)
+    halves.fit(ds, epochs=6, initial_epoch=2, callbacks=[GrowthCallback()], verbose=0)
+    for ours, theirs in zip(halves.variables, whole.variables, strict=True):
+        np.testing.assert_array_equal(ours, theirs, err_msg=ours.path)
 
 
 def test_history_progress_bar_and_validation_have_every_term(make_model, images, capsys):

@@ -126,9 +126,14 @@ def test_networks_can_be_saved_by_themselves(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"num_rungs": 4}, r"`num_rungs` must be 1 to 3. Received: num_rungs=4. Use fewer rungs or larger images"),
+        ({"num_rungs": 4}, "at least 1 and at most 3. Received: num_rungs=4. Use fewer rungs or larger images"),
         ({"num_rungs": 0}, "num_rungs=0"),
-        ({"num_rungs": 3, "stem": (4,)}, "1 to 2"),
+        ({"num_rungs": 3, "stem": (4,)}, "at most 2"),
+        ({"stem": 8}, "`stem` must be a sequence of widths. Received: 8"),
+        ({"head_dense": 32}, "`head_dense` must be a sequence of widths. Received: 32"),
+        ({"head_convs": (8, 8, 8)}, r"`head_convs` must be a sequence of pairs \(channels, stride\). Received: 8"),
+        ({"image_shape": 16}, r"Received: image_shape=\(16,\)"),
+        ({"dense": 0}, "`dense`.*Received: 0"),
         ({"image_shape": (8, 8)}, r"\(height, width, channels\).*Received: image_shape=\(8, 8\)"),
         ({"image_shape": (8, 0, 1)}, "image_shape"),
         ({"latent_dim": 0}, "`latent_dim`.*Received: 0"),

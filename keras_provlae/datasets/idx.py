@@ -58,14 +58,16 @@ def load_idx_folder(folder: str | os.PathLike, split: str) -> tuple[np.ndarray, 
 
     Raises:
         FileNotFoundError: If the folder or a file is missing; the message lists what it looked for.
-        ValueError: If a file is corrupt or the two do not belong together.
+        ValueError: If `split` is unknown, a file is corrupt or the two do not belong together.
     """
+    if split not in _PREFIXES:
+        raise ValueError(f"`split` must be one of {tuple(_PREFIXES)}. Received: split={split!r}.")
     images_path = _find(folder, f"{_PREFIXES[split]}-images", "idx3-ubyte")
     labels_path = _find(folder, f"{_PREFIXES[split]}-labels", "idx1-ubyte")
     images, labels = read_idx(images_path), read_idx(labels_path)
-    if images.ndim != 3 or labels.shape != images.shape[:1]:
+    if images.ndim != 3 or labels.shape != images.shape[:1] or not images.size:
         raise ValueError(
-            f"{images_path} and {labels_path} must hold (n, height, width) images and n labels. "
+            f"{images_path} and {labels_path} must hold (n, height, width) images and n labels, n >= 1. "
             f"Received: {images.shape} and {labels.shape}."
         )
     return images, labels

@@ -19,10 +19,11 @@ from keras_provlae.losses import bernoulli_nll, bounded_log_var, gaussian_kl, ga
 from keras_provlae.models.validation import (
     LOSS_RULE,
     PIXEL_RULE,
+    FiniteLoss,
     check_data,
     check_images,
     check_pixels,
-    checked_before_the_step,
+    checked_while_read,
     non_negative,
     readable_errors,
     require,
@@ -98,7 +99,7 @@ class LadderVAE(keras.Model, abc.ABC):
         # === Config ===
         self.beta = non_negative("beta", beta)
         self.likelihood = likelihood
-        self.built = True
+        self.build((None, *self.spec.image_shape))
 
     @classmethod
     def from_preset(cls, preset: str, **overrides: Any) -> Self:
@@ -161,8 +162,7 @@ class LadderVAE(keras.Model, abc.ABC):
 
     def call(self, images: Any) -> dict[str, Any]:
         """The posterior, and the logits decoded from a sample of it: a dict of three tensors."""
-        check_images(images, self.spec.image_shape)
-        mean, log_var = self._infer(images)
+        mean, log_var = self._infer(self._checked(images))
         codes = self.sampling(mean, log_var)
         logits = self.decoder([codes, self.decoder_gates()])
         return {"mean": mean, "log_var": log_var, "logits": logits}
@@ -261,6 +261,13 @@ class LadderVAE(keras.Model, abc.ABC):
         held = ops.repeat(held, codes.shape[0], axis=0)
         return ops.concatenate([held[:, : columns.start], codes[:, columns], held[:, columns.stop :]], axis=1)
 
+    def _checked(self, images):
+        """The images, whose values are checked when they are known: now, or inside the step."""
+        check_images(images, self.spec.image_shape)
+        images = ops.convert_to_tensor(images)
+        low, high = ops.min(images), ops.max(images)
+        return require(images, ops.logical_and(low >= 0.0, high <= 1.0), PIXEL_RULE, low, high)
+
     def _infer(self, images):
         images = ops.convert_to_tensor(images)
         mean, log_var = self.encoder([images, self.encoder_gates()])
@@ -273,9 +280,6 @@ class LadderVAE(keras.Model, abc.ABC):
         if sample_weight is not None:
             raise ValueError(OWN_LOSS_RULE.format(name="sample_weight"))
         images = ops.cast(x, "float32")
-        low, high = ops.min(images), ops.max(images)
-        images = require(images, ops.logical_and(low >= 0.0, high <= 1.0), PIXEL_RULE, low, high)
-
         reconstruction = ops.mean(LIKELIHOODS[self.likelihood](images, y_pred["logits"]))
         rung_kls = ops.stack(
             [
@@ -319,28 +323,62 @@ class LadderVAE(keras.Model, abc.ABC):
     def compile_from_config(self, config):
         self.compile(**keras.saving.deserialize_keras_object(config))
 
+    def train_step(self, *args):
+        """The backend's own step; in TensorFlow nothing of it runs before a good batch is there."""
+        if keras.backend.backend() != "tensorflow":
+            return super().train_step(*args)
+        import tensorflow as tf
+
+        images, _, _ = keras.utils.unpack_x_y_sample_weight(args[0])
+        # else the last, empty `next` of a data set of unknown length would count as a step
+        with tf.control_dependencies([self._checked(images)]):
+            return super().train_step(*args)
+
     def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> keras.callbacks.History:
         """As `keras.Model.fit`, on images alone or (images, labels); labels are not used."""
-        check_data(x, self.spec.image_shape)
-        for name in ("sample_weight", "class_weight"):
-            if kwargs.get(name) is not None:
-                raise ValueError(OWN_LOSS_RULE.format(name=name))  # Keras would drop it without targets
+        self._check_data(x, kwargs)
         if hasattr(x, "element_spec") or inspect.isgenerator(x):
             kwargs.setdefault("shuffle", False)  # these shuffle themselves: Keras warns about its own default
+        if keras.backend.backend() == "jax" or self.jit_compile:
+            x = checked_while_read(x)
+        if not isinstance(kwargs.get("callbacks"), keras.callbacks.CallbackList):
+            kwargs["callbacks"] = [FiniteLoss(), *keras.tree.flatten(kwargs.get("callbacks") or [])]
         try:
             with readable_errors():
-                return super().fit(checked_before_the_step(x), *args, **kwargs)
+                return super().fit(x, *args, **kwargs)
         finally:
             self._initial_epoch = None  # BackupAndRestore leaves it set: a second `fit` would do nothing
 
     def evaluate(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
         """As `keras.Model.evaluate`, on images alone or (images, labels); labels are not used."""
-        check_data(x, self.spec.image_shape)
+        self._check_data(x, kwargs)
         with readable_errors():
             return super().evaluate(x, *args, **kwargs)
 
-    def build(self, input_shape=None):
-        """Nothing to do: the networks are built in the constructor."""
+    def predict(self, x: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """As `keras.Model.predict`: the dict of `call` for many images, in batches."""
+        self._check_data(x, kwargs)
+        with readable_errors():
+            return super().predict(x, *args, **kwargs)
+
+    def train_on_batch(self, *args: Any, **kwargs: Any) -> Any:
+        """As `keras.Model.train_on_batch`."""
+        with readable_errors():
+            return super().train_on_batch(*args, **kwargs)
+
+    def test_on_batch(self, *args: Any, **kwargs: Any) -> Any:
+        """As `keras.Model.test_on_batch`."""
+        with readable_errors():
+            return super().test_on_batch(*args, **kwargs)
+
+    def _check_data(self, x, kwargs):
+        check_data(x, self.spec.image_shape)
+        for name in ("sample_weight", "class_weight"):
+            if kwargs.get(name) is not None:
+                raise ValueError(OWN_LOSS_RULE.format(name=name))  # Keras would drop it without targets
+
+    def build(self, input_shape):
+        """Nothing more to do: the networks are built in the constructor."""
 
     def get_config(self):
         return {

@@ -1,6 +1,7 @@
 """pro-VLAE: a ladder VAE that starts with its deepest rung and grows (the paper's model)."""
 
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any
 
 import keras
@@ -58,14 +59,13 @@ class ProgressiveVAE(LadderVAE):
         super().__init__(image_shape, num_rungs, latent_dim, beta=beta, **kwargs)
         self.gamma = non_negative("gamma", gamma)
 
-        # === State ===
+    def build(self, input_shape):
+        """Creates the state of growth and its trackers; called by the constructor."""
         # Integers: a mixed_float16 policy would cast float weights, and 2049 would become 2048.
-        self.stage_variable = self._counter("stage", 0)
-        self.iteration_variable = self._counter("iteration", 0)
-        self.unlocked_at_variable = self._counter("unlocked_at", 0)
-        self.fade_in_steps_variable = self._counter("fade_in_steps", 0)
-
-        # === Trackers ===
+        self.stage_variable = self._counter("stage")
+        self.iteration_variable = self._counter("iteration")
+        self.unlocked_at_variable = self._counter("unlocked_at")
+        self.fade_in_steps_variable = self._counter("fade_in_steps")
         self.stage_tracker = LastValue(name="stage")
         self.alpha_tracker = LastValue(name="alpha")
 
@@ -98,15 +98,20 @@ class ProgressiveVAE(LadderVAE):
     def grow(self, fade_in_steps: int = FADE_IN_STEPS) -> None:
         """Unlocks the next rung, L - s - 1, and starts its fade-in.
 
+        The rung before it counts as grown from now on: a fade-in that is not over ends here.
+
         Args:
             fade_in_steps: Int >= 0. Optimiser steps over which alpha rises from 0 to 1;
                 0 blends the rung in at once (the paper's ablation).
 
         Raises:
             ValueError: If every rung is unlocked or `fade_in_steps` is negative.
+            TypeError: If `fade_in_steps` is not an integer.
         """
         if self.stage + 1 >= self.num_rungs:
             raise ValueError(f"All {self.num_rungs} rungs are unlocked: the model is fully grown (stage {self.stage}).")
+        if not isinstance(fade_in_steps, Integral):
+            raise TypeError(f"`fade_in_steps` must be an integer. Received: fade_in_steps={fade_in_steps!r}.")
         if fade_in_steps < 0:
             raise ValueError(f"`fade_in_steps` must not be negative. Received: fade_in_steps={fade_in_steps}.")
         self.stage_variable.assign(self.stage + 1)
@@ -162,11 +167,11 @@ class ProgressiveVAE(LadderVAE):
         self.stage_tracker.update_state(self.stage_variable)
         self.alpha_tracker.update_state(self._alpha())
 
-    def _counter(self, name, value):
+    def _counter(self, name):
         return self.add_weight(
             shape=(),
             dtype="int",
-            initializer=keras.initializers.Constant(value),
+            initializer="zeros",
             trainable=False,
             aggregation="only_first_replica",
             name=name,

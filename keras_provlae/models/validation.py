@@ -1,7 +1,9 @@
 """Checks of what enters a model: the rule, what was received, what to do."""
 
 import contextlib
+import math
 import re
+from numbers import Real
 from typing import Any
 
 import keras
@@ -19,7 +21,9 @@ LOSS_RULE = (
 
 def non_negative(name: str, value: float) -> float:
     """`value` as a float, or a `ValueError` that names it."""
-    if not value >= 0:
+    if not isinstance(value, Real):
+        raise TypeError(f"`{name}` must be a number. Received: {name}={value!r}.")
+    if not 0 <= value < math.inf:
         raise ValueError(f"`{name}` must be a number >= 0. Received: {name}={value}.")
     return float(value)
 
@@ -52,7 +56,8 @@ def check_images(images: Any, image_shape: tuple) -> None:
     if len(shape) != 4 or any(a not in (None, b) for a, b in zip(shape[1:], image_shape, strict=True)):
         raise ValueError(
             f"Images must have the shape (batch, {', '.join(map(str, image_shape))}) that the model was built for. "
-            f"Received: images.shape={shape}. Add missing axes, resize, or build a model with another `image_shape`."
+            f"Received: images.shape={shape}. Batch the data set, add missing axes, resize, or build a model with "
+            "another `image_shape`."
         )
 
 
@@ -105,18 +110,19 @@ def check_data(data: Any, image_shape: tuple) -> None:
         check_pixels(data)
 
 
-def checked_before_the_step(data: Any) -> Any:
-    """On JAX, a `tf.data.Dataset` whose images are checked as they are read; elsewhere, or other data, `data`.
+def checked_while_read(data: Any) -> Any:
+    """A `tf.data.Dataset` of the same batches whose images are checked before a step sees them.
 
-    A JAX step gives its state away when it starts: if `require` stops it, the weights are gone with it.
+    For steps in which `require` cannot stop in time: TensorFlow drops it where it compiles with XLA,
+    and a JAX step gives its state away when it starts, so the weights would be gone with it.
 
     Args:
-        data: What `fit` is given.
+        data: What `fit` is given; anything but a data set is returned as it is.
 
     Returns:
-        `data`, or a data set of the same batches.
+        A data set like `data`.
     """
-    if keras.backend.backend() != "jax" or not hasattr(data, "element_spec"):
+    if not hasattr(data, "element_spec"):
         return data
     import tensorflow as tf
 
@@ -133,7 +139,7 @@ def require(tensor: Any, condition: Any, rule: str, low: Any, high: Any) -> Any:
 
     No gradient passes before the condition is checked, so the step that fails changes no weight.
     `readable_errors` turns what the backend makes of the stop into a `ValueError`.
-    TensorFlow drops the check where it compiles with XLA (`jit_compile=True`).
+    TensorFlow drops the check where it compiles with XLA (`jit_compile=True`): see `checked_while_read`.
 
     Args:
         tensor: Tensor that later work depends on.
@@ -148,14 +154,14 @@ def require(tensor: Any, condition: Any, rule: str, low: Any, high: Any) -> Any:
     Raises:
         ValueError: If the condition fails, or the backend's own error around it.
     """
-    if keras.backend.backend() == "tensorflow":
+    if not _is_traced(condition):
+        _raise_unless(condition, low, high, rule=rule)
+    elif keras.backend.backend() == "tensorflow":
         return _require_in_tensorflow(tensor, condition, rule, low, high)
-    if keras.backend.backend() == "jax":
+    elif keras.backend.backend() == "jax":
         import jax
 
         jax.debug.callback(_raise_unless, condition, low, high, rule=rule)
-    else:
-        _raise_unless(condition, low, high, rule)
     return tensor
 
 
@@ -182,6 +188,14 @@ def _require_in_tensorflow(tensor, condition, rule, low, high):
 def _raise_unless(condition, low, high, rule):
     if not condition:
         raise ValueError(f"<<{rule}>>".format(low=float(low), high=float(high)))
+
+
+class FiniteLoss(keras.callbacks.Callback):
+    """Ends the training where an epoch's loss is not finite, for steps that drop `require`."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        if not math.isfinite(logs["loss"]):
+            raise ValueError(LOSS_RULE.format(low=logs["reconstruction"], high=logs["kl"]))
 
 
 @contextlib.contextmanager

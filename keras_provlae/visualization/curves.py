@@ -4,17 +4,18 @@ import itertools
 import re
 from collections.abc import Mapping, Sequence
 
+import keras
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from keras_provlae.visualization.style import rung_color
 
 
-def training_curves(history: Mapping[str, Sequence[float]]) -> Figure:
+def training_curves(history: keras.callbacks.History | Mapping[str, Sequence[float]]) -> Figure:
     """Loss, KL per rung and alpha over the epochs, with the unlocks marked.
 
     Args:
-        history: Dict {name: one number per epoch}, as `model.fit(...).history`.
+        history: What `model.fit` returns, or its dict {name: one number per epoch}.
 
     Returns:
         A figure with two axes, and a third for alpha where the model has one.
@@ -22,6 +23,7 @@ def training_curves(history: Mapping[str, Sequence[float]]) -> Figure:
     Raises:
         ValueError: If the history is not that of a ladder model.
     """
+    history = getattr(history, "history", history)
     rungs = sorted(
         (int(name.rpartition("_")[2]) for name in history if re.fullmatch(r"kl_rung_\d+", name)), reverse=True
     )
@@ -38,7 +40,7 @@ def training_curves(history: Mapping[str, Sequence[float]]) -> Figure:
     if rows == 3:
         _draw_alpha(panels[2], history)
     panels[-1].set_xlabel("epoch")
-    panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
+    panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     for axes in panels:
         axes.spines[["top", "right"]].set_visible(False)
         _mark_unlocks(axes, history.get("stage", []), len(rungs))
@@ -52,20 +54,21 @@ def _epochs(values):
 def _draw_loss(axes, history):
     for name, style in ("loss", "-"), ("reconstruction", "--"):
         values = history.get(name, [])
-        axes.plot(_epochs(values), values, style, color="black", label=name)
+        axes.plot(_epochs(values), values, f".{style}", color="black", markersize=4, label=name)
         validation = history.get(f"val_{name}", [])
         if validation:
-            axes.plot(_epochs(validation), validation, style, color="gray", label=f"val_{name}")
+            axes.plot(_epochs(validation), validation, f".{style}", color="gray", markersize=4, label=f"val_{name}")
     axes.set_ylabel("nats per image")
-    axes.legend(frameon=False, fontsize=8, ncols=2)
+    axes.ticklabel_format(useOffset=False)
+    axes.legend(edgecolor="none", fontsize=8, ncols=2)
 
 
 def _draw_kl(axes, history, rungs):
     for rung in rungs:
         values = history[f"kl_rung_{rung}"]
-        axes.plot(_epochs(values), values, color=rung_color(len(rungs), rung), label=f"rung {rung}")
+        axes.plot(_epochs(values), values, ".-", color=rung_color(len(rungs), rung), markersize=4, label=f"rung {rung}")
     axes.set_ylabel("KL in nats")
-    axes.legend(frameon=False, fontsize=8, ncols=2)
+    axes.legend(edgecolor="none", fontsize=8, ncols=2)
 
 
 def _draw_alpha(axes, history):
@@ -83,5 +86,5 @@ def _draw_alpha(axes, history):
 def _mark_unlocks(axes, stages, num_rungs):
     """A dotted line, in the rung's colour, at the first epoch of every stage."""
     for epoch, (before, after) in enumerate(itertools.pairwise(stages), start=2):
-        if after > before:
-            axes.axvline(epoch, linestyle=":", color=rung_color(num_rungs, num_rungs - int(after)))
+        for stage in range(int(before) + 1, int(after) + 1):
+            axes.axvline(epoch, linestyle=":", color=rung_color(num_rungs, num_rungs - stage), zorder=0)

@@ -72,6 +72,14 @@ def test_labels_of_another_set_are_refused(tmp_path, arrays):
         load_idx_folder(tmp_path, "test")
 
 
+def test_an_unknown_split_and_an_empty_file_are_refused(tmp_path, arrays):
+    with pytest.raises(ValueError, match="split='val'"):
+        load_idx_folder(tmp_path, "val")
+    write_folder(tmp_path, (arrays[0][:0], arrays[1][:0]))
+    with pytest.raises(ValueError, match="n >= 1"):
+        load_idx_folder(tmp_path, "test")
+
+
 def test_the_real_files_of_mnist(shared):
     images, labels = load_idx_folder(shared / "data/mnist", "train")
     assert images.shape == (60_000, 28, 28)

@@ -104,6 +104,9 @@ def test_bad_images_are_refused_wherever_they_enter(model, images, case):
     for enter in (
         model.encode,
         lambda x: model.encode(tf.constant(x)),
+        lambda x: model.predict(x, verbose=0),
+        model.train_on_batch,
+        model.test_on_batch,
         model.reconstruct,
         lambda x: model.fit(x, verbose=0),
         lambda x: model.evaluate(x, verbose=0),
@@ -156,13 +159,42 @@ def test_a_generator_of_wrong_images_is_refused_at_its_first_batch(model, images
         model.fit(batches(), steps_per_epoch=1, verbose=0)
 
 
+def test_xla_does_not_let_bad_images_or_a_broken_loss_pass(model, images):
+    model.compile(jit_compile=True)
+    with pytest.raises(ValueError, match="finite values"):
+        model.fit(dataset(images * 255), verbose=0)
+    model.encoder.get_layer("mean_1").bias.assign([1e30])
+    with pytest.raises(ValueError, match="loss is not finite"):
+        model.fit(dataset(images), verbose=0)
+
+
+def test_a_bad_batch_is_no_step(make_model, images):
+    model = make_model()
+    model.compile()
+    model.fit(images, verbose=0)
+    before = [np.array(v) for v in (*model.variables, *model.optimizer.variables)]
+    with pytest.raises(ValueError, match="finite values"):
+        model.fit(dataset(images * 255), verbose=0)
+    for old, new in zip(before, (*model.variables, *model.optimizer.variables), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_the_model_exports(model, images, tmp_path):
+    model(images)  # Keras exports what was called
+    model.export(tmp_path / "exported", verbose=False)
+    exported = tf.saved_model.load(tmp_path / "exported")
+    mean = exported.serve(images)["mean"]
+    np.testing.assert_allclose(mean, model.encode(images)[0], rtol=1e-5, atol=1e-6)
+
+
 def test_loss_and_sample_weights_are_refused(make_model, images):
     model = make_model(kp.VLAE)
     with pytest.raises(ValueError, match="its own loss.*leave out `loss`"):
         model.compile(loss="mse")
     model.compile()
-    with pytest.raises(ValueError, match="leave out `sample_weight`"):
-        model.fit(images, sample_weight=np.ones(40), verbose=0)
+    for enter in model.fit, model.evaluate:
+        with pytest.raises(ValueError, match="leave out `sample_weight`"):
+            enter(images, sample_weight=np.ones(40), verbose=0)
 
 
 def test_the_default_optimizer_is_the_papers(make_model):

@@ -40,6 +40,9 @@ def test_alpha_is_the_share_of_the_fade_that_is_over(make_model):
     assert model.alpha == 1.0
     with pytest.raises(ValueError, match="All 3 rungs are unlocked"):
         model.grow()
+    for steps, error in (-1, ValueError), (2.5, TypeError), ("3", TypeError):
+        with pytest.raises(error, match="fade_in_steps"):
+            make_model().grow(fade_in_steps=steps)
 
 
 def test_alpha_is_exact_for_long_trainings(make_model):
@@ -154,7 +157,9 @@ def test_weights_carry_the_stage_and_the_moments_of_adam(make_model, images, tmp
 
 
 @pytest.mark.parametrize("name", ["beta", "gamma"])
-@pytest.mark.parametrize("value", [-1.0, float("nan")])
+@pytest.mark.parametrize("value", [-1.0, float("nan"), float("inf")])
 def test_weights_of_the_kl_must_not_be_negative(make_model, name, value):
     with pytest.raises(ValueError, match=f"`{name}` must be a number >= 0. Received: {name}={value}"):
         make_model(**{name: value})
+    with pytest.raises(TypeError, match=f"`{name}` must be a number. Received: {name}='4'"):
+        make_model(**{name: "4"})

@@ -34,6 +34,12 @@ def test_curves_show_the_history_and_mark_the_unlocks(tmp_path):
     figure.savefig(tmp_path / "curves.png")
 
 
+def test_what_fit_returns_is_taken_as_it_is(make_model, images):
+    model = make_model()
+    model.compile()
+    assert len(training_curves(model.fit(images, epochs=1, verbose=0)).axes) == 3
+
+
 def test_a_model_that_does_not_grow_has_no_alpha():
     assert len(training_curves({k: v for k, v in HISTORY.items() if k not in ("alpha", "stage")}).axes) == 2
 

@@ -74,6 +74,17 @@ def test_images_that_are_not_square_or_gray(channels, tmp_path):
     np.testing.assert_array_equal(shown, image[0, ..., : 3 if channels >= 3 else 1])
 
 
+def test_locked_rungs_are_marked(make_model, images):
+    titles = [axes.get_title() for axes in rung_samples(make_model(), images[:1], n=4).axes]
+    assert [("(locked)" in title) for title in titles] == [False, True, True]
+
+
+@pytest.mark.parametrize("settings", [{"steps": 1}, {"around": np.zeros((2, 8, 8, 1), "float32")}])
+def test_bad_traversals_are_refused(model, settings):
+    with pytest.raises(ValueError, match="`steps` must be at least 2 and `around` one image"):
+        traversals(model, **settings)
+
+
 def test_no_global_state_of_matplotlib_is_touched(model, images):
     before = dict(matplotlib.rcParams)
     reconstructions(model, images[:2])
