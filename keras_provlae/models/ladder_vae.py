@@ -336,11 +336,9 @@ class LadderVAE(keras.Model, abc.ABC):
 
     def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> keras.callbacks.History:
         """As `keras.Model.fit`, on images alone or (images, labels); labels are not used."""
-        self._check_data(x, kwargs)
+        x = self._checked_data(x, kwargs)
         if hasattr(x, "element_spec") or inspect.isgenerator(x):
             kwargs.setdefault("shuffle", False)  # these shuffle themselves: Keras warns about its own default
-        if keras.backend.backend() == "jax" or self.jit_compile:
-            x = checked_while_read(x)
         if not isinstance(kwargs.get("callbacks"), keras.callbacks.CallbackList):
             kwargs["callbacks"] = [FiniteLoss(), *keras.tree.flatten(kwargs.get("callbacks") or [])]
         try:
@@ -351,13 +349,13 @@ class LadderVAE(keras.Model, abc.ABC):
 
     def evaluate(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
         """As `keras.Model.evaluate`, on images alone or (images, labels); labels are not used."""
-        self._check_data(x, kwargs)
+        x = self._checked_data(x, kwargs)
         with readable_errors():
             return super().evaluate(x, *args, **kwargs)
 
     def predict(self, x: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """As `keras.Model.predict`: the dict of `call` for many images, in batches."""
-        self._check_data(x, kwargs)
+        x = self._checked_data(x, kwargs)
         with readable_errors():
             return super().predict(x, *args, **kwargs)
 
@@ -371,11 +369,12 @@ class LadderVAE(keras.Model, abc.ABC):
         with readable_errors():
             return super().test_on_batch(*args, **kwargs)
 
-    def _check_data(self, x, kwargs):
+    def _checked_data(self, x, kwargs):
         check_data(x, self.spec.image_shape)
         for name in ("sample_weight", "class_weight"):
             if kwargs.get(name) is not None:
                 raise ValueError(OWN_LOSS_RULE.format(name=name))  # Keras would drop it without targets
+        return checked_while_read(x) if keras.backend.backend() == "jax" or self.jit_compile else x
 
     def build(self, input_shape):
         """Nothing more to do: the networks are built in the constructor."""
