@@ -10,7 +10,8 @@ import pytest
 
 import keras_provlae as kp
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
+REPOSITORY = Path(__file__).resolve().parents[1]
+SHARED = REPOSITORY.parent / "shared"
 
 
 @pytest.fixture(autouse=True)

@@ -11,13 +11,14 @@ import pytest
 
 import keras_provlae as kp
 from tests import training_run
+from tests.conftest import REPOSITORY
 
 MID_FADE = 12  # step 12 of 30: stage 1 began at step 10 and fades in until step 15
 
 
 def run(folder, *arguments):
     folder.mkdir(exist_ok=True)
-    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     command = [sys.executable, "-m", "tests.training_run", str(folder), *map(str, arguments)]
     return subprocess.run(command, env=environment, capture_output=True, text=True)
 

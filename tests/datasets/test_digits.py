@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 from keras_provlae.datasets import digits, mnist
+from tests.conftest import REPOSITORY
 from tests.datasets.test_idx import write_folder
 
 
@@ -127,7 +128,7 @@ for source in "auto", "tfds":
 
 
 def test_prepared_tfds_data_come_first(tmp_path):
-    environment = {**os.environ, "TFDS_DATA_DIR": str(tmp_path), "PYTHONPATH": os.getcwd()}
+    environment = {**os.environ, "TFDS_DATA_DIR": str(tmp_path), "PYTHONPATH": str(REPOSITORY)}
     for script in PREPARE, READ:
         done = subprocess.run(
             [sys.executable, "-c", script, str(tmp_path)], env=environment, capture_output=True, text=True
