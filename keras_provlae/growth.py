@@ -175,10 +175,8 @@ class GrowthCallback(keras.callbacks.Callback):
             self._plan = _plan(self.schedule, self.model, self.params, epoch)
             self._warn_if_too_long()
             self._first = (epoch, self._epoch_start)
-            self._steps_per_epoch = self.params.get("steps")
-            if self._steps_per_epoch is None and epoch > 0:  # resumed on data of unknown length
-                self._steps_per_epoch = round(self._epoch_start / epoch) or None
-        else:  # what an epoch really takes, where the length is unknown or steps_per_execution rounds it up
+            self._steps_per_epoch = self._expected_steps(epoch)
+        else:
             first_epoch, first_iteration = self._first
             self._steps_per_epoch = round((self._epoch_start - first_iteration) / (epoch - first_epoch))
         if not self._plan.by_iteration:
@@ -202,6 +200,12 @@ class GrowthCallback(keras.callbacks.Callback):
                 stacklevel=2,
             )
 
+    def _expected_steps(self, epoch):
+        """Steps of an epoch before one was counted: of those before `epoch` where `steps` is unknown or rounded up."""
+        steps = self.params.get("steps")
+        exact = steps is not None and self.model.steps_per_execution == 1
+        return steps if exact or epoch == 0 else round(self._epoch_start / epoch) or steps
+
     def _grow(self, stage):
         model = self.model
         while model.stage < stage:
@@ -221,7 +225,7 @@ class GrowthCallback(keras.callbacks.Callback):
     def _stage_steps(self, stage):
         """How many optimiser steps a stage lasts; `None` if that is not known yet."""
         plan, steps = self._plan, self._steps_per_epoch
-        if plan.by_iteration and plan.end is None and steps is not None:
+        if plan.by_iteration and steps is not None:
             first_epoch, first_iteration = self._first
             plan = plan._replace(end=first_iteration + (self.params["epochs"] - first_epoch) * steps)
         length = plan.stage_length(stage)

@@ -14,6 +14,7 @@ class CountingModel:
 
     def __init__(self, num_rungs=3):
         self.num_rungs, self.stage, self.iteration, self.stop_training = num_rungs, 0, 0, False
+        self.steps_per_execution = 1
         self.unlocks = []  # (iteration, stage, fade_in_steps)
 
     def grow(self, fade_in_steps):
@@ -25,6 +26,7 @@ def fit(model, callback, epochs, steps=10, initial_epoch=0, known=True, steps_pe
     """What `keras.Model.fit` does with a callback; returns the stage of every epoch."""
     callback.set_params({"epochs": epochs, "steps": steps if known else None, "verbose": 0})
     callback.set_model(model)
+    model.steps_per_execution = steps_per_execution
     model.stop_training = False
     callback.on_train_begin()
     stages = []
@@ -202,6 +204,17 @@ def test_steps_per_execution_that_rounds_the_epoch_up():
     model = CountingModel()
     fit(model, GrowthCallback(GrowthSchedule(unlock_iterations=[5, 16])), epochs=9, steps_per_execution=4)
     assert [iteration for iteration, _, _ in model.unlocks] == [8, 16]  # at the first execution that may
+
+
+@pytest.mark.parametrize("initial_epoch", range(1, 9))
+@pytest.mark.parametrize("schedule", [None, GrowthSchedule(unlock_iterations=[30, 80])])
+def test_a_resumed_run_whose_epochs_are_rounded_up_fades_as_long(schedule, initial_epoch):
+    whole, halves = CountingModel(), CountingModel()
+    settings = {"epochs": 9, "steps_per_execution": 4}
+    fit(whole, GrowthCallback(schedule), **settings)
+    fit(halves, GrowthCallback(schedule), stop_at=(initial_epoch, 0), **settings)
+    fit(halves, GrowthCallback(schedule), initial_epoch=initial_epoch, **settings)
+    assert halves.unlocks == whole.unlocks
 
 
 def test_a_schedule_longer_than_the_training_warns():
