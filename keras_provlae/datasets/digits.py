@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
+from absl import logging
 
 from keras_provlae.datasets.idx import load_idx_folder
 
@@ -113,7 +114,12 @@ def _load_auto(split):
 def _tfds_is_prepared():
     import tensorflow_datasets as tfds
 
-    return tfds.builder("mnist").is_prepared()
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)  # tfds warns of a folder that is not there
+    try:
+        return tfds.builder("mnist").is_prepared()
+    finally:
+        logging.set_verbosity(verbosity)
 
 
 def _load_tfds(split, download):
