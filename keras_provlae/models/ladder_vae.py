@@ -16,28 +16,17 @@ from keras import ops
 from keras_provlae import ladder, presets
 from keras_provlae.layers import Sampling
 from keras_provlae.losses import bernoulli_nll, bounded_log_var, gaussian_kl, gaussian_nll
-from keras_provlae.models.validation import (
-    LOSS_RULE,
-    PIXEL_RULE,
-    FiniteLoss,
-    check_data,
-    check_images,
-    check_pixels,
-    checked_while_read,
-    non_negative,
-    readable_errors,
-    require,
-)
+from keras_provlae.models.image_model import OWN_LOSS_RULE, ImageModel
+from keras_provlae.models.validation import LOSS_RULE, check_images, check_pixels, non_negative, require
 
 LIKELIHOODS = {
     "bernoulli": bernoulli_nll,
     "gaussian": lambda images, logits: gaussian_nll(images, ops.sigmoid(logits)),
 }
-OWN_LOSS_RULE = "The model computes its own loss (equation 11), every image with the same weight: leave out `{name}`."
 ARCHITECTURE = set(inspect.signature(ladder.ladder_spec).parameters) - {"image_shape", "num_rungs", "latent_dim"}
 
 
-class LadderVAE(keras.Model, abc.ABC):
+class LadderVAE(ImageModel, abc.ABC):
     """A variational ladder autoencoder; subclasses say what is gated and what the KL weighs.
 
     A concrete model defines `encoder_gates`, `decoder_gates` and `kl_weights`.
@@ -146,6 +135,11 @@ class LadderVAE(keras.Model, abc.ABC):
     # === The model as a function ===
 
     @property
+    def image_shape(self) -> tuple:
+        """`(height, width, channels)` in pixels."""
+        return self.spec.image_shape
+
+    @property
     def num_rungs(self) -> int:
         """L, the number of rungs."""
         return self.spec.num_rungs
@@ -181,7 +175,7 @@ class LadderVAE(keras.Model, abc.ABC):
             TypeError: If the images are not floating point.
             ValueError: If their shape or range is wrong, or one is NaN.
         """
-        check_images(images, self.spec.image_shape)
+        check_images(images, self.image_shape)
         check_pixels(images)
         return self._infer(images)
 
@@ -261,13 +255,6 @@ class LadderVAE(keras.Model, abc.ABC):
         held = ops.repeat(held, codes.shape[0], axis=0)
         return ops.concatenate([held[:, : columns.start], codes[:, columns], held[:, columns.stop :]], axis=1)
 
-    def _checked(self, images):
-        """The images, whose values are checked when they are known: now, or inside the step."""
-        check_images(images, self.spec.image_shape)
-        images = ops.convert_to_tensor(images)
-        low, high = ops.min(images), ops.max(images)
-        return require(images, ops.logical_and(low >= 0.0, high <= 1.0), PIXEL_RULE, low, high)
-
     def _infer(self, images):
         images = ops.convert_to_tensor(images)
         mean, log_var = self.encoder([images, self.encoder_gates()])
@@ -302,79 +289,6 @@ class LadderVAE(keras.Model, abc.ABC):
             tracker.update_state(rung_kls[index], sample_weight=batch)
 
     # === Keras ===
-
-    def compile(self, optimizer: keras.Optimizer | str | None = None, **kwargs: Any) -> None:
-        """As `keras.Model.compile`; without an optimizer, the paper's Adam.
-
-        Args:
-            optimizer: A Keras optimizer; `None` is Adam with learning rate 5e-4 and epsilon 1e-8.
-            **kwargs: As `keras.Model.compile`, without `loss`.
-
-        Raises:
-            ValueError: If `loss` is given: the model has its own.
-        """
-        if kwargs.get("loss") is not None:
-            raise ValueError(OWN_LOSS_RULE.format(name="loss"))
-        if optimizer is None:
-            optimizer = keras.optimizers.Adam(5e-4, epsilon=1e-8)
-        super().compile(optimizer=optimizer, **kwargs)
-        self.optimizer.build(self.trainable_variables)  # or `load_weights` would skip Adam's moments
-
-    def compile_from_config(self, config):
-        self.compile(**keras.saving.deserialize_keras_object(config))
-
-    def train_step(self, *args):
-        """The backend's own step; in TensorFlow nothing of it runs before a good batch is there."""
-        if keras.backend.backend() != "tensorflow":
-            return super().train_step(*args)
-        import tensorflow as tf
-
-        images, _, _ = keras.utils.unpack_x_y_sample_weight(args[0])
-        # else the last, empty `next` of a data set of unknown length would count as a step
-        with tf.control_dependencies([self._checked(images)]):
-            return super().train_step(*args)
-
-    def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> keras.callbacks.History:
-        """As `keras.Model.fit`, on images alone or (images, labels); labels are not used."""
-        x = self._checked_data(x, kwargs)
-        if hasattr(x, "element_spec") or inspect.isgenerator(x):
-            kwargs.setdefault("shuffle", False)  # these shuffle themselves: Keras warns about its own default
-        if not isinstance(kwargs.get("callbacks"), keras.callbacks.CallbackList):
-            kwargs["callbacks"] = [FiniteLoss(), *keras.tree.flatten(kwargs.get("callbacks") or [])]
-        try:
-            with readable_errors():
-                return super().fit(x, *args, **kwargs)
-        finally:
-            self._initial_epoch = None  # BackupAndRestore leaves it set: a second `fit` would do nothing
-
-    def evaluate(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """As `keras.Model.evaluate`, on images alone or (images, labels); labels are not used."""
-        x = self._checked_data(x, kwargs)
-        with readable_errors():
-            return super().evaluate(x, *args, **kwargs)
-
-    def predict(self, x: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """As `keras.Model.predict`: the dict of `call` for many images, in batches."""
-        x = self._checked_data(x, kwargs)
-        with readable_errors():
-            return super().predict(x, *args, **kwargs)
-
-    def train_on_batch(self, *args: Any, **kwargs: Any) -> Any:
-        """As `keras.Model.train_on_batch`."""
-        with readable_errors():
-            return super().train_on_batch(*args, **kwargs)
-
-    def test_on_batch(self, *args: Any, **kwargs: Any) -> Any:
-        """As `keras.Model.test_on_batch`."""
-        with readable_errors():
-            return super().test_on_batch(*args, **kwargs)
-
-    def _checked_data(self, x, kwargs):
-        check_data(x, self.spec.image_shape)
-        for name in ("sample_weight", "class_weight"):
-            if kwargs.get(name) is not None:
-                raise ValueError(OWN_LOSS_RULE.format(name=name))  # Keras would drop it without targets
-        return checked_while_read(x) if keras.backend.backend() == "jax" or self.jit_compile else x
 
     def build(self, input_shape):
         """Nothing more to do: the networks are built in the constructor."""

@@ -179,6 +179,14 @@ def test_a_bad_batch_is_no_step(make_model, images):
         np.testing.assert_array_equal(old, new)
 
 
+def test_fit_takes_its_arguments_by_position_too(model, images):
+    seen = []
+    callback = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append(epoch))
+    model.fit(images, None, 20, 2, 0, [callback])
+    model.fit(images, epochs=1, verbose=0, callbacks=callback)
+    assert seen == [0, 1, 0]
+
+
 def test_the_model_exports(model, images, tmp_path):
     model(images)  # Keras exports what was called
     model.export(tmp_path / "exported", verbose=False)

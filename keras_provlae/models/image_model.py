@@ -1,0 +1,107 @@
+"""A Keras model of images with a loss of its own, in which every batch is checked."""
+
+import inspect
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_provlae.models.validation import (
+    PIXEL_RULE,
+    FiniteLoss,
+    check_data,
+    check_images,
+    checked_while_read,
+    readable_errors,
+    require,
+)
+
+OWN_LOSS_RULE = "The model computes its own loss (equation 11), every image with the same weight: leave out `{name}`."
+
+
+class ImageModel(keras.Model):
+    """`keras.Model` with clear errors for bad images, and the paper's optimizer by default.
+
+    A subclass has `image_shape` and its objective in `compute_loss`, and passes what
+    `call` is given through `_checked`.
+    """
+
+    def compile(self, optimizer: keras.Optimizer | str | None = None, **kwargs: Any) -> None:
+        """As `keras.Model.compile`; without an optimizer, the paper's Adam.
+
+        Args:
+            optimizer: A Keras optimizer; `None` is Adam with learning rate 5e-4 and epsilon 1e-8.
+            **kwargs: As `keras.Model.compile`, without `loss`.
+
+        Raises:
+            ValueError: If `loss` is given: the model has its own.
+        """
+        if kwargs.get("loss") is not None:
+            raise ValueError(OWN_LOSS_RULE.format(name="loss"))
+        if optimizer is None:
+            optimizer = keras.optimizers.Adam(5e-4, epsilon=1e-8)
+        super().compile(optimizer=optimizer, **kwargs)
+        self.optimizer.build(self.trainable_variables)  # or `load_weights` would skip Adam's moments
+
+    def compile_from_config(self, config):
+        self.compile(**keras.saving.deserialize_keras_object(config))
+
+    def train_step(self, *args):
+        """The backend's own step; in TensorFlow nothing of it runs before a good batch is there."""
+        if keras.backend.backend() != "tensorflow":
+            return super().train_step(*args)
+        import tensorflow as tf
+
+        images, _, _ = keras.utils.unpack_x_y_sample_weight(args[0])
+        # else the last, empty `next` of a data set of unknown length would count as a step
+        with tf.control_dependencies([self._checked(images)]):
+            return super().train_step(*args)
+
+    def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> keras.callbacks.History:
+        """As `keras.Model.fit`, on images alone or (images, labels); labels are not used."""
+        x = self._checked_data(x, kwargs)
+        if hasattr(x, "element_spec") or inspect.isgenerator(x):
+            kwargs.setdefault("shuffle", False)  # these shuffle themselves: Keras warns about its own default
+        if len(args) < 5 and not isinstance(kwargs.get("callbacks"), keras.callbacks.CallbackList):
+            kwargs["callbacks"] = [FiniteLoss(), *keras.tree.flatten(kwargs.get("callbacks") or [])]
+        try:
+            with readable_errors():
+                return super().fit(x, *args, **kwargs)
+        finally:
+            self._initial_epoch = None  # BackupAndRestore leaves it set: a second `fit` would do nothing
+
+    def evaluate(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """As `keras.Model.evaluate`, on images alone or (images, labels); labels are not used."""
+        x = self._checked_data(x, kwargs)
+        with readable_errors():
+            return super().evaluate(x, *args, **kwargs)
+
+    def predict(self, x: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """As `keras.Model.predict`: the dict of `call` for many images, in batches."""
+        x = self._checked_data(x, kwargs)
+        with readable_errors():
+            return super().predict(x, *args, **kwargs)
+
+    def train_on_batch(self, *args: Any, **kwargs: Any) -> Any:
+        """As `keras.Model.train_on_batch`."""
+        with readable_errors():
+            return super().train_on_batch(*args, **kwargs)
+
+    def test_on_batch(self, *args: Any, **kwargs: Any) -> Any:
+        """As `keras.Model.test_on_batch`."""
+        with readable_errors():
+            return super().test_on_batch(*args, **kwargs)
+
+    def _checked_data(self, x, kwargs):
+        check_data(x, self.image_shape)
+        for name in ("sample_weight", "class_weight"):
+            if kwargs.get(name) is not None:
+                raise ValueError(OWN_LOSS_RULE.format(name=name))  # Keras would drop it without targets
+        return checked_while_read(x) if keras.backend.backend() == "jax" or self.jit_compile else x
+
+    def _checked(self, images):
+        """The images, whose values are checked when they are known: now, or inside the step."""
+        check_images(images, self.image_shape)
+        images = ops.convert_to_tensor(images)
+        low, high = ops.min(images), ops.max(images)
+        return require(images, ops.logical_and(low >= 0.0, high <= 1.0), PIXEL_RULE, low, high)
