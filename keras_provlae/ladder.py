@@ -47,6 +47,10 @@ class LadderSpec(NamedTuple):
         """How often the image has been halved at h_l and g_l; rung 0 is the stem's end."""
         return len(self.stem) + rung
 
+    def decoder_start(self, rung: int) -> int:
+        """How often the image has been halved where f_l^d begins."""
+        return self.level(rung) + _doublings(self.decoder_convs[rung - 1])
+
 
 def ladder_spec(
     image_shape: Sequence[int],
@@ -231,11 +235,8 @@ def _gated_map(z, gates, rung, g, spec, dtype):
     affine = spec.decoder_affine[rung - 1]
     for index, width in enumerate(spec.map_dense[rung - 1], start=1):
         z = _dense(z, width, f"m_{rung}_dense_{index}", spec, dtype, affine)
-    if g is None:
-        start = spec.level(rung) + _doublings(spec.decoder_convs[rung - 1])
-        shape = (*spec.size(start), spec.channels[rung - 1])
-    else:
-        shape = tuple(g.shape[1:])
+    seed = (*spec.size(spec.decoder_start(rung)), spec.channels[rung - 1])
+    shape = seed if g is None else tuple(g.shape[1:])
     m = _dense(z, shape[0] * shape[1] * shape[2], f"m_{rung}", spec, dtype, affine)
     m = layers.Reshape(shape, name=f"m_{rung}_map", dtype=dtype)(m)
     return Gate(spec.num_rungs - rung, name=f"gated_m_{rung}", dtype=dtype)(m, gates)
@@ -243,7 +244,7 @@ def _gated_map(z, gates, rung, g, spec, dtype):
 
 def _decoder_convs(g, rung, spec, dtype):
     """f_l^d: from the size of g_{l+1} to the size of g_l."""
-    level = spec.level(rung) + _doublings(spec.decoder_convs[rung - 1])
+    level = spec.decoder_start(rung)
     for index, (width, stride) in enumerate(spec.decoder_convs[rung - 1], start=1):
         level -= stride == 2
         affine = spec.decoder_affine[rung - 1]

@@ -40,7 +40,7 @@ def make_model():
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def shared():
     """A folder of reference data beside the repository; tests that read it skip where there is none."""
     if not SHARED.is_dir():

@@ -71,12 +71,8 @@ class Parity:
 
 
 @pytest.fixture(scope="module", params=CASES)
-def parity(request):
-    from tests.conftest import SHARED
-
-    if not SHARED.is_dir():
-        pytest.skip("no reference data beside the repository")
-    return Parity(SHARED, request.param)
+def parity(request, shared):
+    return Parity(shared, request.param)
 
 
 @pytest.fixture

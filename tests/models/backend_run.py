@@ -11,8 +11,8 @@ from keras import ops
 import keras_provlae as kp
 
 
-def build(start, **settings):
-    model = kp.ProgressiveVAE((9, 7, 2), num_rungs=2, latent_dim=(3, 2), beta=2.0, channels=4, dense=8, **settings)
+def build(start):
+    model = kp.ProgressiveVAE((9, 7, 2), num_rungs=2, latent_dim=(3, 2), beta=2.0, channels=4, dense=8)
     model.grow(fade_in_steps=4)
     model.iteration_variable.assign(1)  # alpha 0.25
     for index, variable in enumerate(model.trainable_variables):
