@@ -29,8 +29,9 @@ setup(
         "absl-py>=2.1",
     ],
     extras_require={
+        "metrics": ["scikit-learn>=1.5"],
         "examples": ["mlxtend>=0.23", "imageio>=2.34"],
-        "dev": ["pytest>=8", "ruff>=0.12", "hypothesis>=6"],
+        "dev": ["pytest>=8", "ruff>=0.12", "hypothesis>=6", "scikit-learn>=1.5", "tensorboard>=2.19"],
     },
     classifiers=[
         "Development Status :: 3 - Alpha",

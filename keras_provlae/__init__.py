@@ -10,7 +10,19 @@ Source: Li et al. (2020), "Progressive learning and disentanglement of hierarchi
 representations", ICLR.
 """
 
-from keras_provlae import conversion, datasets, growth, ladder, layers, losses, models, presets, visualization
+from keras_provlae import (
+    callbacks,
+    conversion,
+    datasets,
+    growth,
+    ladder,
+    layers,
+    losses,
+    metrics,
+    models,
+    presets,
+    visualization,
+)
 from keras_provlae.growth import GrowthCallback, GrowthSchedule
 from keras_provlae.models import VLAE, BetaVAE, LadderVAE, ProgressiveVAE
 
@@ -23,12 +35,14 @@ __all__ = [
     "GrowthSchedule",
     "LadderVAE",
     "ProgressiveVAE",
+    "callbacks",
     "conversion",
     "datasets",
     "growth",
     "ladder",
     "layers",
     "losses",
+    "metrics",
     "models",
     "presets",
     "visualization",

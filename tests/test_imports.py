@@ -16,6 +16,8 @@ MAY_IMPORT = {
     "ladder": {"layers"},
     "models": {"ladder", "layers", "losses", "presets"},
     "conversion": set(),
+    "metrics": set(),
+    "callbacks": {"metrics"},
 }
 
 

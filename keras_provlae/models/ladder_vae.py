@@ -162,7 +162,7 @@ class LadderVAE(ImageModel, abc.ABC):
         return {"mean": mean, "log_var": log_var, "logits": logits}
 
     def encode(self, images: Any) -> tuple[Any, Any]:
-        """The posterior q(z | x) of every rung, in one pass; `predict` goes through many images in batches.
+        """The posterior q(z | x) of every rung, in one pass; see `encode_on_batch` for many batches.
 
         Args:
             images: Float array or tensor `(batch, height, width, channels)` in [0, 1].
@@ -178,6 +178,23 @@ class LadderVAE(ImageModel, abc.ABC):
         check_images(images, self.image_shape)
         check_pixels(images)
         return self._infer(images)
+
+    def encode_on_batch(self, images: Any) -> tuple[Any, Any]:
+        """As `encode`, in a compiled function: several times faster for many batches of the same size.
+
+        Args:
+            images: As for `encode`.
+
+        Returns:
+            `(mean, log_var)`, float32 NumPy arrays `(batch, sum of latent_dim)`.
+
+        Raises:
+            TypeError, ValueError: As `encode`.
+        """
+        check_images(images, self.image_shape)
+        check_pixels(images)
+        mean, log_var = self.encoder.predict_on_batch([images, ops.convert_to_numpy(self.encoder_gates())])
+        return mean, ops.convert_to_numpy(bounded_log_var(log_var))
 
     def decode(self, codes: Any) -> Any:
         """The image that each code stands for.

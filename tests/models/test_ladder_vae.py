@@ -262,3 +262,17 @@ def test_beta_vae_is_one_rung():
     np.testing.assert_array_equal(model.kl_weights(), [4.0])
     with pytest.raises(ValueError, match="use VLAE for more. Received: num_rungs=2"):
         kp.BetaVAE((28, 28, 1), 9, num_rungs=2)
+
+
+def test_encode_on_batch_is_encode_at_any_batch_size_and_stage(make_model, images):
+    model = make_model()
+    for stage in range(3):
+        for batch in images[:7], images[:7], images[:3]:
+            found = model.encode_on_batch(batch)
+            for part, expected in zip(found, model.encode(batch), strict=True):
+                assert isinstance(part, np.ndarray)
+                np.testing.assert_allclose(part, ops.convert_to_numpy(expected), atol=1e-5)
+        if stage < 2:
+            model.grow(fade_in_steps=2)  # alpha is 0, then 1: the gates reach the compiled function
+    with pytest.raises(ValueError, match="finite values"):
+        model.encode_on_batch(images + 1)

@@ -1,0 +1,189 @@
+"""Observers for `fit`: they measure the model as it grows and put what they find into `logs`."""
+
+import abc
+import math
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from keras_provlae import metrics
+from keras_provlae.metrics.encoding import encode_all, held_subset
+
+
+class PosteriorObserver(keras.callbacks.Callback, abc.ABC):
+    """Measures the posteriors of a held subset of images at chosen epochs and at every unlock.
+
+    Values go into `logs` at the end of the epoch, as `nan` in epochs without a measurement, so `History`,
+    `CSVLogger`, `TensorBoard` and `ModelCheckpoint` that come after this callback in the list see
+    them. What was measured is also in `records`; that of an unlock, before the first step of the new
+    stage, is there only (put this callback after `GrowthCallback`, or it is missed).
+
+    Args:
+        every: Int >= 1. Measure at the end of every so many epochs; `None` is ten times over the
+            epochs of `fit`. Epochs in which a rung was unlocked, and the last, are always measured.
+
+    Attributes:
+        records: A list of dicts: `when` ("epoch" or "unlock"), `epoch`, `iteration`, `stage`, and the
+            values by name.
+    """
+
+    def __init__(self, every: int | None = None):
+        super().__init__()
+        if every is not None and every < 1:
+            raise ValueError(f"`every` must be at least 1, or None. Received: every={every}.")
+        self.every = every
+        self.records = []
+
+    @abc.abstractmethod
+    def names(self) -> list[str]:
+        """Names of the values, the same in every epoch."""
+
+    @abc.abstractmethod
+    def measure(self) -> dict[str, float]:
+        """The values of the model as it is."""
+
+    def set_model(self, model):
+        if not (hasattr(model, "encode") and hasattr(model, "rung_slices")):
+            raise TypeError(
+                f"{type(self).__name__} needs a model with `encode` and `rung_slices`, such as ProgressiveVAE. "
+                f"Received: {type(model).__name__}."
+            )
+        super().set_model(model)
+
+    def on_train_begin(self, logs=None):
+        self._stage = self._stage_at_measurement = getattr(self.model, "stage", None)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        stage = getattr(self.model, "stage", None)
+        if stage != self._stage:
+            self._record("unlock", epoch)
+        self._stage = stage
+
+    def on_epoch_end(self, epoch, logs=None):
+        epochs = self.params.get("epochs") or epoch + 1
+        every = self.every or max(epochs // 10, 1)
+        self._stage = getattr(self.model, "stage", None)
+        unlocked = self._stage != self._stage_at_measurement
+        due = (epoch + 1) % every == 0 or epoch + 1 == epochs or unlocked
+        values = self._record("epoch", epoch) if due else dict.fromkeys(self.names(), math.nan)
+        if due:
+            self._stage_at_measurement = self._stage
+        if logs is not None:
+            logs.update(values)
+
+    def _record(self, when, epoch):
+        values = self.measure()
+        facts = {name: getattr(self.model, name, None) for name in ("iteration", "stage")}
+        self.records.append({"when": when, "epoch": epoch, **facts, **values})
+        return values
+
+
+class InformationFlow(PosteriorObserver):
+    """I(x; z_l) of every rung and I(x; z) during training: `mi_rung_L` .. `mi_rung_1`, `mi_total`, `i_over`.
+
+    The values are those of the held images: none can exceed the log of their number (6.9 nats for 1,000),
+    so they follow the growth; for numbers to report take `metrics.information_flow` of all images.
+
+    Args:
+        images: Float array `(n, height, width, channels)` in [0, 1], a `tf.data.Dataset` of batches of images,
+            or what `metrics.evaluate` takes.
+        every: As `PosteriorObserver`.
+        num_images: Int >= 2. Images to hold: random ones of an array, the first of a data set.
+        draws: Int >= 2. Draws of (x, z).
+        seed: Int or `None`. Seed of the choice and of the draws, the same at every measurement.
+
+    Raises:
+        TypeError, ValueError: If the images or a number are unfit.
+
+    Example:
+        >>> import numpy as np
+        >>> callback = InformationFlow(np.zeros((100, 8, 8, 1), "float32"), every=5)
+
+    Source: Li et al. (2020), section 4, figure 5 and tables 3 to 8.
+    """
+
+    def __init__(
+        self,
+        images: Any,
+        every: int | None = None,
+        num_images: int = 1000,
+        draws: int = 1000,
+        seed: int | None = 0,
+    ):
+        super().__init__(every)
+        if min(num_images, draws) < 2:
+            raise ValueError(f"`num_images` and `draws` must be at least 2. Received: {num_images} and {draws}.")
+        self.images, _ = held_subset(images, num_images, seed)
+        self.draws, self.seed = draws, seed
+
+    def names(self) -> list[str]:
+        return [f"mi_rung_{rung}" for rung, _ in self.model.rung_slices] + ["mi_total", "i_over"]
+
+    def measure(self) -> dict[str, float]:
+        mean, log_var = encode_all(self.model, self.images)
+        flow = metrics.information_flow(mean, log_var, self.model.rung_slices, self.draws, self.seed)
+        return dict(zip(self.names(), [*map(float, flow.mi), flow.total, flow.i_over], strict=True))
+
+
+class DisentanglementMonitor(PosteriorObserver):
+    """MIG, MIG-sup and the FactorVAE score during training: `mig`, `mig_sup`, `factor_vae_score`.
+
+    `mig_sup` is nan, and `factor_vae_score` 0, as long as no latent is active.
+
+    The values are those of the held images; few images of a large grid raise the mutual information that
+    sharp posteriors seem to have. For numbers to report take `metrics.evaluate`.
+
+    Args:
+        ground_truth: What `metrics.evaluate` takes.
+        every: As `PosteriorObserver`.
+        num_images: Int >= 2. Images to hold: random ones, or the first of a data set.
+        scores: Names of `"mig"`, `"mig_sup"`, `"factor_vae_score"` to follow.
+        seed: Int or `None`. Seed of the choice and of the votes, the same at every measurement.
+
+    Raises:
+        TypeError, ValueError: If the data or a number are unfit, or a score is unknown.
+
+    Source: Li et al. (2020), section 3.4.
+    """
+
+    SCORES = ("mig", "mig_sup", "factor_vae_score")
+
+    def __init__(
+        self,
+        ground_truth: Any,
+        every: int | None = None,
+        num_images: int = 2000,
+        scores: Sequence[str] = SCORES,
+        seed: int | None = 0,
+    ):
+        super().__init__(every)
+        if not scores or set(scores) - set(self.SCORES):
+            raise ValueError(f"`scores` takes {', '.join(self.SCORES)}. Received: {', '.join(scores) or 'none'}.")
+        if num_images < 2:
+            raise ValueError(f"`num_images` must be at least 2. Received: num_images={num_images}.")
+        self.images, self.factors = held_subset(ground_truth, num_images, seed)
+        if self.factors is None:
+            raise TypeError("`ground_truth` must have factors. Received: images alone.")
+        self.scores, self.seed = tuple(scores), seed
+
+    def names(self) -> list[str]:
+        return list(self.scores)
+
+    def measure(self) -> dict[str, float]:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # early in training no latent is active; the logs say nan
+            return self._scores(*encode_all(self.model, self.images))
+
+    def _scores(self, mean, log_var):
+        found = {}
+        if {"mig", "mig_sup"} & set(self.scores):
+            result = metrics.mutual_information(mean, log_var, self.factors)
+            found["mig"] = metrics.mig(result.normalized)
+            found["mig_sup"] = metrics.mig_sup(result.normalized, result.active)
+        if "factor_vae_score" in self.scores:
+            found["factor_vae_score"] = metrics.factor_vae_score(
+                mean, self.factors, self.seed, num_train=1000, num_eval=1000
+            )
+        return {name: found[name] for name in self.scores}

@@ -1,0 +1,196 @@
+"""Entropy of the aggregate posterior of one latent, without sampling.
+
+q(z) = sum_n w_n N(z; mu_n, sigma_n^2) is a sum of Gaussians of different widths. In Fourier space it
+is sum_n w_n exp(-i omega mu_n) exp(-omega^2 sigma_n^2 / 2): for rows of one width, the transform of
+their means times a Gaussian. So every row is spread
+
+- over four neighbouring widths of a logarithmic scale, eight an octave, with cubic Lagrange weights;
+- at each width over four cells of a grid of means, with a cubic B-spline that is divided out again
+  in Fourier space. A grid is half as fine as the one of the octave below, over the same period, so
+  that the coefficients of all the grids nest.
+
+Multiply, add up, transform back, integrate -q log q. The time is linear in the rows, whatever
+the sigmas; the error is of the order of 1e-5 nats. Where a class of a factor is looked at, its
+rows have grids of their own, filled in the same pass.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from keras_provlae.metrics.posteriors import Factors
+
+TAIL = 8.5  # standard deviations beyond the outermost means; what lies outside weighs 1e-17
+OVERSAMPLE = 3.0  # cells of the finest grid per smallest sigma
+WIDTHS_PER_OCTAVE = 8
+SMALLEST_GRID = 32
+LARGEST_GRID = 2**21
+ROWS_AT_ONCE = 2**16
+NUMBERS_AT_ONCE = 2**22  # of the classes' grids held in memory: 32 MB
+
+
+class Entropies(NamedTuple):
+    """Entropies of one latent in nats."""
+
+    marginal: float  # H(z)
+    conditional: list[np.ndarray]  # per factor, H(z | v) for each of its values
+    floor: float  # the smallest sigma that the grid resolves, or 0 where none was smaller
+
+
+def marginal_entropies(
+    mean: np.ndarray, log_var: np.ndarray, factors: Factors | None = None, weights: np.ndarray | None = None
+) -> Entropies:
+    """H(z) of the aggregate posterior of one latent, and H(z | v) for every value of every factor.
+
+    Args:
+        mean: Float array `(rows,)`.
+        log_var: Float array `(rows,)`: natural log of the variance.
+        factors: The factors of the rows, or `None` for H(z) alone.
+        weights: Float array `(rows,)` or `None`. Weight of each row.
+
+    Returns:
+        The entropies. Values whose rows weigh nothing have entropy 0.
+    """
+    mean = mean.astype("float64")
+    log_sigma = 0.5 * log_var.astype("float64")
+    grid = _Grid(mean, log_sigma)
+    classes, sizes = [np.zeros(len(mean), "int64")], [1]  # all rows are a class, too
+    if factors is not None:
+        classes += list(factors.labels.T)
+        sizes += factors.sizes
+    entropies = [np.zeros(size) for size in sizes]
+    columns, column_of = [], []  # a column is a class with grids of its own
+    for index, (labels, size) in enumerate(zip(classes, sizes, strict=True)):
+        counts = np.bincount(labels, minlength=size)
+        single = counts[labels] == 1
+        entropies[index][labels[single]] = 0.5 * (np.log(2 * np.pi) + 1) + grid.resolved(log_sigma[single])
+        many = np.flatnonzero(counts > 1)
+        column_of.append(np.full(size, -1))
+        column_of[-1][many] = len(columns) + np.arange(len(many))
+        columns += [(index, value) for value in many]
+    at_once = max(NUMBERS_AT_ONCE // grid.cells, 1)
+    for first in range(0, len(columns), at_once):
+        block = columns[first : first + at_once]
+        filled = _fill(grid, mean, log_sigma, weights, classes, column_of, first, len(block))
+        for (index, value), result in zip(block, grid.entropies(filled), strict=True):
+            entropies[index][value] = result
+    return Entropies(float(entropies[0][0]), entropies[1:], grid.floor)
+
+
+def _fill(grid, mean, log_sigma, weights, classes, column_of, first, number):
+    """The grids of the columns `first` .. `first + number - 1`: float64 `(number, cells)`."""
+    filled = np.zeros((number, grid.cells))
+    for start in range(0, len(mean), ROWS_AT_ONCE):
+        rows = slice(start, start + ROWS_AT_ONCE)
+        chunk = [column[labels[rows]] - first for column, labels in zip(column_of, classes, strict=True)]
+        inside = np.stack([(columns >= 0) & (columns < number) for columns in chunk])
+        used = inside.any(axis=0)
+        if not used.any():
+            continue
+        cells, shares = grid.spread(mean[rows][used], log_sigma[rows][used])
+        if weights is not None:
+            shares *= weights[rows][used]
+        for columns, mine in zip(chunk, inside, strict=True):
+            if mine.any():
+                _add(filled, cells, shares, columns[used], mine[used])
+    return filled
+
+
+def _add(filled, cells, shares, columns, mine):
+    if not mine.all():
+        cells, shares, columns = cells[:, mine], shares[:, mine], columns[mine]
+    low, high = columns.min(), columns.max() + 1
+    size = filled.shape[1]
+    index = cells + (columns - low) * size
+    flat = filled[low:high].reshape(-1)
+    flat += np.bincount(index.ravel(), shares.ravel(), minlength=flat.size)
+
+
+class _Grid:
+    """Where the rows of one latent go: one grid of means for each of the widths."""
+
+    def __init__(self, mean, log_sigma):
+        self.origin = mean[0]  # means far from 0 keep their digits
+        sigma = np.exp(np.maximum(log_sigma, -300.0))
+        low = ((mean - self.origin) - TAIL * sigma).min()
+        self.period = 1.0001 * (((mean - self.origin) + TAIL * sigma).max() - low)
+        self.low = low
+        smallest = sigma.min()
+        wanted = max(self.period * OVERSAMPLE / smallest, SMALLEST_GRID)
+        self.size = min(2 ** math.ceil(math.log2(wanted)), LARGEST_GRID)
+        self.floor = 0.0
+        if self.size < wanted:
+            self.floor = smallest = self.period * OVERSAMPLE / self.size
+        self.log_smallest = math.log(smallest)
+        self.step = math.log(2) / WIDTHS_PER_OCTAVE
+        widths = math.floor((math.log(max(sigma.max(), smallest)) - self.log_smallest) / self.step) + 4
+        number = np.arange(widths) - 1  # a row uses the widths before and after its own, and one more
+        octave = np.clip(number // WIDTHS_PER_OCTAVE, 0, int(math.log2(self.size // SMALLEST_GRID)))
+        self.octave = octave
+        self.sizes = self.size >> octave
+        self.offsets = np.concatenate([[0], np.cumsum(self.sizes)])
+        self.cells = int(self.offsets[-1])
+        self.widths = np.exp(self.log_smallest + self.step * number)
+
+    def resolved(self, log_sigma):
+        """The log sigmas that are used: none below the floor."""
+        return np.maximum(log_sigma, self.log_smallest)
+
+    def spread(self, mean, log_sigma):
+        """Cells and weights of every row: int64 and float64 `(16, rows)`."""
+        position = (self.resolved(log_sigma) - self.log_smallest) / self.step
+        below = np.floor(position).astype("int64")
+        lagrange = _lagrange(position - below)
+        place = (mean - self.origin - self.low) * (self.size / self.period)
+        cells = np.empty((16, len(mean)), "int64")
+        shares = np.empty((16, len(mean)))
+        for width in range(4):
+            index = below + width
+            cell = place * np.ldexp(1.0, -self.octave)[index]
+            left = np.floor(cell).astype("int64")
+            spline = _spline(cell - left)
+            size, offset = self.sizes[index], self.offsets[index]
+            for neighbour in range(4):
+                entry = 4 * width + neighbour
+                cells[entry] = offset + ((left + neighbour - 1) & (size - 1))  # sizes are powers of 2
+                shares[entry] = lagrange[width] * spline[neighbour]
+        return cells, shares
+
+    def entropies(self, filled):
+        """H of the density of each row of `(classes, cells)`: float64 `(classes,)`."""
+        at_once = max(2**20 // self.cells, 1)
+        blocks = [filled[start : start + at_once] for start in range(0, len(filled), at_once)]
+        return np.concatenate([self._entropies(block) for block in blocks])
+
+    def _entropies(self, filled):
+        spectrum = np.zeros((len(filled), self.size // 2 + 1), "complex128")
+        for size in np.unique(self.sizes):
+            frequency = np.arange(size // 2 + 1)
+            for width in np.flatnonzero(self.sizes == size):
+                histogram = filled[:, self.offsets[width] : self.offsets[width + 1]]
+                if not histogram.any():
+                    continue
+                gaussian = np.exp(-0.5 * (2 * np.pi / self.period * self.widths[width] * frequency) ** 2)
+                spectrum[:, : size // 2 + 1] += np.fft.rfft(histogram) * (gaussian / np.sinc(frequency / size) ** 4)
+        density = np.maximum(np.fft.irfft(spectrum, n=self.size), 0.0)
+        cell = self.period / self.size
+        mass = density.sum(axis=1, keepdims=True) * cell
+        density /= np.where(mass > 0, mass, 1.0)
+        return -(density * np.log(np.where(density > 0, density, 1.0))).sum(axis=1) * cell
+
+
+def _lagrange(t):
+    """Weights of the nodes -1, 0, 1, 2 for a point 0 <= t < 1 between the middle two."""
+    return (
+        -t * (t - 1) * (t - 2) / 6,
+        (t + 1) * (t - 1) * (t - 2) / 2,
+        -(t + 1) * t * (t - 2) / 2,
+        (t + 1) * t * (t - 1) / 6,
+    )
+
+
+def _spline(t):
+    """Cubic B-spline at the distances t + 1, t, 1 - t, 2 - t."""
+    t2, t3 = t * t, t * t * t
+    return (1 - t) ** 3 / 6, (4 - 6 * t2 + 3 * t3) / 6, (1 + 3 * t + 3 * t2 - 3 * t3) / 6, t3 / 6

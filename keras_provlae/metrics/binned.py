@@ -1,0 +1,141 @@
+"""Scores on binned means: the mutual information of histograms, not of the posterior."""
+
+import itertools
+import warnings
+from typing import Any
+
+import numpy as np
+
+from keras_provlae.metrics.posteriors import check_factors, check_mean, check_positive
+
+BINS = 20  # Locatello et al. (2019)
+ROUNDING = 1e-12  # nats; what is below is no information
+
+
+def histogram_information(mean: Any, factors: Any, bins: int = BINS) -> np.ndarray:
+    """Mutual information between the binned mean of every latent and every factor.
+
+    Args:
+        mean: Float array `(rows, latents)`: means of the posteriors.
+        factors: Integer array `(rows, factors)`.
+        bins: Int >= 1. Bins of equal width over the range of each latent.
+
+    Returns:
+        Float64 array `(factors, latents)` in nats. Not comparable with `mutual_information`: it does not
+        see the posterior's width, and a noisy latent with little range is cut as finely as any.
+
+    Raises:
+        TypeError, ValueError: If an array or a number is unfit.
+
+    Source: Locatello et al. (2019), appendix C.
+    """
+    mean = check_mean(mean)
+    factors = check_factors(factors, len(mean))
+    check_positive(bins=bins)
+    codes = _binned(mean, bins)
+    pairs = itertools.product(factors.labels.T, codes.T)
+    return np.array([_discrete(a, b) for a, b in pairs]).reshape(len(factors.sizes), codes.shape[1])
+
+
+def histogram_mig(mean: Any, factors: Any, bins: int = BINS) -> float:
+    """MIG over the mutual information of histograms, as disentanglement_lib computes it.
+
+    Not comparable with `mig`, which the paper reports: see `histogram_information`.
+
+    Args:
+        mean: Float array `(rows, latents)`: means of the posteriors.
+        factors: Integer array `(rows, factors)`. Factors with one value are left out, with a warning.
+        bins: Int >= 1. Bins of each latent.
+
+    Returns:
+        Float in [0, 1].
+
+    Raises:
+        TypeError, ValueError: If an array or a number is unfit, or no factor has two values.
+
+    Source: Locatello et al. (2019), appendix C; Chen et al. (2018), equation 6.
+    """
+    information, entropies = _with_entropies(mean, factors, bins)
+    information = np.concatenate([information, np.zeros((len(information), 1))], axis=1)
+    second, first = np.sort(information, axis=1)[:, -2:].T
+    return float(((first - second) / entropies).mean())
+
+
+def modularity(mean: Any, factors: Any, bins: int = BINS) -> float:
+    """Modularity: whether each latent has mutual information with one factor only.
+
+    Args:
+        mean: Float array `(rows, latents)`: means of the posteriors.
+        factors: Integer array `(rows, factors)`, at least two factors.
+        bins: Int >= 1. Bins of each latent.
+
+    Returns:
+        Float in [0, 1]: the mean over latents of 1 - (sum_k I_k^2 - max_k I_k^2) / (max_k I_k^2 (F - 1)). A
+        latent without any information counts 0.
+
+    Raises:
+        TypeError, ValueError: If an array or a number is unfit, or there is one factor only.
+
+    Source: Ridgeway and Mozer (2018), section 3.
+    """
+    squared = np.square(histogram_information(mean, factors, bins))
+    if len(squared) < 2:
+        raise ValueError("Modularity compares factors and needs at least two. Received: one factor.")
+    largest = squared.max(axis=0)
+    informed = largest > 0
+    others = squared.sum(axis=0) - largest
+    scores = np.where(informed, 1 - others / np.where(informed, largest * (len(squared) - 1), 1.0), 0.0)
+    return float(scores.mean())
+
+
+def latent_information(mean: Any, bins: int = BINS) -> float:
+    """Mutual information between two latents, binned, averaged over all pairs; needs no factors.
+
+    Args:
+        mean: Float array `(rows, latents)`: means of the posteriors.
+        bins: Int >= 1. Bins of each latent.
+
+    Returns:
+        Float >= 0 in nats; 0 for independent latents, or for a single one.
+
+    Raises:
+        TypeError, ValueError: If an array or a number is unfit.
+
+    Source: Locatello et al. (2019), section 5.2 (their "MI score").
+    """
+    mean = check_mean(mean)
+    check_positive(bins=bins)
+    pairs = list(itertools.combinations(_binned(mean, bins).T, 2))
+    return float(np.mean([_discrete(a, b) for a, b in pairs])) if pairs else 0.0
+
+
+def _with_entropies(mean, factors, bins):
+    """Information and H(v), of the factors that have two values."""
+    information = histogram_information(mean, factors, bins)
+    entropies = check_factors(factors, len(mean)).entropies()
+    varied = entropies > 0
+    if not varied.any():
+        raise ValueError("At least one factor must have two values. Received: factors that have one value each.")
+    if not varied.all():
+        warnings.warn(
+            f"Factors {np.flatnonzero(~varied).tolist()} have one value in all rows and are left out.", stacklevel=3
+        )
+    return information[varied], entropies[varied]
+
+
+def _binned(mean, bins):
+    """Bin numbers 0 .. bins - 1 of every entry, the last bin closed."""
+    mean = mean.astype("float64")
+    edges = [np.histogram_bin_edges(column, bins)[:-1] for column in mean.T]
+    return np.stack([np.digitize(column, edge) - 1 for column, edge in zip(mean.T, edges, strict=True)], axis=1)
+
+
+def _discrete(a, b):
+    """Mutual information of two integer arrays, in nats."""
+    joint = np.zeros((a.max() + 1, b.max() + 1))
+    np.add.at(joint, (a, b), 1.0)
+    joint /= len(a)
+    expected = joint.sum(axis=1, keepdims=True) * joint.sum(axis=0)
+    seen = joint > 0
+    information = float((joint[seen] * np.log(joint[seen] / expected[seen])).sum())
+    return information if information > ROUNDING else 0.0

@@ -1,0 +1,187 @@
+"""Metric cards: numbers that say how they were computed, and refuse to be compared with others."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+
+@dataclass(frozen=True, eq=False)
+class Score:
+    """One number and how it was computed.
+
+    `float(score)` is the value. `a - b`, `a < b` and so on raise a `ValueError` where the two were computed in
+    different ways.
+
+    Attributes:
+        name: What it is, as "mig".
+        value: Float.
+        convention: What must agree for two numbers to be comparable: estimator, data, factors,
+            rows, the rule for active latents, and every setting of the score.
+        unit: "nats" or "".
+        standard_error: Of a sampled estimate, else `None`.
+        seed: Of the draws, or `None` where there are none.
+        seconds: What it took; scores computed together share the time of all.
+        note: What to know of this value.
+    """
+
+    name: str
+    value: float
+    convention: Mapping[str, Any]
+    unit: str = ""
+    standard_error: float | None = None
+    seed: int | None = None
+    seconds: float = 0.0
+    note: str = ""
+
+    def differences(self, other: "Score") -> list[str]:
+        """Where the conventions of two scores differ, in words; empty where they are comparable."""
+        mine, theirs = {"score": self.name, **self.convention}, {"score": other.name, **other.convention}
+        names = dict.fromkeys([*mine, *theirs])
+        return [
+            f"{name} {mine.get(name)!r} against {theirs.get(name)!r}"
+            for name in names
+            if mine.get(name) != theirs.get(name)
+        ]
+
+    def __float__(self):
+        return self.value
+
+    def __sub__(self, other):
+        self._require_comparable(other)
+        return self.value - other.value
+
+    def __lt__(self, other):
+        self._require_comparable(other)
+        return self.value < other.value
+
+    def __gt__(self, other):
+        self._require_comparable(other)
+        return self.value > other.value
+
+    def __le__(self, other):
+        self._require_comparable(other)
+        return self.value <= other.value
+
+    def __ge__(self, other):
+        self._require_comparable(other)
+        return self.value >= other.value
+
+    def __str__(self):
+        error = "" if not self.standard_error else f" +- {self.standard_error:.4f}"
+        return f"{self.value:.4f}{error}{' ' + self.unit if self.unit else ''}"
+
+    def _require_comparable(self, other):
+        if not isinstance(other, Score):
+            raise TypeError(f"A score compares with a score; take float(score). Received: {type(other).__name__}.")
+        differences = self.differences(other)
+        if differences:
+            raise ValueError(
+                f"These scores were computed in different ways and do not compare: {'; '.join(differences)}. "
+                "Evaluate both in the same way."
+            )
+
+
+class MetricCard(dict):
+    """The scores of one model on one data set: a dict {name: `Score`} that prints as a table.
+
+    Attributes:
+        about: What was evaluated: model, stage, data, factors, rows, versions.
+        skipped: {name: why} of the scores that were left out.
+        results: The full results behind the scores, {name: object}: `mutual_information`,
+            `information_flow`, `rung_factor_map`. Not part of `to_dict`.
+    """
+
+    def __init__(
+        self,
+        scores: Mapping[str, Score] | None = None,
+        about: Mapping[str, Any] | None = None,
+        skipped: Mapping[str, str] | None = None,
+        results: Mapping[str, Any] | None = None,
+    ):
+        super().__init__(scores or {})
+        self.about = dict(about or {})
+        self.skipped = dict(skipped or {})
+        self.results = dict(results or {})
+
+    def __missing__(self, name):
+        why = f" It was left out: {self.skipped[name]}" if name in self.skipped else ""
+        raise KeyError(f"This card has no score {name!r}. It has {', '.join(self) or 'none'}.{why}")
+
+    def compare(self, other: "MetricCard") -> dict[str, float]:
+        """This card's values less the other's, of the scores that both have.
+
+        Args:
+            other: Another card.
+
+        Returns:
+            A dict {name: difference}.
+
+        Raises:
+            TypeError: If `other` is no card.
+            ValueError: If a score that both have was computed in different ways, or they share none.
+        """
+        if not isinstance(other, MetricCard):
+            raise TypeError(f"`other` must be a MetricCard. Received: {type(other).__name__}.")
+        shared = [name for name in self if name in other]
+        differences = {name: self[name].differences(other[name]) for name in shared}
+        bad = {name: found for name, found in differences.items() if found}
+        if bad:
+            name, found = next(iter(bad.items()))
+            raise ValueError(
+                f"These cards were computed in different ways and do not compare. {name}: {'; '.join(found)}."
+                + (f" So do {', '.join(list(bad)[1:])}." if len(bad) > 1 else "")
+                + " Evaluate both in the same way, with the same `seed`, data and `max_seconds=None`."
+            )
+        if not shared:
+            raise ValueError("These cards share no score.")
+        return {name: self[name] - other[name] for name in shared}
+
+    def to_dict(self) -> dict:
+        """The card as plain numbers, strings, lists and dicts, for JSON."""
+        return {
+            "about": self.about,
+            "scores": {name: asdict(score) for name, score in self.items()},
+            "skipped": self.skipped,
+        }
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> Self:
+        """The card that `to_dict` made `plain` of, without its `results`."""
+        scores = {name: Score(**fields) for name, fields in plain["scores"].items()}
+        return cls(scores, plain["about"], plain["skipped"])
+
+    def __str__(self):
+        lines = [f"{name}: {_words(value)}" for name, value in self.about.items()]
+        rows = [_row(score) for score in self.values()]
+        header = ("score", "value", "+-", "rows", "seed", "seconds", "how")
+        widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
+        for row in [header, *rows]:
+            cells = [row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:6], widths[1:6], strict=True))]
+            lines.append("  ".join([*cells, row[6]]))
+        lines += [f"{name}: left out, {why}" for name, why in self.skipped.items()]
+        return "\n".join(lines)
+
+
+def _row(score):
+    settings = {k: v for k, v in score.convention.items() if k not in ("estimator", "data", "factors", "rows")}
+    words = [score.note, score.convention.get("estimator", ""), *(f"{n} {_words(v)}" for n, v in settings.items())]
+    how = "; ".join(filter(None, words))
+    value = "nan" if math.isnan(score.value) else f"{score.value:.4f}"
+    return (
+        score.name,
+        f"{value} {score.unit}".strip(),
+        "" if score.standard_error is None else f"{score.standard_error:.4f}",
+        str(score.convention.get("rows", "")),
+        "" if score.seed is None else str(score.seed),
+        f"{score.seconds:.1f}",
+        how,
+    )
+
+
+def _words(value):
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_words(part)}" for name, part in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_words, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,177 @@
+"""Data with known factors, read in batches and encoded."""
+
+import math
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+
+
+class Stream(NamedTuple):
+    batches: Callable[[np.ndarray | None], Iterable]  # of all rows, or of some
+    rows: int | None  # None where it is not known before the end
+    batch_size: int
+
+
+def read(ground_truth: Any, batch_size: int) -> Stream:
+    """The data as batches of (images, factors), whatever they come as.
+
+    Args:
+        ground_truth: What `evaluate` takes.
+        batch_size: Int >= 1.
+
+    Returns:
+        A `Stream`.
+
+    Raises:
+        TypeError, ValueError: If it is none of these, or images and factors differ in number.
+    """
+    if batch_size < 1:
+        raise ValueError(f"`batch_size` must be at least 1. Received: batch_size={batch_size}.")
+    if callable(getattr(ground_truth, "images", None)) and callable(getattr(ground_truth, "factors", None)):
+        count = len(ground_truth)
+
+        def batches(rows):
+            for index in _parts(rows, count, batch_size):
+                factors = ground_truth.factors(index)
+                yield ground_truth.images(factors), factors
+
+        return Stream(batches, count, batch_size)
+    if isinstance(ground_truth, tuple) and len(ground_truth) == 2:
+        images, factors = ground_truth
+        count = len(images)
+        if len(factors) != count:
+            raise ValueError(f"Images and factors must have as many rows. Received: {count} and {len(factors)}.")
+
+        def batches(rows):
+            for index in _parts(rows, count, batch_size):
+                yield images[index], factors[index]
+
+        return Stream(batches, count, batch_size)
+    if isinstance(ground_truth, Iterable):
+        return Stream(lambda rows: _pairs(ground_truth), None, batch_size)
+    raise TypeError(
+        "`ground_truth` must be a ground-truth data set with `factors(index)` and `images(factors)`, a pair of arrays "
+        f"(images, factors), or a data set of such batches. Received: {type(ground_truth).__name__}."
+    )
+
+
+def _parts(rows, count, batch_size):
+    rows = np.arange(count) if rows is None else rows
+    return (rows[start : start + batch_size] for start in range(0, len(rows), batch_size))
+
+
+def _pairs(batches):
+    for batch in batches:
+        if not isinstance(batch, tuple | list) or len(batch) != 2:
+            raise TypeError(
+                f"The data set must give batches of (images, factors). Received: {type(batch).__name__}. "
+                "Metrics need factors: a label of each image alone is one factor."
+            )
+        yield batch
+
+
+def encode(
+    model: keras.Model, stream: Stream, allowed: float | None, progress: bool, seed: int | None
+) -> list[np.ndarray]:
+    """Mean, log variance and factors of all rows or, where time is short, of a random subset.
+
+    Args:
+        model: A model with `encode`, and `encode_on_batch` if it has a faster way.
+        stream: What `read` returns.
+        allowed: Float or `None`. Seconds that it may take; a data set that can only be read from
+            the beginning is read to its end.
+        progress: Bool. Show a progress bar.
+        seed: Int or `None`. Seed of the subset.
+
+    Returns:
+        Three arrays with one row for each image.
+
+    Raises:
+        ValueError: If there is no batch.
+    """
+    encode_batch = getattr(model, "encode_on_batch", model.encode)
+    rows = None
+    if allowed is not None and stream.rows is not None:
+        rate = _encoding_rate(encode_batch, stream)
+        affordable = max(int(rate * allowed), 2)
+        if affordable < stream.rows:
+            rows = np.sort(np.random.default_rng(seed).permutation(stream.rows)[:affordable])
+    total = stream.rows if rows is None else len(rows)
+    bar = keras.utils.Progbar(total, unit_name="image") if progress else None
+    parts, count = [], 0
+    for images, factors in stream.batches(rows):
+        mean, log_var = encode_batch(images)
+        parts.append([keras.ops.convert_to_numpy(part) for part in (mean, log_var, factors)])
+        count += len(parts[-1][0])
+        if bar is not None:
+            bar.update(count, finalize=count == total)
+    if not parts:
+        raise ValueError("The data set must have at least one batch. Received: none.")
+    return [np.concatenate(part) for part in zip(*parts, strict=True)]
+
+
+def held_subset(ground_truth: Any, num_images: int, seed: int | None) -> tuple[np.ndarray, np.ndarray | None]:
+    """Some images and their factors in memory: random ones, or the first of a data set that is read in order.
+
+    Args:
+        ground_truth: What `evaluate` takes, or images alone: an array, or a data set of batches.
+        num_images: Int >= 2. How many images, where there are that many.
+        seed: Int or `None`. Seed of the choice.
+
+    Returns:
+        `(images, factors)`, NumPy arrays; factors are `None` where there are images alone.
+
+    Raises:
+        TypeError, ValueError: If the data are unfit or fewer than two images.
+    """
+    if hasattr(ground_truth, "shape"):
+        rows = np.sort(np.random.default_rng(seed).permutation(len(ground_truth))[:num_images])
+        return _at_least_two(keras.ops.convert_to_numpy(ground_truth)[rows]), None
+    if hasattr(ground_truth, "element_spec") and not isinstance(ground_truth.element_spec, tuple):
+        batches = ((images, None) for images in ground_truth)
+    else:
+        stream = read(ground_truth, batch_size=num_images)
+        rows = None if stream.rows is None else np.random.default_rng(seed).permutation(stream.rows)[:num_images]
+        batches = stream.batches(None if rows is None else np.sort(rows))
+    images, factors, count = [], [], 0
+    for some_images, some_factors in batches:
+        images.append(keras.ops.convert_to_numpy(some_images))
+        factors.append(None if some_factors is None else keras.ops.convert_to_numpy(some_factors))
+        count += len(images[-1])
+        if count >= num_images:
+            break
+    if factors and factors[0] is None:
+        return _at_least_two(np.concatenate(images)[:num_images]), None
+    return _at_least_two(np.concatenate(images)[:num_images]), np.concatenate(factors)[:num_images]
+
+
+def _at_least_two(images):
+    if len(images) < 2:
+        raise ValueError(f"At least two images are needed. Received: {len(images)}.")
+    return images
+
+
+def encode_all(model: keras.Model, images: np.ndarray, batch_size: int = 256) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and log variance of images in memory, in batches: float32 arrays `(images, latents)`."""
+    encode_batch = getattr(model, "encode_on_batch", model.encode)
+    parts = [encode_batch(images[start : start + batch_size]) for start in range(0, len(images), batch_size)]
+    mean, log_var = zip(*parts, strict=True)
+    return (
+        np.concatenate([keras.ops.convert_to_numpy(part) for part in mean]),
+        np.concatenate([keras.ops.convert_to_numpy(part) for part in log_var]),
+    )
+
+
+def _encoding_rate(encode_batch, stream):
+    """Images per second, of the second of two batches: the first may compile."""
+    some = np.linspace(0, stream.rows - 1, min(2 * stream.batch_size, stream.rows)).astype("int64")
+    rate = math.inf
+    begin = time.perf_counter()
+    for images, _ in stream.batches(some):
+        mean, _ = encode_batch(images)
+        count = len(keras.ops.convert_to_numpy(mean))
+        rate, begin = count / max(time.perf_counter() - begin, 1e-9), time.perf_counter()
+    return rate

@@ -1,0 +1,225 @@
+"""How much each rung knows of the image: I(x; z_l), their total, and what the rungs share."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from keras_provlae.metrics.aggregate import marginal_entropies
+from keras_provlae.metrics.kernel import log_aggregate_density
+from keras_provlae.metrics.posteriors import check_positive, check_posterior
+
+DRAWS_PER_CONTROL = 10  # below it the fit of the control variates would flatter the standard error
+CEILING_MARGIN = 1e-3  # nats; at the ceiling the standard error itself goes to 0
+
+
+@dataclass(frozen=True, eq=False)
+class RungInformation:
+    """I(x; z_l) of every rung and I(x; z) of all, in nats, with standard errors.
+
+    Attributes:
+        rungs: Rungs in the order of the arrays, the deepest first.
+        mi: Float64 `(rungs,)`. I(x; z_l).
+        standard_error: Float64 `(rungs,)`; 0 for a rung of one latent, which needs no sampling.
+        total: Float. I(x; z) of all the rungs together.
+        total_standard_error: Float.
+        i_over: Float. sum_l I(x; z_l) - I(x; z): what several rungs hold at once.
+        i_over_standard_error: Float.
+        ceiling: Float. ln N, the most that codes of N images can tell of them.
+        rows: N, the number of images.
+        draws: Draws of (x, z) that the sampled values are means of.
+    """
+
+    rungs: tuple[int, ...]
+    mi: np.ndarray
+    standard_error: np.ndarray
+    total: float
+    total_standard_error: float
+    i_over: float
+    i_over_standard_error: float
+    ceiling: float
+    rows: int
+    draws: int
+
+    @property
+    def at_ceiling(self) -> np.ndarray:
+        """Whether each rung is within twice its error of ln N, where its value says no more: bool `(rungs,)`."""
+        return self.mi + 2 * self.standard_error + CEILING_MARGIN >= self.ceiling
+
+    @property
+    def total_at_ceiling(self) -> bool:
+        """Whether the total is within twice its error of ln N."""
+        return bool(self.total + 2 * self.total_standard_error + CEILING_MARGIN >= self.ceiling)
+
+    def __str__(self):
+        note = "  at the ceiling: every image is told apart, so it could be more"
+        lines = [f"I(x; z_l) in nats, {self.rows} rows, {self.draws} draws, ceiling ln N = {self.ceiling:.3f}"]
+        values = zip(self.rungs, self.mi, self.standard_error, self.at_ceiling, strict=True)
+        for rung, value, error, full in values:
+            lines.append(f"rung {rung:<3}{value:9.3f} +- {error:.3f}{note if full else ''}")
+        full = self.total_at_ceiling
+        lines.append(f"total   {self.total:9.3f} +- {self.total_standard_error:.3f}{note if full else ''}")
+        lines.append(f"I_over  {self.i_over:9.3f} +- {self.i_over_standard_error:.3f}")
+        return "\n".join(lines)
+
+
+def information_flow(
+    mean: Any,
+    log_var: Any,
+    rung_slices: Sequence[tuple[int, slice]],
+    draws: int = 10_000,
+    seed: int | None = 0,
+    threads: int | None = None,
+) -> RungInformation:
+    """I(x; z_l) = H(z_l) - mean_x H(z_l | x) of every rung, and of all rungs together.
+
+    The density of the aggregate posterior is summed exactly over all rows at every draw of (x, z);
+    regressing its logarithm on functions of the draw whose means are known (control variates)
+    takes most of the noise out. A rung of one latent is integrated without sampling. The time
+    grows with rows x draws x latents, the memory with rows x latents.
+
+    Args:
+        mean: Float array `(rows, latents)`, as `model.encode` gives it.
+        log_var: Float array like `mean`: natural log of the variance.
+        rung_slices: `[(L, slice), ..., (1, slice)]`, as `model.rung_slices`. The total is of the
+            latents of all these rungs.
+        draws: Int >= 2. Draws of (x, z). Standard errors shrink with its root.
+        seed: Int or `None`. Seed of the draws.
+        threads: Int or `None`. Threads to use; `None` takes as many as there are cores.
+
+    Returns:
+        A `RungInformation`. `print` shows it as a table.
+
+    Raises:
+        ValueError: If shapes do not agree, a code is not finite, `draws` is below 2, or a slice is
+            empty or overlaps another.
+
+    Example:
+        >>> mean = np.repeat(np.eye(4) * 50, 25, axis=0)  # 100 images in 4 groups of the same code
+        >>> flow = information_flow(mean, np.zeros((100, 4)), [(2, slice(0, 1)), (1, slice(1, 4))])
+        >>> round(flow.total, 3), round(flow.ceiling, 3)  # log 4 of log 100
+        (1.386, 4.605)
+
+    Source: Li et al. (2020), section 4 (information flow) and tables 1 and 3 to 8.
+    """
+    mean, log_var = check_posterior(mean, log_var)
+    check_positive(draws=draws - 1)
+    rungs, groups = check_slices(rung_slices, mean.shape[1])
+    wide = [group for group in groups if group.stop - group.start > 1]
+    with_total = len(groups) > 1
+    mi, residuals = np.zeros(len(groups) + with_total), np.zeros((len(groups) + with_total, draws))
+    sampled = [index for index, group in enumerate(groups) if group in wide]
+    for index in set(range(len(groups))) - set(sampled):
+        column = groups[index].start
+        entropy = marginal_entropies(mean[:, column], log_var[:, column]).marginal
+        mi[index] = entropy - _conditional_entropy(log_var[:, column : column + 1])
+    if with_total:
+        sampled.append(len(groups))
+    if sampled:
+        mi[sampled], residuals[sampled] = _sampled(mean, log_var, groups, wide, with_total, draws, seed, threads)
+    rung_mi, total = mi[: len(groups)], mi[-1]
+    errors = _standard_error(residuals)
+    over = residuals[: len(groups)].sum(axis=0) - residuals[-1]  # of the same draws: their noise cancels in part
+    return RungInformation(
+        rungs=rungs,
+        mi=rung_mi,
+        standard_error=errors[: len(groups)],
+        total=float(total),
+        total_standard_error=float(errors[-1]),
+        i_over=float(rung_mi.sum() - total),
+        i_over_standard_error=float(_standard_error(over)),
+        ceiling=math.log(len(mean)),
+        rows=len(mean),
+        draws=draws,
+    )
+
+
+def joint_information(surprise: np.ndarray, draw: "Draws", columns: np.ndarray) -> tuple[float, np.ndarray]:
+    """I(x; z) of some latents from -log q(z) at every draw, and the residuals that its error is made of."""
+    values, residuals = _regress(surprise, draw.controls(columns))
+    return values - _conditional_entropy(draw.log_var[:, columns]), residuals
+
+
+class Draws:
+    """Draws of (x, z): rows without replacement as long as there are any, and z from their posteriors."""
+
+    def __init__(self, mean: np.ndarray, log_var: np.ndarray, draws: int, seed: int | None):
+        rng = np.random.default_rng(seed)
+        rounds = [rng.permutation(len(mean)) for _ in range(-(-draws // len(mean)))]
+        self.rows = np.concatenate(rounds)[:draws]
+        self.noise = rng.standard_normal((draws, mean.shape[1]))
+        self.mean, self.log_var = mean.astype("float64"), log_var.astype("float64")
+        self.codes = self.mean[self.rows] + np.exp(0.5 * self.log_var[self.rows]) * self.noise
+
+    def controls(self, columns: np.ndarray) -> np.ndarray:
+        """Functions of each draw whose means are 0 over all rows and all noise: `(draws, controls)`."""
+        mean, log_var = self.mean[:, columns], self.log_var[:, columns]
+        codes, noise = self.codes[:, columns], self.noise[:, columns]
+        second = (mean**2 + np.exp(log_var)).mean(axis=0)
+        return np.concatenate(
+            [
+                noise,
+                noise**2 - 1,
+                log_var[self.rows] - log_var.mean(axis=0),
+                codes - mean.mean(axis=0),
+                codes**2 - second,
+            ],
+            axis=1,
+        )
+
+
+def _sampled(mean, log_var, groups, wide, with_total, draws, seed, threads):
+    """I and residuals of the groups of several latents, and of all latents."""
+    columns = np.concatenate([np.arange(group.start, group.stop) for group in groups])
+    draw = Draws(mean, log_var, draws, seed)
+    surprises = -log_aggregate_density(draw.codes, mean, log_var, groups if with_total else wide, with_total, threads)
+    if with_total:
+        keep = [index for index, group in enumerate(groups) if group in wide]
+        surprises = surprises[[*keep, len(groups)]]
+    sets = [np.arange(group.start, group.stop) for group in wide] + ([columns] if with_total else [])
+    pairs = [joint_information(surprise, draw, of) for surprise, of in zip(surprises, sets, strict=True)]
+    return np.array([value for value, _ in pairs]), np.stack([residuals for _, residuals in pairs])
+
+
+def _regress(values, controls):
+    """The mean of the values with the controls regressed out, and residuals whose rms / sqrt(n) is its error."""
+    if len(values) < DRAWS_PER_CONTROL * controls.shape[1]:
+        residuals = values - values.mean()
+        return values.mean(), residuals * math.sqrt(len(values) / max(len(values) - 1, 1))
+    scale = controls.std(axis=0)
+    design = np.concatenate([np.ones((len(values), 1)), controls / np.where(scale > 0, scale, 1.0)], axis=1)
+    coefficients, _, rank, _ = np.linalg.lstsq(design, values, rcond=1e-8)
+    residuals = values - design @ coefficients
+    return coefficients[0], residuals * math.sqrt(len(values) / (len(values) - rank))
+
+
+def _standard_error(residuals):
+    return np.sqrt(np.square(residuals).mean(axis=-1) / residuals.shape[-1])
+
+
+def _conditional_entropy(log_var):
+    """mean_x H(z | x) of diagonal Gaussians, in nats."""
+    return 0.5 * (log_var.astype("float64") + math.log(2 * math.pi) + 1).sum(axis=1).mean()
+
+
+def check_slices(rung_slices: Sequence[tuple[int, slice]], latents: int) -> tuple[tuple[int, ...], list[slice]]:
+    """Rungs and their columns, none empty and none in two rungs."""
+    pairs = list(rung_slices.items() if hasattr(rung_slices, "items") else rung_slices)
+    if not pairs or not all(len(pair) == 2 and isinstance(pair[1], slice) for pair in pairs):
+        raise ValueError(
+            "`rung_slices` must be [(L, slice), ..., (1, slice)], as `model.rung_slices`. "
+            f"Received: rung_slices={rung_slices!r}."
+        )
+    columns = [range(latents)[columns] for _, columns in pairs]
+    taken = [column for group in columns for column in group]
+    whole = all(columns) and all(
+        group.step == 1 and (pair[1].stop or latents) <= latents for group, pair in zip(columns, pairs, strict=True)
+    )
+    if not whole or len(set(taken)) < len(taken):
+        raise ValueError(
+            f"`rung_slices` must part {latents} latents into runs of at least one, without overlap. "
+            f"Received: rung_slices={rung_slices!r}."
+        )
+    return tuple(rung for rung, _ in pairs), [slice(group.start, group.stop) for group in columns]

@@ -1,0 +1,85 @@
+"""MIG and MIG-sup: gaps in the matrix of normalised mutual information."""
+
+import warnings
+from typing import Any
+
+import numpy as np
+
+
+def mig(normalized: Any) -> float:
+    """Mutual information gap: how far the best latent of a factor is ahead of the second best, over all factors.
+
+    A low MIG says that factors are split over several latents. Every latent counts, active or not.
+
+    Args:
+        normalized: Float array `(factors, latents)`: I(z_j; v_k) / H(v_k), as
+            `mutual_information(...).normalized`. Negative values count as 0; rows of nan, the
+            factors with a single value, are left out. The second best of a single latent is 0.
+
+    Returns:
+        Float in [0, 1]; nan, with a warning, if no factor is left.
+
+    Raises:
+        ValueError: If the array has another number of dimensions, or is empty.
+
+    Example:
+        >>> round(mig([[0.9, 0.9, 0.0], [0.0, 0.0, 0.8]]), 6)  # the first factor is split
+        0.4
+
+    Source: Chen et al. (2018), equation 6; Li et al. (2020), section 3.4.
+    """
+    return _mean_gap(_defined(normalized), "MIG", "no factor has two values")
+
+
+def mig_sup(normalized: Any, active: Any = None) -> float:
+    """Mutual information gap of the latents: how far the best factor of a latent is ahead of its second best.
+
+    A low MIG-sup says that several factors are merged in the same latent.
+
+    Args:
+        normalized: Float array `(factors, latents)`, as for `mig`.
+        active: Bool array `(latents,)`, as `mutual_information(...).active`: the meaningful latents
+            J of equation 12; `None` takes all. The second best of a single factor is 0.
+
+    Returns:
+        Float in [0, 1]; nan, with a warning, if no latent is active.
+
+    Raises:
+        ValueError: If the shapes do not agree.
+
+    Example:
+        >>> round(mig_sup([[0.9, 0.0], [0.8, 0.0]], active=[True, False]), 6)  # two factors in one latent
+        0.1
+
+    Source: Li et al. (2020), equation 12.
+    """
+    normalized = _defined(normalized)
+    if active is not None:
+        active = np.asarray(active)
+        if active.shape != normalized.shape[1:] or active.dtype != bool:
+            raise ValueError(
+                f"`active` must be {normalized.shape[1]} booleans, one for each latent (column). "
+                f"Received: active.shape={active.shape}, active.dtype={active.dtype}."
+            )
+        normalized = normalized[:, active]
+    return _mean_gap(normalized.T, "MIG-sup", "no latent is active")
+
+
+def _defined(normalized):
+    normalized = np.asarray(normalized, "float64")
+    if normalized.ndim != 2 or 0 in normalized.shape:
+        raise ValueError(
+            "`normalized` must have the shape (factors, latents), with at least one of each. "
+            f"Received: normalized.shape={normalized.shape}."
+        )
+    return np.maximum(normalized[~np.isnan(normalized).any(axis=1)], 0.0)
+
+
+def _mean_gap(rows, name, reason):
+    """The largest entry of each row less the second largest, averaged over the rows."""
+    if rows.size == 0:
+        warnings.warn(f"{name} is undefined: {reason}.", stacklevel=3)
+        return float("nan")
+    with_zero = np.concatenate([rows, np.zeros((len(rows), 1))], axis=1)  # the second best of one is 0
+    second, first = np.sort(with_zero, axis=1)[:, -2:].T
+    return float((first - second).mean())

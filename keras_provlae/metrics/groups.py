@@ -1,0 +1,178 @@
+"""The scores of a metric card, in groups that are computed together, each with how it is computed."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from keras_provlae.metrics import binned, classifiers, fixed_factor, gaps, mec, robustness, unsupervised
+from keras_provlae.metrics.card import Score
+from keras_provlae.metrics.flow import information_flow
+from keras_provlae.metrics.information import ACTIVE_VARIANCE, mutual_information
+from keras_provlae.metrics.rung_factors import rung_factor_map
+
+ACTIVE_RULE = f"variance of the means > {ACTIVE_VARIANCE:g}"
+
+
+class Codes(NamedTuple):
+    """What the scores are computed from."""
+
+    mean: np.ndarray
+    log_var: np.ndarray
+    factors: np.ndarray
+    rung_slices: list
+    names: tuple[str, ...]
+    seed: int | None
+
+
+class Scores(NamedTuple):
+    """What a group computed: its scores, and the object behind them where there is one."""
+
+    scores: list[Score]
+    result: Any = None
+
+
+class Group(NamedTuple):
+    """Scores that are computed together."""
+
+    compute: Callable  # (codes, size) -> Scores
+    weight: float  # its part of the time, where time is short
+    size: int | None = None  # draws, votes or rows; None: nothing to save on
+    least: int = 0  # the least size that says anything
+    names: tuple[str, ...] = ()  # what else to ask for it by
+
+
+def _information(codes, _):
+    result = mutual_information(codes.mean, codes.log_var, codes.factors, factor_names=codes.names)
+    convention = {"estimator": "quadrature of the aggregate posterior", "active": ACTIVE_RULE}
+    every = {"estimator": convention["estimator"], "active": "every latent counts"}
+    scores = [
+        Score("mig", gaps.mig(result.normalized), every),
+        Score("mig_sup", gaps.mig_sup(result.normalized, result.active), convention),
+        Score("active_latents", float(result.active.sum()), {"estimator": "count", "active": ACTIVE_RULE}),
+    ]
+    return Scores(scores, result)
+
+
+def _flow(codes, draws):
+    flow = information_flow(codes.mean, codes.log_var, codes.rung_slices, draws=draws, seed=codes.seed)
+    how = {"estimator": "exact density at sampled codes, control variates", "draws": draws}
+    scores = [
+        Score(f"mi_rung_{rung}", float(value), how, "nats", float(error), codes.seed)
+        for rung, value, error in zip(flow.rungs, flow.mi, flow.standard_error, strict=True)
+    ]
+    ceiling = f"{'AT' if flow.total_at_ceiling else 'below'} the ceiling ln N = {flow.ceiling:.3f}"
+    total = Score("mi_total", flow.total, how, "nats", flow.total_standard_error, codes.seed, note=ceiling)
+    scores += [
+        total,
+        Score("i_over", flow.i_over, how, "nats", flow.i_over_standard_error, codes.seed),
+    ]
+    return Scores(scores, flow)
+
+
+def _rung_factors(codes, draws):
+    held = rung_factor_map(codes.mean, codes.log_var, codes.factors, codes.rung_slices, draws, codes.seed, codes.names)
+    how = {"estimator": "I(z_l; v) / H(v), exact density at sampled codes", "draws": draws}
+    best = np.nan_to_num(held.normalized).max(axis=0)
+    scores = [
+        Score(f"rung_holds_{name}", float(value), how, seed=codes.seed, note=f"most in rung {rung}" if rung else "")
+        for value, (name, rung) in zip(best, held.holders.items(), strict=True)
+    ]
+    return Scores(scores, held)
+
+
+def _factor_vae(codes, votes):
+    value = fixed_factor.factor_vae_score(
+        codes.mean, codes.factors, codes.seed, num_train=votes, num_eval=max(votes // 2, 1)
+    )
+    how = {
+        "estimator": "majority vote",
+        "votes": votes,
+        "batch": 64,
+        "active": "standard deviation of the means >= 0.05",
+    }
+    return Scores([Score("factor_vae_score", value, how, seed=codes.seed)])
+
+
+def _beta_vae(codes, points):
+    value = fixed_factor.beta_vae_score(
+        codes.mean, codes.factors, codes.seed, num_train=points, num_eval=max(points // 2, 1)
+    )
+    how = {"estimator": "logistic regression", "points": points, "batch": 64}
+    return Scores([Score("beta_vae_score", value, how, seed=codes.seed)])
+
+
+def _histograms(codes, _):
+    how = {"estimator": f"histogram of the means, {binned.BINS} bins"}
+    scores = [Score("histogram_mig", binned.histogram_mig(codes.mean, codes.factors), how)]
+    if codes.factors.shape[1] > 1:
+        scores.append(Score("modularity", binned.modularity(codes.mean, codes.factors), how))
+    scores.append(Score("latent_information", binned.latent_information(codes.mean), how, "nats"))
+    return Scores(scores)
+
+
+def _robustness(codes, _):
+    return Scores([Score("irs", robustness.irs(codes.mean, codes.factors), {"estimator": "99 % quantile"})])
+
+
+def _unsupervised(codes, _):
+    how = {"estimator": "covariance of the means"}
+    return Scores(
+        [
+            Score("gaussian_total_correlation", unsupervised.gaussian_total_correlation(codes.mean), how, "nats"),
+            Score("wasserstein_correlation", unsupervised.wasserstein_correlation(codes.mean, True), how),
+        ]
+    )
+
+
+def _rows(codes, size):
+    """Rows to train on and to test on, two to one and at most 10,000 and 5,000."""
+    train, test = classifiers.split_rows(len(codes.mean), codes.seed)
+    return train[:size], test[: max(size // 2, 1)]
+
+
+def _explicitness(codes, size):
+    train, test = _rows(codes, size)
+    value = classifiers.explicitness(codes.mean, codes.factors, train, test, codes.seed)
+    how = {"estimator": "ROC AUC of a logistic regression", "trained on": len(train)}
+    return Scores([Score("explicitness", value, how, seed=codes.seed)])
+
+
+def _sap(codes, size):
+    train, test = _rows(codes, size)
+    value = classifiers.sap(codes.mean, codes.factors, train, test, codes.seed)
+    how = {"estimator": "linear SVM on one latent", "trained on": len(train)}
+    return Scores([Score("sap", value, how, seed=codes.seed)])
+
+
+def _dci(codes, size):
+    train, test = _rows(codes, size)
+    result = classifiers.dci(codes.mean, codes.factors, train, test, codes.seed)
+    how = {"estimator": "gradient-boosted trees", "trained on": len(train)}
+    names = "disentanglement", "completeness", "informativeness"
+    return Scores([Score(f"dci_{name}", getattr(result, name), how, seed=codes.seed) for name in names], result)
+
+
+def _infomec(codes, size):
+    rows = np.sort(np.random.default_rng(codes.seed).permutation(len(codes.mean))[:size])
+    result = mec.infomec(codes.mean, codes.factors, rows, codes.seed)
+    how = {"estimator": "nearest neighbours, logistic regression", "computed on": len(rows)}
+    names = "modularity", "explicitness", "compactness"
+    scores = [Score(f"infomec_{name}", getattr(result, name), how, seed=codes.seed) for name in names]
+    return Scores(scores, result)
+
+
+GROUPS = {
+    "mutual_information": Group(_information, 4, names=("mig", "mig_sup", "active_latents")),
+    "unsupervised": Group(_unsupervised, 1, names=("gaussian_total_correlation", "wasserstein_correlation")),
+    "histograms": Group(_histograms, 2, names=("histogram_mig", "modularity", "latent_information")),
+    "irs": Group(_robustness, 1),
+    "factor_vae_score": Group(_factor_vae, 1, 10_000, 500),
+    "beta_vae_score": Group(_beta_vae, 1, 10_000, 500),
+    "information_flow": Group(_flow, 8, 10_000, 200),
+    "rung_factor_map": Group(_rung_factors, 4, 2_000, 100),
+    "explicitness": Group(_explicitness, 3, 10_000, 500),
+    "infomec": Group(_infomec, 4, 10_000, 500),
+    "sap": Group(_sap, 4, 10_000, 500),
+    "dci": Group(_dci, 10, 10_000, 300),
+}

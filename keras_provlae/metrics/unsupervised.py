@@ -1,0 +1,65 @@
+"""Scores that need no factors: how far the means are from independent, as if they were Gaussian."""
+
+from typing import Any
+
+import numpy as np
+
+from keras_provlae.metrics.posteriors import check_mean
+
+
+def gaussian_total_correlation(mean: Any) -> float:
+    """Total correlation of a Gaussian with the covariance of the means: KL(p(z) || prod_j p(z_j)).
+
+    Args:
+        mean: Float array `(rows, latents)`: means of the posteriors.
+
+    Returns:
+        Float >= 0 in nats, 0 for uncorrelated latents. Latents with one value are left out. Latents that
+        are linear functions of one another make it as large as rounding lets it be (15 or more), or
+        infinite.
+
+    Raises:
+        TypeError, ValueError: If the array is unfit.
+
+    Example:
+        >>> gaussian_total_correlation([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
+        0.0
+
+    Source: Watanabe (1960); Locatello et al. (2019), section 5.2.
+    """
+    covariance = _covariance(mean)
+    if len(covariance) < 2:
+        return 0.0
+    _, log_determinant = np.linalg.slogdet(covariance)
+    return max(float(0.5 * (np.log(np.diag(covariance)).sum() - log_determinant)), 0.0)
+
+
+def wasserstein_correlation(mean: Any, normalized: bool = False) -> float:
+    """Squared Wasserstein-2 distance between that Gaussian and the product of its marginals.
+
+    Args:
+        mean: Float array `(rows, latents)`: means of the posteriors.
+        normalized: Bool. Divide by the sum of the variances.
+
+    Returns:
+        Float >= 0, 0 for uncorrelated latents; in squared units of the latents unless normalised.
+
+    Raises:
+        TypeError, ValueError: If the array is unfit.
+
+    Source: Locatello et al. (2019), section 5.2.
+    """
+    covariance = _covariance(mean)
+    if len(covariance) < 2:
+        return 0.0
+    root = np.sqrt(np.diag(covariance))
+    eigenvalues = np.linalg.eigvalsh(root[:, None] * covariance * root)  # those of diag(cov) cov
+    trace = np.trace(covariance)
+    distance = max(float(2 * trace - 2 * np.sqrt(np.maximum(eigenvalues, 0.0)).sum()), 0.0)
+    return distance / float(trace) if normalized else distance
+
+
+def _covariance(mean):
+    mean = check_mean(mean)
+    varied = mean.min(axis=0) < mean.max(axis=0)
+    return np.atleast_2d(np.cov(mean[:, varied].T.astype("float64"))) if varied.any() else np.zeros((0, 0))

@@ -1,0 +1,73 @@
+"""Which latent, and which rung, holds which factor: matrices as figures."""
+
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from keras_provlae.visualization.style import rung_color
+
+
+def rung_factor_heatmap(rung_factors: Any) -> Figure:
+    """How much each rung knows of each factor, as a share of the factor's entropy.
+
+    Args:
+        rung_factors: What `metrics.rung_factor_map` returns.
+
+    Returns:
+        A figure with one axes: a row for each rung, the deepest on top, a column for each factor.
+
+    Source: Li et al. (2020), section 4.
+    """
+    labels = [f"rung {rung}" for rung in rung_factors.rungs]
+    colors = [rung_color(len(labels), rung) for rung in rung_factors.rungs]
+    return _heatmap(rung_factors.normalized, labels, rung_factors.factor_names, r"$I(z_l; v)\,/\,H(v)$", colors)
+
+
+def mutual_information_heatmap(information: Any, rung_slices: Any = None) -> Figure:
+    """How much each latent knows of each factor, as a share of the factor's entropy: the matrix behind MIG and MIG-sup.
+
+    Args:
+        information: What `metrics.mutual_information` returns.
+        rung_slices: `model.rung_slices`, to name and colour the latents by their rungs; or `None`.
+
+    Returns:
+        A figure with one axes: a row for each latent, the deepest rung's on top, a column for each
+        factor. Latents that are not active are marked with a star.
+
+    Source: Li et al. (2020), section 3.4.
+    """
+    factors, latents = information.mi.shape
+    labels, colors = [f"z[{latent}]" for latent in range(latents)], ["black"] * latents
+    for rung, columns in rung_slices or []:
+        for position, latent in enumerate(range(latents)[columns]):
+            labels[latent] = f"$z_{{{rung}}}$[{position}]"
+            colors[latent] = rung_color(len(rung_slices), rung)
+    labels = [label if active else f"{label} *" for label, active in zip(labels, information.active, strict=True)]
+    names = information.factor_names or [f"factor {factor}" for factor in range(factors)]
+    figure = _heatmap(information.normalized.T, labels, names, r"$I(z_j; v)\,/\,H(v)$", colors)
+    if not information.active.all():
+        figure.axes[0].set_xlabel("* not active", fontsize=8, loc="left")
+    return figure
+
+
+def _heatmap(matrix, rows, columns, title, colors):
+    """A matrix of numbers in [0, 1], each written into its cell."""
+    cell_width = max(0.62, 0.085 * max(map(len, columns)))
+    figure = Figure(figsize=(cell_width * len(columns) + 1.9, max(0.34 * len(rows), 1.0) + 0.9), layout="constrained")
+    axes = figure.add_subplot()
+    image = axes.imshow(np.ma.masked_invalid(matrix), cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    for (row, column), value in np.ndenumerate(matrix):
+        text = "-" if np.isnan(value) else f"{value:.2f}"
+        axes.text(column, row, text, ha="center", va="center", fontsize=8, color="white" if value > 0.6 else "black")
+    axes.set_yticks(range(len(rows)), rows, fontsize=9)
+    axes.set_xticks(range(len(columns)), columns, fontsize=9)
+    for text, color in zip(axes.get_yticklabels(), colors, strict=True):
+        text.set_color(color)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    bar = figure.colorbar(image, ax=axes, ticks=[0, 0.5, 1], pad=0.02)
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(labelsize=8)
+    bar.set_label(title, fontsize=9)
+    return figure

@@ -1,0 +1,65 @@
+import numpy as np
+import pytest
+
+from tests.metrics.golden import CASES, golden
+
+
+@pytest.fixture(params=CASES)
+def case(request, shared):
+    """Each golden case in turn."""
+    return golden(request.param)
+
+
+@pytest.fixture
+def named_case(shared):
+    """A golden case by its name."""
+    return golden
+
+
+class Blobs:
+    """A ground truth of 8 x 8 images: a blob at 5 x 4 places, in three sizes."""
+
+    factor_names = ("x", "y", "size")
+    factor_sizes = (5, 4, 3)
+    name, source = "blobs", "drawn"
+
+    def __len__(self):
+        return 60
+
+    def factors(self, index):
+        return np.stack(np.unravel_index(index, self.factor_sizes), axis=1)
+
+    def images(self, factors):
+        x, y, size = np.asarray(factors, "float32").T[..., None, None]
+        row, column = np.mgrid[0:8, 0:8].astype("float32")
+        return np.exp(-((row - 1 - y) ** 2 + (column - 1 - x) ** 2) / (1 + size) ** 2)[..., None]
+
+
+@pytest.fixture
+def blobs():
+    return Blobs()
+
+
+class Oracle:
+    """Encodes the images of `blobs` as their factors: x and y in rung 2, the size in rung 1."""
+
+    name = "oracle"
+    rung_slices = ((2, slice(0, 2)), (1, slice(2, 3)))
+
+    def __init__(self):
+        truth = Blobs()
+        self.factors = truth.factors(np.arange(len(truth)))
+        self.images = truth.images(self.factors).reshape(len(truth), -1)
+        self.batches = []
+
+    def encode(self, images):
+        images = np.asarray(images).reshape(len(images), -1)
+        self.batches.append(len(images))
+        nearest = ((images[:, None] - self.images) ** 2).sum(axis=2).argmin(axis=1)
+        mean = self.factors[nearest].astype("float32")
+        return mean, np.full_like(mean, -6.0)
+
+
+@pytest.fixture
+def oracle():
+    return Oracle()

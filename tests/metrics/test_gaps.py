@@ -1,0 +1,50 @@
+import math
+
+import numpy as np
+import pytest
+
+from keras_provlae.metrics import mig, mig_sup
+
+
+def test_mig_sees_splitting_and_mig_sup_sees_merging():
+    split = np.array([[0.9, 0.9, 0.0], [0.0, 0.0, 0.8]])  # rows factors, columns latents
+    merged = np.array([[0.9, 0.0], [0.8, 0.0]])
+    assert mig(split) == pytest.approx(0.4)
+    assert mig_sup(split) == pytest.approx(2.6 / 3)
+    assert mig(merged) == pytest.approx(0.85)
+    assert mig_sup(merged, active=np.array([True, False])) == pytest.approx(0.1)
+    assert mig_sup(merged) == pytest.approx(0.05)  # the empty latent counts, with a gap of 0
+
+
+def test_negative_values_are_zero():
+    assert mig([[0.5, -0.3]]) == pytest.approx(0.5)
+
+
+def test_inactive_latents_count_for_mig_alone():
+    matrix = np.array([[0.9, 0.7], [0.0, 0.2]])
+    assert mig(matrix) == pytest.approx((0.2 + 0.2) / 2)
+    assert mig_sup(matrix, active=[True, False]) == pytest.approx(0.9)
+
+
+def test_the_second_best_of_one_is_zero():
+    assert mig([[0.7], [0.1]]) == pytest.approx(0.4)
+    assert mig_sup([[0.7, 0.1]]) == pytest.approx(0.4)
+
+
+def test_nothing_left_is_nan_with_a_warning():
+    with pytest.warns(UserWarning, match="MIG-sup is undefined: no latent is active"):
+        assert math.isnan(mig_sup([[0.1, 0.2]], active=[False, False]))
+    with pytest.warns(UserWarning, match="MIG is undefined: no factor has two values"):
+        assert math.isnan(mig([[np.nan, np.nan]]))
+
+
+@pytest.mark.parametrize("matrix", [[0.1, 0.2], np.zeros((0, 3)), np.zeros((2, 3, 4)), 0.5])
+def test_bad_matrices(matrix):
+    with pytest.raises(ValueError, match=r"shape \(factors, latents\)"):
+        mig(matrix)
+
+
+@pytest.mark.parametrize("active", [[True], [1, 0], np.ones((2, 2), bool)])
+def test_bad_active(active):
+    with pytest.raises(ValueError, match="2 booleans, one for each latent"):
+        mig_sup([[0.1, 0.2]], active)

@@ -1,0 +1,51 @@
+import numpy as np
+import pytest
+
+from keras_provlae.metrics import mutual_information, rung_factor_map
+from keras_provlae.visualization import mutual_information_heatmap, rung_factor_heatmap
+
+SLICES = [(2, slice(0, 2)), (1, slice(2, 3))]
+
+
+@pytest.fixture
+def codes():
+    factors = np.stack(np.meshgrid(range(3), range(4)), axis=-1).reshape(-1, 2)
+    mean = np.stack([factors[:, 0], 0 * factors[:, 0], 0.5 * factors[:, 1]], axis=1)
+    return mean, np.full((12, 3), -3.0), factors
+
+
+def texts(axes):
+    return [text.get_text() for text in axes.texts]
+
+
+def test_rung_factor_heatmap_shows_the_matrix(codes):
+    held = rung_factor_map(*codes, SLICES, draws=60, factor_names=["hue", "shape"])
+    axes = rung_factor_heatmap(held).axes[0]
+    np.testing.assert_allclose(axes.images[0].get_array(), held.normalized)
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["rung 2", "rung 1"]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["hue", "shape"]
+    assert texts(axes) == [f"{value:.2f}" for value in held.normalized.ravel()]
+
+
+def test_mutual_information_heatmap_names_latents_by_their_rungs(codes):
+    information = mutual_information(*codes)
+    axes = mutual_information_heatmap(information, SLICES).axes[0]
+    np.testing.assert_allclose(axes.images[0].get_array(), information.normalized.T)  # rows are latents
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    assert labels == ["$z_{2}$[0]", "$z_{2}$[1] *", "$z_{1}$[0]"]
+    assert axes.get_xlabel() == "* not active"
+    plain = mutual_information_heatmap(information).axes[0]
+    assert [label.get_text() for label in plain.get_yticklabels()] == ["z[0]", "z[1] *", "z[2]"]
+
+
+def test_a_constant_factor_is_blank(codes):
+    mean, log_var, factors = codes
+    with pytest.warns(UserWarning, match="one value"):
+        information = mutual_information(mean, log_var, factors * [1, 0])
+    assert texts(mutual_information_heatmap(information).axes[0])[1] == "-"
+
+
+def test_figures_can_be_written(codes, tmp_path):
+    held = rung_factor_map(*codes, SLICES, draws=60)
+    rung_factor_heatmap(held).savefig(tmp_path / "map.png")
+    assert (tmp_path / "map.png").stat().st_size > 1000
