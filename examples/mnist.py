@@ -47,6 +47,7 @@ def train(output):
         verbose=2,
         callbacks=[
             kp.GrowthCallback(fade_in_steps=FLAGS.fade_in_steps, fade_in=FLAGS.fade_in, verbose=1),
+            kp.callbacks.InformationFlow(test_ds, seed=FLAGS.seed),
             keras.callbacks.CSVLogger(output / "history.csv"),
         ],
     )
@@ -86,6 +87,9 @@ def main(_):
     print(f"\nTest images, in nats per image, at stage {model.stage} with alpha {model.alpha:g}:")
     for name in "elbo", "reconstruction", *(f"kl_rung_{rung}" for rung, _ in model.rung_slices):
         print(f"  {name:<16}{scores[name]:9.2f}")
+    print("I(x; z_l) in nats, of at most 1,000 test images (which hold at most the log of their number, 6.9):")
+    for name in *(f"mi_rung_{rung}" for rung, _ in model.rung_slices), "mi_total", "i_over":
+        print(f"  {name:<16}{history[name][-1]:9.2f}")
     print(f"{model.iteration} steps in {time.time() - begin:.0f} seconds. Look at:")
     for path in [*pictures, output / "history.csv", output / "model.keras"]:
         print(f"  {path}")

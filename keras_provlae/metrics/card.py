@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
+ALL_COUNT = "every latent counts"  # the rule for active latents of scores that have no other
+
 
 @dataclass(frozen=True, eq=False)
 class Score:
@@ -164,7 +166,8 @@ class MetricCard(dict):
 
 
 def _row(score):
-    settings = {k: v for k, v in score.convention.items() if k not in ("estimator", "data", "factors", "rows")}
+    hidden = {"estimator", "data", "factors", "rows"}  # elsewhere in the table
+    settings = {k: v for k, v in score.convention.items() if k not in hidden and v != ALL_COUNT}
     words = [score.note, score.convention.get("estimator", ""), *(f"{n} {_words(v)}" for n, v in settings.items())]
     how = "; ".join(filter(None, words))
     value = "nan" if math.isnan(score.value) else f"{score.value:.4f}"

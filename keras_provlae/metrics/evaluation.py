@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from keras_provlae.metrics.card import MetricCard
+from keras_provlae.metrics.card import ALL_COUNT, MetricCard
 from keras_provlae.metrics.encoding import encode, read
 from keras_provlae.metrics.groups import GROUPS, Codes
 from keras_provlae.metrics.posteriors import check_factors, check_posterior, factor_name
@@ -35,7 +35,8 @@ def evaluate(
             `factor_names`; or `(images, factors)`, two arrays; or a `tf.data.Dataset` (or another iterable) of
             batches `(images, factors)`.
         max_seconds: Float or `None`. What it may take, roughly. Encoding gets half of it: if that is
-            too little, a random subset of the rows is encoded. Sampled scores then take fewer draws, and
+            too little, a random subset of the rows is encoded (not of a data set that can only be read
+            from its beginning: that is read to its end). Sampled scores then take fewer draws, and
             classifiers fewer rows, as each number says; what does not fit is left out, with the reason.
         progress: Bool. Show a progress bar while encoding and a line for each group of scores.
         include: Names of scores, or of groups of them (`metrics.GROUPS`); what is computed together
@@ -151,7 +152,7 @@ def _add_group(card, name, group, codes, facts, left, allowed):
         return
     seconds = time.perf_counter() - begin
     for score in scores:
-        convention = {"estimator": score.convention["estimator"], **facts, **score.convention}
+        convention = {"estimator": score.convention["estimator"], **facts, "active": ALL_COUNT, **score.convention}
         card[score.name] = replace(score, convention=convention, seconds=seconds)
     if result is not None:
         card.results[name] = result

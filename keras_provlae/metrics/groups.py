@@ -44,11 +44,10 @@ class Group(NamedTuple):
 
 def _information(codes, _):
     result = mutual_information(codes.mean, codes.log_var, codes.factors, factor_names=codes.names)
-    convention = {"estimator": "quadrature of the aggregate posterior", "active": ACTIVE_RULE}
-    every = {"estimator": convention["estimator"], "active": "every latent counts"}
+    how = {"estimator": "quadrature of the aggregate posterior"}
     scores = [
-        Score("mig", gaps.mig(result.normalized), every),
-        Score("mig_sup", gaps.mig_sup(result.normalized, result.active), convention),
+        Score("mig", gaps.mig(result.normalized), how),
+        Score("mig_sup", gaps.mig_sup(result.normalized, result.active), {**how, "active": ACTIVE_RULE}),
         Score("active_latents", float(result.active.sum()), {"estimator": "count", "active": ACTIVE_RULE}),
     ]
     return Scores(scores, result)
@@ -112,11 +111,12 @@ def _histograms(codes, _):
 
 
 def _robustness(codes, _):
-    return Scores([Score("irs", robustness.irs(codes.mean, codes.factors), {"estimator": "99 % quantile"})])
+    how = {"estimator": "99 % quantile", "active": "range of the means > 0"}
+    return Scores([Score("irs", robustness.irs(codes.mean, codes.factors), how)])
 
 
 def _unsupervised(codes, _):
-    how = {"estimator": "covariance of the means"}
+    how = {"estimator": "covariance of the means", "active": "range of the means > 0"}
     return Scores(
         [
             Score("gaussian_total_correlation", unsupervised.gaussian_total_correlation(codes.mean), how, "nats"),
@@ -156,7 +156,11 @@ def _dci(codes, size):
 def _infomec(codes, size):
     rows = np.sort(np.random.default_rng(codes.seed).permutation(len(codes.mean))[:size])
     result = mec.infomec(codes.mean, codes.factors, rows, codes.seed)
-    how = {"estimator": "nearest neighbours, logistic regression", "computed on": len(rows)}
+    how = {
+        "estimator": "nearest neighbours, logistic regression",
+        "computed on": len(rows),
+        "active": "range of the means > 1/20 of the widest",
+    }
     names = "modularity", "explicitness", "compactness"
     scores = [Score(f"infomec_{name}", getattr(result, name), how, seed=codes.seed) for name in names]
     return Scores(scores, result)

@@ -37,7 +37,8 @@ def test_the_example_leaves_model_pictures_and_history(finished):
     with (output / "history.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [float(row["stage"]) for row in rows] == [0, 0, 1, 1]
-    assert {"loss", "reconstruction", "kl_rung_1", "kl_rung_2", "elbo", "alpha"} <= set(rows[0])
+    assert {"loss", "reconstruction", "kl_rung_1", "kl_rung_2", "elbo", "alpha", "mi_rung_2"} <= set(rows[0])
+    assert 0 < float(rows[-1]["mi_total"]) <= 7
 
 
 def test_the_last_lines_are_the_numbers_and_paths(finished):
@@ -45,7 +46,7 @@ def test_the_last_lines_are_the_numbers_and_paths(finished):
     assert "rung 1 unlocked" in printed
     assert "Epoch 4/4" in printed
     numbers, paths = printed.split("Test images")[1].split("Look at:")
-    assert all(name in numbers for name in ("elbo", "reconstruction", "kl_rung_2", "kl_rung_1"))
+    assert all(name in numbers for name in ("elbo", "reconstruction", "kl_rung_2", "mi_rung_2", "i_over"))
     assert [Path(line.strip()).name for line in paths.strip().splitlines()] == [
         "reconstructions.png", "rung_samples.png", "traversals.png", "training.png", "history.csv", "model.keras",
     ]  # fmt: skip
