@@ -38,7 +38,8 @@ def growth_through_fit(start):
     model = kp.ProgressiveVAE((9, 7, 2), num_rungs=2, latent_dim=2, channels=4, dense=8)
     model.compile()
     ds = tf.data.Dataset.from_tensor_slices(start["images"]).batch(2)
-    history = model.fit(ds, epochs=4, validation_data=ds, callbacks=[kp.GrowthCallback()], verbose=0).history
+    callbacks = [kp.GrowthCallback(), kp.callbacks.InformationFlow(ds, every=1, draws=20)]
+    history = model.fit(ds, epochs=4, validation_data=ds, callbacks=callbacks, verbose=0).history
     with tempfile.TemporaryDirectory() as folder:
         model.save(f"{folder}/model.keras")
         loaded = keras.models.load_model(f"{folder}/model.keras")
@@ -48,6 +49,22 @@ def growth_through_fit(start):
         "stage": history["stage"],
         "val_loss": history["val_loss"],
         "loaded": [loaded.stage, loaded.alpha, loaded.iteration, float(difference)],
+        "observed": history["mi_total"],
+        **measured(model, start["images"]),
+    }
+
+
+def measured(model, images):
+    """The posterior in the backend's own tensors and compiled, and what the metrics make of it."""
+    mean, log_var = model.encode(images)
+    flow = kp.metrics.information_flow(mean, log_var, model.rung_slices, draws=20)
+    mig = kp.metrics.MIG()
+    mig.update_state(ops.arange(4)[:, None] % 2, (mean, log_var))
+    return {
+        "mean": ops.convert_to_numpy(mean),
+        "mean_on_batch": model.encode_on_batch(images)[0],
+        "mi_total": flow.total,
+        "mig": float(mig.result()),
     }
 
 

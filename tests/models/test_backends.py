@@ -54,6 +54,14 @@ def test_tensorflow_trains_grows_and_saves(on_tensorflow):
     np.testing.assert_allclose(on_tensorflow["alpha"], [1, 1, 0.5, 1])
     np.testing.assert_allclose(on_tensorflow["loaded"], [1, 1, 8, 0])
     assert_errors(on_tensorflow)
+    assert_measured(on_tensorflow)
+
+
+def assert_measured(result):
+    np.testing.assert_allclose(result["mean_on_batch"], result["mean"], atol=1e-6)
+    assert result["observed"][-1] == pytest.approx(result["mi_total"], abs=1e-4)
+    assert np.isfinite(result["observed"]).all()
+    assert 0 <= result["mig"] <= 1
 
 
 def assert_errors(result):
@@ -77,3 +85,4 @@ def test_other_backends_take_the_same_steps(backend, source, folder, on_tensorfl
     assert np.isfinite(result["val_loss"]).all()
     np.testing.assert_allclose(result["loaded"], [1, 1, 8, 0], atol=1e-6)
     assert_errors(result)
+    assert_measured(result)
