@@ -25,7 +25,7 @@ TAIL = 8.5  # standard deviations beyond the outermost means; what lies outside 
 OVERSAMPLE = 3.0  # cells of the finest grid per smallest sigma
 WIDTHS_PER_OCTAVE = 8
 SMALLEST_GRID = 32
-LARGEST_GRID = 2**21
+LARGEST_GRID = 2**20
 ROWS_AT_ONCE = 2**16
 NUMBERS_AT_ONCE = 2**22  # of the classes' grids held in memory: 32 MB
 
@@ -55,52 +55,52 @@ def marginal_entropies(
     mean = mean.astype("float64")
     log_sigma = 0.5 * log_var.astype("float64")
     grid = _Grid(mean, log_sigma)
-    classes, sizes = [np.zeros(len(mean), "int64")], [1]  # all rows are a class, too
+    classes = [np.zeros(len(mean), "int64")]  # all rows are a class, too
+    sizes = [1]
     if factors is not None:
         classes += list(factors.labels.T)
         sizes += factors.sizes
     entropies = [np.zeros(size) for size in sizes]
-    columns, column_of = [], []  # a column is a class with grids of its own
+    columns = np.empty((len(classes), len(mean)), "int32")  # where the grids of each row's classes are; -1: nowhere
+    pairs = []
     for index, (labels, size) in enumerate(zip(classes, sizes, strict=True)):
         counts = np.bincount(labels, minlength=size)
-        single = counts[labels] == 1
+        single = counts[labels] == 1  # a Gaussian, whose entropy needs no grid
         entropies[index][labels[single]] = 0.5 * (np.log(2 * np.pi) + 1) + grid.resolved(log_sigma[single])
         many = np.flatnonzero(counts > 1)
-        column_of.append(np.full(size, -1))
-        column_of[-1][many] = len(columns) + np.arange(len(many))
-        columns += [(index, value) for value in many]
+        place = np.full(size, -1)
+        place[many] = len(pairs) + np.arange(len(many))
+        columns[index] = place[labels]
+        pairs += [(index, value) for value in many]
     at_once = max(NUMBERS_AT_ONCE // grid.cells, 1)
-    for first in range(0, len(columns), at_once):
-        block = columns[first : first + at_once]
-        filled = _fill(grid, mean, log_sigma, weights, classes, column_of, first, len(block))
+    for first in range(0, len(pairs), at_once):
+        block = pairs[first : first + at_once]
+        filled = _fill(grid, mean, log_sigma, weights, columns, first, len(block))
         for (index, value), result in zip(block, grid.entropies(filled), strict=True):
             entropies[index][value] = result
     return Entropies(float(entropies[0][0]), entropies[1:], grid.floor)
 
 
-def _fill(grid, mean, log_sigma, weights, classes, column_of, first, number):
-    """The grids of the columns `first` .. `first + number - 1`: float64 `(number, cells)`."""
+def _fill(grid, mean, log_sigma, weights, columns, first, number):
+    """The grids of the classes `first` .. `first + number - 1`: float64 `(number, cells)`."""
     filled = np.zeros((number, grid.cells))
-    for start in range(0, len(mean), ROWS_AT_ONCE):
-        rows = slice(start, start + ROWS_AT_ONCE)
-        chunk = [column[labels[rows]] - first for column, labels in zip(column_of, classes, strict=True)]
-        inside = np.stack([(columns >= 0) & (columns < number) for columns in chunk])
-        used = inside.any(axis=0)
-        if not used.any():
-            continue
-        cells, shares = grid.spread(mean[rows][used], log_sigma[rows][used])
+    inside = (columns >= first) & (columns < first + number)
+    used = np.flatnonzero(inside.any(axis=0))
+    for start in range(0, len(used), ROWS_AT_ONCE):
+        rows = used[start : start + ROWS_AT_ONCE]
+        cells, shares = grid.spread(mean[rows], log_sigma[rows])
         if weights is not None:
-            shares *= weights[rows][used]
-        for columns, mine in zip(chunk, inside, strict=True):
+            shares *= weights[rows]
+        for column, mine in zip(columns[:, rows], inside[:, rows], strict=True):
             if mine.any():
-                _add(filled, cells, shares, columns[used], mine[used])
+                _add(filled, cells, shares, column - first, mine)
     return filled
 
 
 def _add(filled, cells, shares, columns, mine):
     if not mine.all():
         cells, shares, columns = cells[:, mine], shares[:, mine], columns[mine]
-    low, high = columns.min(), columns.max() + 1
+    low, high = int(columns.min()), int(columns.max()) + 1
     size = filled.shape[1]
     index = cells + (columns - low) * size
     flat = filled[low:high].reshape(-1)
