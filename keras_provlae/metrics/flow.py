@@ -107,18 +107,19 @@ def information_flow(
     mean, log_var = check_posterior(mean, log_var)
     check_positive(draws=draws - 1)
     rungs, groups = check_slices(rung_slices, mean.shape[1])
-    wide = [group for group in groups if group.stop - group.start > 1]
-    with_total = len(groups) > 1
-    mi, residuals = np.zeros(len(groups) + with_total), np.zeros((len(groups) + with_total, draws))
-    sampled = [index for index, group in enumerate(groups) if group in wide]
-    for index in set(range(len(groups))) - set(sampled):
-        column = groups[index].start
-        entropy = marginal_entropies(mean[:, column], log_var[:, column]).marginal
-        mi[index] = entropy - _conditional_entropy(log_var[:, column : column + 1])
-    if with_total:
-        sampled.append(len(groups))
-    if sampled:
-        mi[sampled], residuals[sampled] = _sampled(mean, log_var, groups, wide, with_total, draws, seed, threads)
+    sets = [np.arange(group.start, group.stop) for group in groups]
+    if len(sets) > 1:
+        sets.append(np.concatenate(sets))
+    if max(map(len, sets)) > 1:
+        draw = Draws(mean, log_var, draws, seed)
+        surprises = -log_aggregate_density(draw.codes, mean, log_var, groups, len(groups) > 1, threads)
+    mi, residuals = np.zeros(len(sets)), np.zeros((len(sets), draws))
+    for index, columns in enumerate(sets):
+        if len(columns) == 1:
+            entropy = marginal_entropies(mean[:, columns[0]], log_var[:, columns[0]]).marginal
+        else:
+            entropy, residuals[index] = _regress(surprises[index], draw.controls(columns))
+        mi[index] = entropy - _conditional_entropy(log_var[:, columns])
     rung_mi, total = mi[: len(groups)], mi[-1]
     errors = _standard_error(residuals)
     over = residuals[: len(groups)].sum(axis=0) - residuals[-1]  # of the same draws: their noise cancels in part
@@ -134,12 +135,6 @@ def information_flow(
         rows=len(mean),
         draws=draws,
     )
-
-
-def joint_information(surprise: np.ndarray, draw: "Draws", columns: np.ndarray) -> tuple[float, np.ndarray]:
-    """I(x; z) of some latents from -log q(z) at every draw, and the residuals that its error is made of."""
-    values, residuals = _regress(surprise, draw.controls(columns))
-    return values - _conditional_entropy(draw.log_var[:, columns]), residuals
 
 
 class Draws:
@@ -168,19 +163,6 @@ class Draws:
             ],
             axis=1,
         )
-
-
-def _sampled(mean, log_var, groups, wide, with_total, draws, seed, threads):
-    """I and residuals of the groups of several latents, and of all latents."""
-    columns = np.concatenate([np.arange(group.start, group.stop) for group in groups])
-    draw = Draws(mean, log_var, draws, seed)
-    surprises = -log_aggregate_density(draw.codes, mean, log_var, groups if with_total else wide, with_total, threads)
-    if with_total:
-        keep = [index for index, group in enumerate(groups) if group in wide]
-        surprises = surprises[[*keep, len(groups)]]
-    sets = [np.arange(group.start, group.stop) for group in wide] + ([columns] if with_total else [])
-    pairs = [joint_information(surprise, draw, of) for surprise, of in zip(surprises, sets, strict=True)]
-    return np.array([value for value, _ in pairs]), np.stack([residuals for _, residuals in pairs])
 
 
 def _regress(values, controls):
