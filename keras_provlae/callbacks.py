@@ -1,7 +1,6 @@
 """Observers for `fit`: they measure the model as it grows and put what they find into `logs`."""
 
 import abc
-import math
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -9,30 +8,32 @@ from typing import Any
 import keras
 
 from keras_provlae import metrics
-from keras_provlae.metrics.encoding import encode_all, held_subset
+from keras_provlae.metrics.encoding import BATCH, encode_all, held_subset
+from keras_provlae.metrics.posteriors import check_count, check_varied
 
 
 class PosteriorObserver(keras.callbacks.Callback, abc.ABC):
     """Measures the posteriors of a held subset of images at chosen epochs and at every unlock.
 
-    Values go into `logs` at the end of the epoch, as `nan` in epochs without a measurement, so `History`,
-    `CSVLogger`, `TensorBoard` and `ModelCheckpoint` that come after this callback in the list see
-    them. What was measured is also in `records`; that of an unlock, before the first step of the new
-    stage, is there only (put this callback after `GrowthCallback`, or it is missed).
+    Values go into `logs` at the end of the epoch, so `History`, `CSVLogger`, `TensorBoard` and `ModelCheckpoint`
+    that come after this callback in the list see them. Epochs without a measurement repeat the last one.
+    What was measured, and when, is in `records`; the measurement of an unlock, before the first step of the new
+    stage, is there only (put this callback after `GrowthCallback`, or it is missed; an unlock in
+    the middle of an epoch is measured at the end of that epoch).
 
     Args:
-        every: Int >= 1. Measure at the end of every so many epochs; `None` is ten times over the
-            epochs of `fit`. Epochs in which a rung was unlocked, and the last, are always measured.
+        every: Int >= 1. Measure at the end of every so many epochs; `None` is about ten times over the
+            epochs of `fit`. The first epoch, those in which a rung was unlocked, and the last are always measured.
 
     Attributes:
-        records: A list of dicts: `when` ("epoch" or "unlock"), `epoch`, `iteration`, `stage`, and the
-            values by name.
+        records: A list of dicts: `when` ("epoch", "unlock", or "end" of a training that was stopped), `epoch`,
+            `iteration`, `stage`, and the values by name. They begin anew with every `fit`, a resumed one included.
     """
 
     def __init__(self, every: int | None = None):
         super().__init__()
-        if every is not None and every < 1:
-            raise ValueError(f"`every` must be at least 1, or None. Received: every={every}.")
+        if every is not None:
+            check_count("every", every)
         self.every = every
         self.records = []
 
@@ -53,25 +54,34 @@ class PosteriorObserver(keras.callbacks.Callback, abc.ABC):
         super().set_model(model)
 
     def on_train_begin(self, logs=None):
-        self._stage = self._stage_at_measurement = getattr(self.model, "stage", None)
+        encode_all(self.model, self.images[:BATCH])  # images that are unfit are so before an epoch is spent
+        self.records = []
+        self._values = self._epoch_missed = None
 
     def on_epoch_begin(self, epoch, logs=None):
         stage = getattr(self.model, "stage", None)
-        if stage != self._stage:
+        if self._values is not None and stage != self._stage:  # not at the first: `fit` may have resumed there
             self._record("unlock", epoch)
         self._stage = stage
 
     def on_epoch_end(self, epoch, logs=None):
         epochs = self.params.get("epochs") or epoch + 1
-        every = self.every or max(epochs // 10, 1)
+        every = self.every or -(-epochs // 10)
         self._stage = getattr(self.model, "stage", None)
-        unlocked = self._stage != self._stage_at_measurement
-        due = (epoch + 1) % every == 0 or epoch + 1 == epochs or unlocked
-        values = self._record("epoch", epoch) if due else dict.fromkeys(self.names(), math.nan)
-        if due:
+        unlocked = self._values is None or self._stage != self._stage_at_measurement
+        last = epoch + 1 == epochs or self.model.stop_training
+        self._epoch_missed = None
+        if (epoch + 1) % every == 0 or last or unlocked:
+            self._values = self._record("epoch", epoch)
             self._stage_at_measurement = self._stage
+        else:
+            self._epoch_missed = epoch
         if logs is not None:
-            logs.update(values)
+            logs.update(self._values)
+
+    def on_train_end(self, logs=None):
+        if self._epoch_missed is not None:  # a later callback stopped the training
+            self._record("end", self._epoch_missed)
 
     def _record(self, when, epoch):
         values = self.measure()
@@ -113,8 +123,7 @@ class InformationFlow(PosteriorObserver):
         seed: int | None = 0,
     ):
         super().__init__(every)
-        if min(num_images, draws) < 2:
-            raise ValueError(f"`num_images` and `draws` must be at least 2. Received: {num_images} and {draws}.")
+        check_count("draws", draws, least=2)
         self.images, _ = held_subset(images, num_images, seed)
         self.draws, self.seed = draws, seed
 
@@ -130,7 +139,7 @@ class InformationFlow(PosteriorObserver):
 class DisentanglementMonitor(PosteriorObserver):
     """MIG, MIG-sup and the FactorVAE score during training: `mig`, `mig_sup`, `factor_vae_score`.
 
-    `mig_sup` is nan, and `factor_vae_score` 0, as long as no latent is active.
+    `mig_sup` and `factor_vae_score` are 0 as long as no latent is active.
 
     The values are those of the held images; few images of a large grid raise the mutual information that
     sharp posteriors seem to have. For numbers to report take `metrics.evaluate`.
@@ -159,13 +168,14 @@ class DisentanglementMonitor(PosteriorObserver):
         seed: int | None = 0,
     ):
         super().__init__(every)
+        if isinstance(scores, str):
+            raise TypeError(f"`scores` must be a list of names. Received: {scores!r}; use [{scores!r}].")
         if not scores or set(scores) - set(self.SCORES):
             raise ValueError(f"`scores` takes {', '.join(self.SCORES)}. Received: {', '.join(scores) or 'none'}.")
-        if num_images < 2:
-            raise ValueError(f"`num_images` must be at least 2. Received: num_images={num_images}.")
         self.images, self.factors = held_subset(ground_truth, num_images, seed)
         if self.factors is None:
             raise TypeError("`ground_truth` must have factors. Received: images alone.")
+        check_varied(self.factors, len(self.images), "The monitor")
         self.scores, self.seed = tuple(scores), seed
 
     def names(self) -> list[str]:
@@ -173,7 +183,7 @@ class DisentanglementMonitor(PosteriorObserver):
 
     def measure(self) -> dict[str, float]:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # early in training no latent is active; the logs say nan
+            warnings.simplefilter("ignore")  # early in training no latent is active
             return self._scores(*encode_all(self.model, self.images))
 
     def _scores(self, mean, log_var):
@@ -181,7 +191,7 @@ class DisentanglementMonitor(PosteriorObserver):
         if {"mig", "mig_sup"} & set(self.scores):
             result = metrics.mutual_information(mean, log_var, self.factors)
             found["mig"] = metrics.mig(result.normalized)
-            found["mig_sup"] = metrics.mig_sup(result.normalized, result.active)
+            found["mig_sup"] = metrics.mig_sup(result.normalized, result.active) if result.active.any() else 0.0
         if "factor_vae_score" in self.scores:
             found["factor_vae_score"] = metrics.factor_vae_score(
                 mean, self.factors, self.seed, num_train=1000, num_eval=1000

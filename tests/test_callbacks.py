@@ -1,5 +1,5 @@
+import contextlib
 import csv
-import math
 
 import keras
 import numpy as np
@@ -22,10 +22,6 @@ def blob_images(truth):
     return truth.images(truth.factors(np.arange(len(truth))))
 
 
-def measured(values):
-    return [not math.isnan(value) for value in values]
-
-
 def test_flow_is_in_the_logs_at_chosen_epochs_unlocks_and_the_end(make_model, images):
     model = make_model()
     model.compile()
@@ -34,10 +30,9 @@ def test_flow_is_in_the_logs_at_chosen_epochs_unlocks_and_the_end(make_model, im
     history = model.fit(
         images, batch_size=20, epochs=9, verbose=0, callbacks=[kp.GrowthCallback(schedule), flow]
     ).history
-    for name in FLOW:
-        # epochs 4 and 8 by `every`, 3 and 6 for their unlocks, 9 because it is the last
-        assert measured(history[name]) == [False, False, True, True, False, True, False, True, True], name
+    # the first and the last epoch; 4 and 8 by `every`; 3 and 6 for their unlocks
     assert [(r["when"], r["epoch"], r["stage"]) for r in flow.records] == [
+        ("epoch", 0, 0),
         ("unlock", 2, 1),
         ("epoch", 2, 1),
         ("epoch", 3, 1),
@@ -46,9 +41,15 @@ def test_flow_is_in_the_logs_at_chosen_epochs_unlocks_and_the_end(make_model, im
         ("epoch", 7, 2),
         ("epoch", 8, 2),
     ]
-    assert [r["iteration"] for r in flow.records if r["when"] == "unlock"] == [4, 10]
+    for name in FLOW:  # epochs without a measurement repeat the last
+        values = {r["epoch"]: r[name] for r in flow.records if r["when"] == "epoch"}
+        assert history[name] == [values[epoch] for epoch in (0, 0, 2, 3, 3, 5, 5, 7, 8)], name
+    first, second = (r for r in flow.records if r["when"] == "unlock")
+    assert (first["iteration"], second["iteration"]) == (4, 10)
     # the first step of a fade has not been taken: the new rung knows nothing of the image
-    assert flow.records[0]["mi_rung_2"] == pytest.approx(0, abs=1e-4)
+    assert first["mi_rung_2"] == pytest.approx(0, abs=1e-4)
+    assert second["mi_rung_1"] == pytest.approx(0, abs=1e-4)
+    assert second["mi_rung_2"] > 1e-4
 
 
 def test_logged_flow_is_that_of_the_model(make_model, images):
@@ -73,15 +74,90 @@ def test_scores_are_in_the_logs(make_model, truth, blob_images):
     assert history["factor_vae_score"][-1] == pytest.approx(
         kp.metrics.factor_vae_score(mean, factors, num_train=1000, num_eval=1000), abs=0.02
     )
-    assert all(map(all, (measured(history[name]) for name in ("mig", "factor_vae_score"))))
 
 
 def test_ten_measurements_and_the_unlocks_by_default(make_model, images):
     model = make_model(kp.VLAE)
     model.compile()
     flow = InformationFlow(images, draws=50)
-    history = model.fit(images, batch_size=40, epochs=20, verbose=0, callbacks=[flow]).history
-    assert measured(history["mi_total"]) == [False, True] * 10
+    model.fit(images, batch_size=40, epochs=20, verbose=0, callbacks=[flow])
+    assert [record["epoch"] for record in flow.records] == [0, *range(1, 20, 2)]
+
+
+def test_checkpoints_and_early_stopping_can_follow_a_score(make_model, truth, blob_images, tmp_path, monkeypatch):
+    model = make_model(kp.VLAE)
+    model.compile()
+    monitor = DisentanglementMonitor(truth, every=3, scores=["mig"])
+    values = iter([0.1, 0.3, 0.2, 0.25])
+    monkeypatch.setattr(monitor, "measure", lambda: {"mig": next(values)})
+    checkpoint = keras.callbacks.ModelCheckpoint(tmp_path / "{epoch}.keras", "mig", mode="max", save_best_only=True)
+    history = model.fit(blob_images, epochs=9, verbose=0, callbacks=[monitor, checkpoint]).history
+    assert history["mig"] == [0.1, 0.1, 0.3, 0.3, 0.3, 0.2, 0.2, 0.2, 0.25]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1.keras", "3.keras"]
+
+
+def test_a_resumed_training_is_no_unlock(make_model, images, tmp_path):
+    """BackupAndRestore brings the stage back after the observer's own beginning."""
+    records = []
+    for stop_after in 3, None:
+        model = make_model()
+        model.compile()
+        flow = InformationFlow(images, every=1, draws=50)
+        stop = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs, last=stop_after: _stop(epoch, last))
+        callbacks = [kp.GrowthCallback(), flow, keras.callbacks.BackupAndRestore(tmp_path), stop]
+        with contextlib.suppress(KeyboardInterrupt):
+            model.fit(images, batch_size=20, epochs=6, verbose=0, callbacks=callbacks)
+        records.append([(record["when"], record["epoch"]) for record in flow.records])
+    assert records[0] == [("epoch", 0), ("epoch", 1), ("unlock", 2), ("epoch", 2), ("epoch", 3)]
+    assert records[1] == [("epoch", 4), ("epoch", 5)]
+
+
+def _stop(epoch, last):
+    if epoch == last:
+        raise KeyboardInterrupt
+
+
+def test_unfit_images_and_factors_are_refused_before_an_epoch_is_spent(make_model, truth, blob_images):
+    model = make_model(kp.VLAE)
+    model.compile()
+    for bad in blob_images * 2, blob_images[:, :4], (255 * blob_images).astype("uint8"):
+        with pytest.raises((TypeError, ValueError), match="Images must"):
+            model.fit(blob_images, verbose=0, callbacks=[InformationFlow(bad)])
+    with pytest.raises(TypeError, match="`factors` must be integers"):
+        DisentanglementMonitor((blob_images, truth.factors(np.arange(60)) * 1.0))
+    with pytest.raises(ValueError, match="at least 1 factor with two values"):
+        DisentanglementMonitor((blob_images, np.zeros(60, int)))
+
+
+def test_a_training_that_is_stopped_ends_with_a_measurement(make_model, images):
+    model = make_model(kp.VLAE)
+    model.compile()
+    stop = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: setattr(model, "stop_training", epoch == 3))
+    for order, when in ("before", "epoch"), ("after", "end"):
+        flow = InformationFlow(images, every=10, draws=50)
+        callbacks = [stop, flow] if order == "before" else [flow, stop]
+        model.fit(images, batch_size=40, epochs=30, verbose=0, callbacks=callbacks)
+        assert [(record["when"], record["epoch"]) for record in flow.records] == [("epoch", 0), (when, 3)]
+
+
+def test_the_seed_of_the_votes(make_model, truth, blob_images):
+    model = make_model(kp.VLAE)
+    values = []
+    for seed in 0, 0, 1:
+        monitor = DisentanglementMonitor(truth, scores=["factor_vae_score"], seed=seed)
+        monitor.set_model(model)
+        monitor.images, monitor.factors = blob_images, truth.factors(np.arange(60))
+        values.append(monitor.measure()["factor_vae_score"])
+    assert values[0] == values[1] != values[2]
+
+
+def test_scores_are_0_while_no_latent_is_active(make_model, truth, blob_images):
+    model = make_model(kp.VLAE)
+    model.compile(keras.optimizers.SGD(0.0))
+    model.set_weights([0 * weight for weight in model.get_weights()])
+    history = model.fit(blob_images, verbose=0, callbacks=[DisentanglementMonitor(truth)]).history
+    assert history["mig_sup"] == [0.0]
+    assert history["factor_vae_score"] == [0.0]
 
 
 def test_csv_and_tensorboard_get_the_values(make_model, truth, blob_images, tmp_path):
@@ -147,10 +223,20 @@ def test_training_is_not_disturbed(make_model, images):
 
 
 def test_clear_errors(blob_images, truth):
+    import tensorflow as tf
+
     with pytest.raises(ValueError, match="`every` must be at least 1"):
         InformationFlow(blob_images, every=0)
-    with pytest.raises(ValueError, match="must be at least 2"):
+    with pytest.raises(ValueError, match="`draws` must be at least 2"):
         InformationFlow(blob_images, draws=1)
+    with pytest.raises(TypeError, match="`every` must be an integer"):
+        InformationFlow(blob_images, every=2.5)
+    with pytest.raises(TypeError, match=r"use \['mig'\]"):
+        DisentanglementMonitor(truth, scores="mig")
+    with pytest.raises(TypeError, match="two arrays"):
+        DisentanglementMonitor(tf.data.Dataset.from_tensor_slices({"image": blob_images}).batch(8))
+    with pytest.raises(ValueError, match="At least two images"):
+        InformationFlow(tf.data.Dataset.from_tensor_slices(blob_images).batch(8).take(0))
     with pytest.raises(ValueError, match="At least two images"):
         InformationFlow(blob_images[:1])
     with pytest.raises(TypeError, match="must have factors"):

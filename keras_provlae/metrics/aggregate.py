@@ -50,10 +50,9 @@ def marginal_entropies(
         weights: Float array `(rows,)` or `None`. Weight of each row.
 
     Returns:
-        The entropies. Values whose rows weigh nothing have entropy 0.
+        The entropies; those of values whose rows weigh nothing mean nothing.
     """
-    mean = mean.astype("float64")
-    log_sigma = 0.5 * log_var.astype("float64")
+    mean, log_sigma = mean.astype("float64"), 0.5 * log_var.astype("float64")
     grid = _Grid(mean, log_sigma)
     classes = [np.zeros(len(mean), "int64")]  # all rows are a class, too
     sizes = [1]
@@ -86,8 +85,9 @@ def _fill(grid, mean, log_sigma, weights, columns, first, number):
     filled = np.zeros((number, grid.cells))
     inside = (columns >= first) & (columns < first + number)
     used = np.flatnonzero(inside.any(axis=0))
-    for start in range(0, len(used), ROWS_AT_ONCE):
-        rows = used[start : start + ROWS_AT_ONCE]
+    at_once = max(ROWS_AT_ONCE, grid.cells // 8)  # every piece of rows goes through whole grids
+    for start in range(0, len(used), at_once):
+        rows = used[start : start + at_once]
         cells, shares = grid.spread(mean[rows], log_sigma[rows])
         if weights is not None:
             shares *= weights[rows]
@@ -124,8 +124,10 @@ class _Grid:
             self.floor = smallest = self.period * OVERSAMPLE / self.size
         self.log_smallest = math.log(smallest)
         self.step = math.log(2) / WIDTHS_PER_OCTAVE
-        widths = math.floor((math.log(max(sigma.max(), smallest)) - self.log_smallest) / self.step) + 4
-        number = np.arange(widths) - 1  # a row uses the widths before and after its own, and one more
+        widths = (
+            int(self._position(log_sigma).max()) + 4
+        )  # a row uses the widths before and after its own, and one more
+        number = np.arange(widths) - 1
         octave = np.clip(number // WIDTHS_PER_OCTAVE, 0, int(math.log2(self.size // SMALLEST_GRID)))
         self.octave = octave
         self.sizes = self.size >> octave
@@ -133,13 +135,17 @@ class _Grid:
         self.cells = int(self.offsets[-1])
         self.widths = np.exp(self.log_smallest + self.step * number)
 
+    def _position(self, log_sigma):
+        """Where each sigma lies on the scale of widths: 0 is the smallest."""
+        return (self.resolved(log_sigma) - self.log_smallest) / self.step
+
     def resolved(self, log_sigma):
         """The log sigmas that are used: none below the floor."""
         return np.maximum(log_sigma, self.log_smallest)
 
     def spread(self, mean, log_sigma):
         """Cells and weights of every row: int64 and float64 `(16, rows)`."""
-        position = (self.resolved(log_sigma) - self.log_smallest) / self.step
+        position = self._position(log_sigma)
         below = np.floor(position).astype("int64")
         lagrange = _lagrange(position - below)
         place = (mean - self.origin - self.low) * (self.size / self.period)

@@ -1,12 +1,12 @@
 """Scores on binned means: the mutual information of histograms, not of the posterior."""
 
 import itertools
-import warnings
 from typing import Any
 
 import numpy as np
 
-from keras_provlae.metrics.posteriors import check_factors, check_mean, check_positive
+from keras_provlae.metrics.gaps import row_gaps
+from keras_provlae.metrics.posteriors import check_count, check_factors, check_mean, check_varied
 
 BINS = 20  # Locatello et al. (2019)
 ROUNDING = 1e-12  # nats; what is below is no information
@@ -31,7 +31,7 @@ def histogram_information(mean: Any, factors: Any, bins: int = BINS) -> np.ndarr
     """
     mean = check_mean(mean)
     factors = check_factors(factors, len(mean))
-    check_positive(bins=bins)
+    check_count("bins", bins)
     codes = _binned(mean, bins)
     pairs = itertools.product(factors.labels.T, codes.T)
     return np.array([_discrete(a, b) for a, b in pairs]).reshape(len(factors.sizes), codes.shape[1])
@@ -55,10 +55,10 @@ def histogram_mig(mean: Any, factors: Any, bins: int = BINS) -> float:
 
     Source: Locatello et al. (2019), appendix C; Chen et al. (2018), equation 6.
     """
-    information, entropies = _with_entropies(mean, factors, bins)
-    information = np.concatenate([information, np.zeros((len(information), 1))], axis=1)
-    second, first = np.sort(information, axis=1)[:, -2:].T
-    return float(((first - second) / entropies).mean())
+    mean = check_mean(mean)
+    factors = check_varied(factors, len(mean), "The histogram MIG")
+    information, entropies = histogram_information(mean, factors.labels, bins), factors.entropies()
+    return float((row_gaps(information) / entropies).mean())
 
 
 def modularity(mean: Any, factors: Any, bins: int = BINS) -> float:
@@ -66,7 +66,8 @@ def modularity(mean: Any, factors: Any, bins: int = BINS) -> float:
 
     Args:
         mean: Float array `(rows, latents)`: means of the posteriors.
-        factors: Integer array `(rows, factors)`, at least two factors.
+        factors: Integer array `(rows, factors)`, at least two with more than one value; others are
+            left out, with a warning.
         bins: Int >= 1. Bins of each latent.
 
     Returns:
@@ -78,9 +79,9 @@ def modularity(mean: Any, factors: Any, bins: int = BINS) -> float:
 
     Source: Ridgeway and Mozer (2018), section 3.
     """
-    squared = np.square(histogram_information(mean, factors, bins))
-    if len(squared) < 2:
-        raise ValueError("Modularity compares factors and needs at least two. Received: one factor.")
+    mean = check_mean(mean)
+    factors = check_varied(factors, len(mean), "Modularity", least=2)
+    squared = np.square(histogram_information(mean, factors.labels, bins))
     largest = squared.max(axis=0)
     informed = largest > 0
     others = squared.sum(axis=0) - largest
@@ -104,23 +105,9 @@ def latent_information(mean: Any, bins: int = BINS) -> float:
     Source: Locatello et al. (2019), section 5.2 (their "MI score").
     """
     mean = check_mean(mean)
-    check_positive(bins=bins)
+    check_count("bins", bins)
     pairs = list(itertools.combinations(_binned(mean, bins).T, 2))
     return float(np.mean([_discrete(a, b) for a, b in pairs])) if pairs else 0.0
-
-
-def _with_entropies(mean, factors, bins):
-    """Information and H(v), of the factors that have two values."""
-    information = histogram_information(mean, factors, bins)
-    entropies = check_factors(factors, len(mean)).entropies()
-    varied = entropies > 0
-    if not varied.any():
-        raise ValueError("At least one factor must have two values. Received: factors that have one value each.")
-    if not varied.all():
-        warnings.warn(
-            f"Factors {np.flatnonzero(~varied).tolist()} have one value in all rows and are left out.", stacklevel=3
-        )
-    return information[varied], entropies[varied]
 
 
 def _binned(mean, bins):

@@ -8,7 +8,7 @@ from typing import Any, Self
 ALL_COUNT = "every latent counts"  # the rule for active latents of scores that have no other
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Score:
     """One number and how it was computed.
 
@@ -47,7 +47,13 @@ class Score:
         ]
 
     def __float__(self):
-        return self.value
+        return float(self.value)
+
+    def __format__(self, spec):
+        return format(self.value, spec) if spec else str(self)
+
+    def __round__(self, digits=None):
+        return round(self.value, digits)
 
     def __sub__(self, other):
         self._require_comparable(other)
@@ -89,7 +95,7 @@ class MetricCard(dict):
 
     Attributes:
         about: What was evaluated: model, stage, data, factors, rows, versions.
-        skipped: {name: why} of the scores that were left out.
+        skipped: {name: why} of the scores, or groups of scores, that were left out.
         results: The full results behind the scores, {name: object}: `mutual_information`,
             `information_flow`, `rung_factor_map`. Not part of `to_dict`.
     """
@@ -107,8 +113,8 @@ class MetricCard(dict):
         self.results = dict(results or {})
 
     def __missing__(self, name):
-        why = f" It was left out: {self.skipped[name]}" if name in self.skipped else ""
-        raise KeyError(f"This card has no score {name!r}. It has {', '.join(self) or 'none'}.{why}")
+        left_out = "".join(f" Left out was {skipped}: {why}." for skipped, why in self.skipped.items())
+        raise KeyError(f"This card has no score {name!r}. It has {', '.join(self) or 'none'}.{left_out}")
 
     def compare(self, other: "MetricCard") -> dict[str, float]:
         """This card's values less the other's, of the scores that both have.
@@ -133,24 +139,29 @@ class MetricCard(dict):
             raise ValueError(
                 f"These cards were computed in different ways and do not compare. {name}: {'; '.join(found)}."
                 + (f" So do {', '.join(list(bad)[1:])}." if len(bad) > 1 else "")
-                + " Evaluate both in the same way, with the same `seed`, data and `max_seconds=None`."
+                + " Evaluate both in the same way: the same data, settings and `max_seconds=None`."
             )
         if not shared:
             raise ValueError("These cards share no score.")
         return {name: self[name] - other[name] for name in shared}
 
     def to_dict(self) -> dict:
-        """The card as plain numbers, strings, lists and dicts, for JSON."""
+        """The card as plain numbers, strings, lists and dicts, for JSON; nan is `None`."""
         return {
             "about": self.about,
-            "scores": {name: asdict(score) for name, score in self.items()},
+            "scores": {name: {**asdict(score), "value": _or_none(score.value)} for name, score in self.items()},
             "skipped": self.skipped,
         }
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Self:
         """The card that `to_dict` made `plain` of, without its `results`."""
-        scores = {name: Score(**fields) for name, fields in plain["scores"].items()}
+        if not isinstance(plain, Mapping) or not {"about", "scores", "skipped"} <= set(plain):
+            raise TypeError(f"`plain` must be the dict of `to_dict`. Received: {type(plain).__name__}.")
+        scores = {
+            name: Score(**{**fields, "value": math.nan if fields["value"] is None else fields["value"]})
+            for name, fields in plain["scores"].items()
+        }
         return cls(scores, plain["about"], plain["skipped"])
 
     def __str__(self):
@@ -165,8 +176,13 @@ class MetricCard(dict):
         return "\n".join(lines)
 
 
+def _or_none(value):
+    """JSON has no nan."""
+    return None if math.isnan(value) else value
+
+
 def _row(score):
-    hidden = {"estimator", "data", "factors", "rows"}  # elsewhere in the table
+    hidden = {"estimator", "data", "labels", "factors", "rows"}  # elsewhere in the table
     settings = {k: v for k, v in score.convention.items() if k not in hidden and v != ALL_COUNT}
     words = [score.note, score.convention.get("estimator", ""), *(f"{n} {_words(v)}" for n, v in settings.items())]
     how = "; ".join(filter(None, words))

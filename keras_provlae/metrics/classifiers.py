@@ -6,7 +6,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from keras_provlae.metrics.posteriors import Factors, available_cores, check_factors, check_mean, optional
+from keras_provlae.metrics.gaps import row_gaps
+from keras_provlae.metrics.posteriors import (
+    Factors,
+    UndefinedScoreError,
+    available_cores,
+    check_mean,
+    check_rows,
+    check_seed,
+    check_varied,
+    optional,
+    to_numpy,
+)
 
 NUM_TRAIN, NUM_TEST = 10_000, 5_000  # Locatello et al. (2019)
 
@@ -25,7 +36,7 @@ def dci(mean: Any, factors: Any, train_rows: Any = None, test_rows: Any = None, 
 
     Args:
         mean: Float array `(rows, latents)`: means of the posteriors.
-        factors: Integer array `(rows, factors)`.
+        factors: Integer array `(rows, factors)`. Factors with one value are left out, with a warning.
         train_rows: Int array of the rows to fit on; `None` draws at most 10,000, and at most two thirds.
         test_rows: Int array of the rows to score on; `None` draws at most 5,000 of the others.
         seed: Int or `None`. Seed of the split and of the trees.
@@ -40,12 +51,12 @@ def dci(mean: Any, factors: Any, train_rows: Any = None, test_rows: Any = None, 
     Source: Eastwood and Williams (2018), section 2.
     """
     ensemble = optional("sklearn.ensemble", "metrics", "scikit-learn")
-    data = _Split(mean, factors, train_rows, test_rows, seed)
+    data = _Split(mean, factors, train_rows, test_rows, seed, "DCI")
 
     def boost(labels):
         train_labels, test_labels = labels
-        model = ensemble.GradientBoostingClassifier(random_state=seed).fit(data.train, train_labels)
-        return model.feature_importances_, model.score(data.test, test_labels)
+        model = ensemble.GradientBoostingClassifier(random_state=seed).fit(data.train - data.center, train_labels)
+        return model.feature_importances_, model.score(data.test - data.center, test_labels)
 
     with ThreadPoolExecutor(available_cores()) as pool:
         importance, accuracy = zip(*pool.map(boost, list(data.labels())), strict=True)
@@ -65,7 +76,7 @@ def disentanglement(importance: Any) -> float:
 
     Source: Eastwood and Williams (2018), section 2.
     """
-    return _concentration(np.asarray(importance, "float64"))
+    return _concentration(to_numpy("importance", importance).astype("float64"))
 
 
 def completeness(importance: Any) -> float:
@@ -80,7 +91,7 @@ def completeness(importance: Any) -> float:
 
     Source: Eastwood and Williams (2018), section 2.
     """
-    return _concentration(np.asarray(importance, "float64").T)
+    return _concentration(to_numpy("importance", importance).astype("float64").T)
 
 
 def sap(
@@ -95,7 +106,7 @@ def sap(
 
     Args:
         mean: Float array `(rows, latents)`: means of the posteriors.
-        factors: Integer array `(rows, factors)`.
+        factors: Integer array `(rows, factors)`. Factors with one value are left out, with a warning.
         train_rows: Int array of the rows to fit on; `None` draws at most 10,000, and at most two thirds.
         test_rows: Int array of the rows to score on; `None` draws at most 5,000 of the others.
         seed: Int or `None`. Seed of the split and of the classifier.
@@ -119,8 +130,7 @@ def sap(
         scores = _svm_accuracies(mean, factors, train_rows, test_rows, seed)
     else:
         raise ValueError(f'`method` must be "classification" or "regression". Received: method={method!r}.')
-    second, first = np.sort(np.concatenate([scores, np.zeros((len(scores), 1))], axis=1), axis=1)[:, -2:].T
-    return float((first - second).mean())
+    return float(row_gaps(scores).mean())
 
 
 def explicitness(mean: Any, factors: Any, train_rows: Any = None, test_rows: Any = None, seed: int | None = 0) -> float:
@@ -128,7 +138,7 @@ def explicitness(mean: Any, factors: Any, train_rows: Any = None, test_rows: Any
 
     Args:
         mean: Float array `(rows, latents)`: means of the posteriors.
-        factors: Integer array `(rows, factors)`.
+        factors: Integer array `(rows, factors)`. Factors with one value are left out, with a warning.
         train_rows: Int array of the rows to fit on; `None` draws at most 10,000, and at most two thirds.
         test_rows: Int array of the rows to score on; `None` draws at most 5,000 of the others.
         seed: Int or `None`. Seed of the split.
@@ -145,11 +155,14 @@ def explicitness(mean: Any, factors: Any, train_rows: Any = None, test_rows: Any
     """
     linear_model = optional("sklearn.linear_model", "metrics", "scikit-learn")
     metrics = optional("sklearn.metrics", "metrics", "scikit-learn")
-    data = _Split(mean, factors, train_rows, test_rows, seed)
+    exceptions = optional("sklearn.exceptions", "metrics", "scikit-learn")
+    data = _Split(mean, factors, train_rows, test_rows, seed, "Explicitness")
     scores = []
     for train_labels, test_labels in data.labels():
-        model = linear_model.LogisticRegression(max_iter=1000).fit(data.train, train_labels)
-        probability = model.predict_proba(data.test)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", exceptions.ConvergenceWarning)
+            model = linear_model.LogisticRegression(max_iter=1000).fit(data.train - data.center, train_labels)
+        probability = model.predict_proba(data.test - data.center)
         present = [(test_labels == value, column) for column, value in enumerate(model.classes_)]
         areas = [
             metrics.roc_auc_score(is_value, probability[:, column])
@@ -159,7 +172,7 @@ def explicitness(mean: Any, factors: Any, train_rows: Any = None, test_rows: Any
         if areas:
             scores.append(np.mean(areas))
     if not scores:
-        raise ValueError("The test rows must have two values of some factor. Received: one value of each.")
+        raise UndefinedScoreError("The test rows must have two values of some factor. Received: one value of each.")
     return float(np.mean(scores))
 
 
@@ -173,16 +186,18 @@ def split_rows(rows: int, seed: int | None) -> tuple[np.ndarray, np.ndarray]:
 class _Split:
     """Codes and labels to fit on and to score on."""
 
-    def __init__(self, mean, factors, train_rows, test_rows, seed):
+    def __init__(self, mean, factors, train_rows, test_rows, seed, score):
         mean = check_mean(mean)
-        self.factors = check_factors(factors, len(mean))
+        self.factors = check_varied(factors, len(mean), score)
+        check_seed(seed)
         if (train_rows is None) != (test_rows is None):
             raise ValueError("Give both `train_rows` and `test_rows`, or neither. Received: one of them.")
         if train_rows is None:
             train_rows, test_rows = split_rows(len(mean), seed)
-        self.train_rows = _check_rows("train_rows", train_rows, len(mean))
-        self.test_rows = _check_rows("test_rows", test_rows, len(mean))
+        self.train_rows = check_rows("train_rows", train_rows, len(mean))
+        self.test_rows = check_rows("test_rows", test_rows, len(mean))
         self.train, self.test = mean[self.train_rows].astype("float64"), mean[self.test_rows].astype("float64")
+        self.center = self.train.mean(axis=0)  # trees are float32: means far from 0 would lose their digits
 
     def labels(self):
         """(labels of the training rows, of the test rows) of every factor."""
@@ -191,17 +206,10 @@ class _Split:
             yield column[self.train_rows], column[self.test_rows]
 
 
-def _check_rows(name, rows, count):
-    rows = np.asarray(rows)
-    if rows.ndim != 1 or rows.dtype.kind not in "iu" or not len(rows) or rows.min() < 0 or rows.max() >= count:
-        raise ValueError(f"`{name}` must be row numbers 0 .. {count - 1}, at least one. Received: {name}={rows!r}.")
-    return rows
-
-
 def _require_two_values(factors: Factors, rows):
     for factor, column in enumerate(factors.labels[rows].T):
         if column.min() == column.max():
-            raise ValueError(
+            raise UndefinedScoreError(
                 f"Factor {factor} must have two values among the training rows. Received: one value in {len(rows)} "
                 "rows. Leave the factor out, or give more rows."
             )
@@ -209,7 +217,7 @@ def _require_two_values(factors: Factors, rows):
 
 def _concentration(rows):
     """Weighted mean over rows of 1 - entropy of the row in units of its maximum."""
-    if rows.ndim != 2 or 0 in rows.shape or rows.min() < 0:
+    if rows.ndim != 2 or 0 in rows.shape or not rows.min() >= 0 or not np.isfinite(rows).all():
         raise ValueError(f"`importance` must be (latents, factors), none negative. Received: shape {rows.shape}.")
     if rows.sum() == 0:
         rows = np.ones_like(rows)
@@ -224,7 +232,7 @@ def _svm_accuracies(mean, factors, train_rows, test_rows, seed):
     """Accuracy of a classifier on each latent alone: `(factors, latents)`."""
     svm = optional("sklearn.svm", "metrics", "scikit-learn")
     exceptions = optional("sklearn.exceptions", "metrics", "scikit-learn")
-    data = _Split(mean, factors, train_rows, test_rows, seed)
+    data = _Split(mean, factors, train_rows, test_rows, seed, "SAP")
     scores = []
     for train_labels, test_labels in data.labels():
         models = [svm.LinearSVC(C=0.01, class_weight="balanced", random_state=seed) for _ in range(data.train.shape[1])]
@@ -238,8 +246,8 @@ def _svm_accuracies(mean, factors, train_rows, test_rows, seed):
 
 def _squared_correlations(mean, factors, rows):
     mean = check_mean(mean).astype("float64")
-    factors = check_factors(factors, len(mean))
-    rows = np.arange(len(mean)) if rows is None else _check_rows("train_rows", rows, len(mean))
+    factors = check_varied(factors, len(mean), "SAP")
+    rows = np.arange(len(mean)) if rows is None else check_rows("train_rows", rows, len(mean))
     _require_two_values(factors, rows)
     z, v = mean[rows], factors.labels[rows].astype("float64")
     z, v = z - z.mean(axis=0), v - v.mean(axis=0)

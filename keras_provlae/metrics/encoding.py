@@ -8,6 +8,11 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
+from keras_provlae.metrics.posteriors import check_count, to_numpy
+
+BATCH = 256  # images encoded at once
+FEWEST_ROWS = 100  # fewer are not worth a score, however short the time
+
 
 class Stream(NamedTuple):
     batches: Callable[[np.ndarray | None], Iterable]  # of all rows, or of some
@@ -28,8 +33,7 @@ def read(ground_truth: Any, batch_size: int) -> Stream:
     Raises:
         TypeError, ValueError: If it is none of these, or images and factors differ in number.
     """
-    if batch_size < 1:
-        raise ValueError(f"`batch_size` must be at least 1. Received: batch_size={batch_size}.")
+    check_count("batch_size", batch_size)
     if callable(getattr(ground_truth, "images", None)) and callable(getattr(ground_truth, "factors", None)):
         count = len(ground_truth)
 
@@ -40,7 +44,7 @@ def read(ground_truth: Any, batch_size: int) -> Stream:
 
         return Stream(batches, count, batch_size)
     if isinstance(ground_truth, tuple) and len(ground_truth) == 2:
-        images, factors = ground_truth
+        images, factors = _indexed("images", ground_truth[0]), _indexed("factors", ground_truth[1])
         count = len(images)
         if len(factors) != count:
             raise ValueError(f"Images and factors must have as many rows. Received: {count} and {len(factors)}.")
@@ -51,11 +55,22 @@ def read(ground_truth: Any, batch_size: int) -> Stream:
 
         return Stream(batches, count, batch_size)
     if isinstance(ground_truth, Iterable):
+        if hasattr(ground_truth, "cardinality") and int(ground_truth.cardinality()) == -1:
+            raise ValueError("The data set must have an end: leave out `.repeat()`, or add `.take(batches)`.")
         return Stream(lambda rows: _pairs(ground_truth), None, batch_size)
     raise TypeError(
         "`ground_truth` must be a ground-truth data set with `factors(index)` and `images(factors)`, a pair of arrays "
         f"(images, factors), or a data set of such batches. Received: {type(ground_truth).__name__}."
     )
+
+
+def _indexed(name, data):
+    """Data that rows can be taken from: NumPy arrays and the like as they are, tensors and lists made into one."""
+    if hasattr(data, "shape") and not keras.ops.is_tensor(data):
+        return data
+    if isinstance(data, dict):
+        raise TypeError(f"`{name}` must be one array; stack the values of the dict. Received: {sorted(data)}.")
+    return to_numpy(name, data)
 
 
 def _parts(rows, count, batch_size):
@@ -65,10 +80,10 @@ def _parts(rows, count, batch_size):
 
 def _pairs(batches):
     for batch in batches:
-        if not isinstance(batch, tuple | list) or len(batch) != 2:
+        if not isinstance(batch, tuple | list) or len(batch) != 2 or any(isinstance(part, dict) for part in batch):
             raise TypeError(
-                f"The data set must give batches of (images, factors). Received: {type(batch).__name__}. "
-                "Metrics need factors: a label of each image alone is one factor."
+                f"The data set must give batches of (images, factors), two arrays. Received: {type(batch).__name__}. "
+                "Two arrays of all rows are given as a tuple (images, factors)."
             )
         yield batch
 
@@ -92,11 +107,13 @@ def encode(
     Raises:
         ValueError: If there is no batch.
     """
+    if stream.rows == 0:
+        raise ValueError("The data must have at least one image. Received: none.")
     encode_batch = getattr(model, "encode_on_batch", model.encode)
     rows = None
     if allowed is not None and stream.rows is not None:
         rate = _encoding_rate(encode_batch, stream)
-        affordable = max(int(rate * allowed), 2)
+        affordable = max(int(rate * allowed), FEWEST_ROWS)
         if affordable < stream.rows:
             rows = np.sort(np.random.default_rng(seed).permutation(stream.rows)[:affordable])
     total = stream.rows if rows is None else len(rows)
@@ -106,8 +123,10 @@ def encode(
         mean, log_var = encode_batch(images)
         parts.append([keras.ops.convert_to_numpy(part) for part in (mean, log_var, factors)])
         count += len(parts[-1][0])
-        if bar is not None:
+        if bar is not None and total is not None:
             bar.update(count, finalize=count == total)
+    if bar is not None and total is None:
+        bar.update(count, finalize=True)
     if not parts:
         raise ValueError("The data set must have at least one batch. Received: none.")
     return [np.concatenate(part) for part in zip(*parts, strict=True)]
@@ -127,10 +146,12 @@ def held_subset(ground_truth: Any, num_images: int, seed: int | None) -> tuple[n
     Raises:
         TypeError, ValueError: If the data are unfit or fewer than two images.
     """
+    check_count("num_images", num_images, least=2)
     if hasattr(ground_truth, "shape"):
-        rows = np.sort(np.random.default_rng(seed).permutation(len(ground_truth))[:num_images])
-        return _at_least_two(keras.ops.convert_to_numpy(ground_truth)[rows]), None
-    if hasattr(ground_truth, "element_spec") and not isinstance(ground_truth.element_spec, tuple):
+        images = _indexed("images", ground_truth)
+        rows = np.sort(np.random.default_rng(seed).permutation(len(images))[:num_images])
+        return _at_least_two(to_numpy("images", images[rows])), None
+    if hasattr(getattr(ground_truth, "element_spec", None), "shape"):
         batches = ((images, None) for images in ground_truth)
     else:
         stream = read(ground_truth, batch_size=num_images)
@@ -138,14 +159,13 @@ def held_subset(ground_truth: Any, num_images: int, seed: int | None) -> tuple[n
         batches = stream.batches(None if rows is None else np.sort(rows))
     images, factors, count = [], [], 0
     for some_images, some_factors in batches:
-        images.append(keras.ops.convert_to_numpy(some_images))
-        factors.append(None if some_factors is None else keras.ops.convert_to_numpy(some_factors))
+        images.append(to_numpy("images", some_images))
+        factors.append(None if some_factors is None else to_numpy("factors", some_factors))
         count += len(images[-1])
         if count >= num_images:
             break
-    if factors and factors[0] is None:
-        return _at_least_two(np.concatenate(images)[:num_images]), None
-    return _at_least_two(np.concatenate(images)[:num_images]), np.concatenate(factors)[:num_images]
+    held = _at_least_two(np.concatenate(images)[:num_images] if images else ())
+    return held, None if factors[0] is None else np.concatenate(factors)[:num_images]
 
 
 def _at_least_two(images):
@@ -154,7 +174,7 @@ def _at_least_two(images):
     return images
 
 
-def encode_all(model: keras.Model, images: np.ndarray, batch_size: int = 256) -> tuple[np.ndarray, np.ndarray]:
+def encode_all(model: keras.Model, images: np.ndarray, batch_size: int = BATCH) -> tuple[np.ndarray, np.ndarray]:
     """Mean and log variance of images in memory, in batches: float32 arrays `(images, latents)`."""
     encode_batch = getattr(model, "encode_on_batch", model.encode)
     parts = [encode_batch(images[start : start + batch_size]) for start in range(0, len(images), batch_size)]

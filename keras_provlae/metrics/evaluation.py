@@ -1,17 +1,30 @@
 """Every score of a model on data with known factors, each with how it was computed."""
 
+import math
 import time
+import warnings
+import zlib
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_provlae.metrics.card import ALL_COUNT, MetricCard
-from keras_provlae.metrics.encoding import encode, read
+from keras_provlae.metrics.encoding import BATCH, encode, read
+from keras_provlae.metrics.flow import check_slices
 from keras_provlae.metrics.groups import GROUPS, Codes
-from keras_provlae.metrics.posteriors import check_factors, check_posterior, factor_name
+from keras_provlae.metrics.posteriors import (
+    UndefinedScoreError,
+    check_factors,
+    check_names,
+    check_number,
+    check_posterior,
+    check_seed,
+    factor_name,
+)
 
 ENCODING_SHARE = 0.5  # of `max_seconds` that encoding may take
 
@@ -23,7 +36,7 @@ def evaluate(
     progress: bool = True,
     include: Sequence[str] | None = None,
     seed: int | None = 0,
-    batch_size: int = 256,
+    batch_size: int = BATCH,
     factor_names: Sequence[str] | None = None,
     data: str | None = None,
 ) -> MetricCard:
@@ -35,9 +48,10 @@ def evaluate(
             `factor_names`; or `(images, factors)`, two arrays; or a `tf.data.Dataset` (or another iterable) of
             batches `(images, factors)`.
         max_seconds: Float or `None`. What it may take, roughly. Encoding gets half of it: if that is
-            too little, a random subset of the rows is encoded (not of a data set that can only be read
-            from its beginning: that is read to its end). Sampled scores then take fewer draws, and
-            classifiers fewer rows, as each number says; what does not fit is left out, with the reason.
+            too little, a random subset of the rows is encoded (not of a data set that can only be read from
+            its beginning: that is read to its end, and may leave no time for a score). Sampled scores then take
+            fewer draws, and classifiers fewer rows, as each number says; what does not fit is left out,
+            with the reason.
         progress: Bool. Show a progress bar while encoding and a line for each group of scores.
         include: Names of scores, or of groups of them (`metrics.GROUPS`); what is computed together
             comes together. `None` is all.
@@ -55,7 +69,12 @@ def evaluate(
     Source: Li et al. (2020), sections 3.4 and 4.
     """
     begin = time.perf_counter()
-    _check_groups(include)
+    if not (hasattr(model, "encode") and hasattr(model, "rung_slices")):
+        raise TypeError(
+            "`model` must have `encode` and `rung_slices`, as ProgressiveVAE. "
+            f"Received: {type(model).__name__}. For codes of another model take `evaluate_codes`."
+        )
+    _check_settings(include, seed, max_seconds)
     stream = read(ground_truth, batch_size)
     allowed = None if max_seconds is None else ENCODING_SHARE * max_seconds
     mean, log_var, factors = encode(model, stream, allowed, progress, seed)
@@ -93,7 +112,7 @@ def evaluate_codes(
     Args:
         mean: Float array `(rows, latents)`.
         log_var: Float array like `mean`: natural log of the variance.
-        factors: Integer array `(rows, factors)`.
+        factors: Integer array `(rows, factors)`. Factors with one value are left out, with a warning.
         rung_slices: As `model.rung_slices`; `None` is one rung.
         max_seconds: As `evaluate`.
         progress: Bool. Show a line for each group of scores.
@@ -109,22 +128,18 @@ def evaluate_codes(
     Raises:
         TypeError, ValueError: If an array, or a name in `include`, is unfit.
     """
-    _check_groups(include)
+    _check_settings(include, seed, max_seconds)
     mean, log_var = check_posterior(mean, log_var)
-    checked = check_factors(factors, len(mean))
-    if factor_names is not None and len(factor_names) != len(checked.sizes):
-        raise ValueError(f"`factor_names` must name {len(checked.sizes)} factors. Received: {list(factor_names)}.")
-    names = tuple(factor_name(factor_names, factor) for factor in range(len(checked.sizes)))
-    slices = [(1, slice(0, mean.shape[1]))] if rung_slices is None else list(rung_slices)
-    codes = Codes(mean, log_var, checked.labels, slices, names, seed)
+    codes, sizes = _codes(mean, log_var, factors, rung_slices, factor_names, seed)
     facts = {
         "data": data,
-        "factors": [f"{name} ({size})" for name, size in zip(names, checked.sizes, strict=True)],
+        "labels": _checksum(codes.factors),
+        "factors": [f"{name} ({size})" for name, size in zip(codes.names, sizes, strict=True)],
         "rows": len(mean),
     }
     card = MetricCard(about={**(about or {}), **facts, "versions": _versions()})
     deadline = None if max_seconds is None else time.perf_counter() + max_seconds
-    groups = {name: group for name, group in GROUPS.items() if include is None or {name, *group.names} & set(include)}
+    groups = {name: group for name, group in GROUPS.items() if include is None or _asked_for(name, group, include)}
     weight = sum(group.weight for group in groups.values())
     for name, group in groups.items():
         left = None if deadline is None else deadline - time.perf_counter()
@@ -146,10 +161,13 @@ def _add_group(card, name, group, codes, facts, left, allowed):
         return
     begin = time.perf_counter()
     try:
-        scores, result = _compute(group, codes, allowed)
-    except (ImportError, ValueError) as error:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="`log_var` lies in")  # said once already
+            scores, result, skipped = _compute(group, codes, allowed)
+    except (ImportError, UndefinedScoreError) as error:
         card.skipped[name] = str(error)
         return
+    card.skipped.update(skipped)
     seconds = time.perf_counter() - begin
     for score in scores:
         convention = {"estimator": score.convention["estimator"], **facts, "active": ALL_COUNT, **score.convention}
@@ -177,13 +195,46 @@ def _outcome(card, group, before):
     return f"{', '.join(f'{score.name} {score}' for score in new)} ({new[-1].seconds:.1f} s)"
 
 
-def _check_groups(include):
+def _check_settings(include, seed, max_seconds):
+    check_seed(seed)
+    if max_seconds is not None:
+        check_number("max_seconds", max_seconds, 0, math.inf)
+    if include is None:
+        return
     if isinstance(include, str):
         raise TypeError(f"`include` must be a list of names. Received: {include!r}; use [{include!r}].")
-    known = [name for group_name, group in GROUPS.items() for name in (group_name, *group.names)]
-    unknown = set(include or ()) - set(known)
-    if unknown or (include is not None and not len(include)):
-        raise ValueError(f"`include` takes {', '.join(known)}. Received: {', '.join(sorted(unknown)) or 'none'}.")
+    unknown = [name for name in include if not any(_asked_for(*group, [name]) for group in GROUPS.items())]
+    if unknown or not len(include):
+        known = [name for group in GROUPS for name in (group, *(f"{start}.." for start in GROUPS[group].names))]
+        raise ValueError(f"`include` takes {', '.join(known)}. Received: {', '.join(unknown) or 'none'}.")
+
+
+def _asked_for(name, group, include):
+    return any(asked == name or asked.startswith(group.names) for asked in include)
+
+
+def _codes(mean, log_var, factors, rung_slices, factor_names, seed):
+    """What the scores are computed from, without the factors that have one value, and the sizes of the others."""
+    checked = check_factors(factors, len(mean))
+    factor_names = check_names(factor_names, len(checked.sizes))
+    names = [factor_name(factor_names, factor) for factor in range(len(checked.sizes))]
+    varied = [factor for factor, size in enumerate(checked.sizes) if size > 1]
+    constant = [name for name, size in zip(names, checked.sizes, strict=True) if size == 1]
+    if not varied:
+        raise ValueError(f"At least one factor must have two values. Received: one value of {', '.join(constant)}.")
+    if constant:
+        warnings.warn(f"{', '.join(constant)}: one value in all rows, so left out of every score.", stacklevel=3)
+    rung_slices = [(1, slice(0, mean.shape[1]))] if rung_slices is None else rung_slices
+    rungs, columns = check_slices(rung_slices, mean.shape[1])
+    slices = list(zip(rungs, columns, strict=True))
+    names = tuple(names[factor] for factor in varied)
+    codes = Codes(mean, log_var, checked.labels[:, varied], slices, names, seed)
+    return codes, [checked.sizes[factor] for factor in varied]
+
+
+def _checksum(labels):
+    """Of which factors occur how often, in any order: other rows of the same data do not compare."""
+    return f"{zlib.crc32(labels[np.lexsort(labels.T)].astype('<i8').tobytes()):08x}"
 
 
 def _name_of(ground_truth):

@@ -73,15 +73,23 @@ class PosteriorMetric(keras.metrics.Metric):
         """
         if sample_weight is not None:
             raise ValueError(f"{type(self).__name__} weighs all rows the same: leave out `sample_weight`.")
-        if isinstance(posterior, dict):
-            posterior = posterior.get("mean"), posterior.get("log_var")
-        if not isinstance(posterior, tuple | list) or len(posterior) != 2 or any(part is None for part in posterior):
+        if isinstance(posterior, dict) and {"mean", "log_var"} <= set(posterior):
+            posterior = posterior["mean"], posterior["log_var"]
+        if not isinstance(posterior, tuple | list) or len(posterior) != 2:
+            size = f" of {len(posterior)}" if hasattr(posterior, "__len__") else ""
             raise TypeError(
                 "`posterior` must be (mean, log_var), as `model.encode` gives it. "
-                f"Received: {type(posterior).__name__}."
+                f"Received: {type(posterior).__name__}{size}."
             )
         batch = [_to_numpy(part) for part in (factors, *posterior)]
-        batch[0] = batch[0].reshape(len(batch[0]), -1)
+        if batch[0].ndim == 1:
+            batch[0] = batch[0][:, None]
+        shapes = [part.shape for part in batch]
+        if any(len(shape) != 2 for shape in shapes) or len({len(part) for part in batch}) > 1 or shapes[1] != shapes[2]:
+            raise ValueError(
+                "A batch must be factors (batch, factors), mean (batch, latents) and log_var (batch, latents). "
+                f"Received: the shapes {', '.join(map(str, shapes))}."
+            )
         if self._batches and any(a.shape[1:] != b.shape[1:] for a, b in zip(batch, self._batches[-1], strict=True)):
             raise ValueError(
                 f"Every batch must have as many factors and latents as the first. Received: {batch[0].shape[1:]} and "
@@ -116,7 +124,7 @@ class PosteriorMetric(keras.metrics.Metric):
 
 def _to_numpy(array):
     try:
-        return keras.ops.convert_to_numpy(array)
+        return keras.ops.convert_to_numpy(array) if keras.ops.is_tensor(array) else np.asarray(array)
     except Exception as error:  # every backend has its own for symbolic tensors
         raise RuntimeError(
             "Codes are collected in main memory: call `update_state` eagerly, outside of a compiled function, for "

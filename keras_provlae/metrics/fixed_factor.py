@@ -5,8 +5,16 @@ from typing import Any
 
 import numpy as np
 
-from keras_provlae.metrics.posteriors import check_factors, check_mean, check_positive, optional
+from keras_provlae.metrics.posteriors import (
+    check_count,
+    check_mean,
+    check_number,
+    check_seed,
+    check_varied,
+    optional,
+)
 
+BATCH_SIZE, STD_THRESHOLD = 64, 0.05  # Locatello et al. (2019)
 VOTES_AT_ONCE = 512
 
 
@@ -16,8 +24,8 @@ def factor_vae_score(
     seed: int | None = 0,
     num_train: int = 10_000,
     num_eval: int = 5_000,
-    batch_size: int = 64,
-    std_threshold: float = 0.05,
+    batch_size: int = BATCH_SIZE,
+    std_threshold: float = STD_THRESHOLD,
 ) -> float:
     """FactorVAE score: how well the latent that varies least in a batch tells which factor the batch holds fixed.
 
@@ -27,7 +35,7 @@ def factor_vae_score(
 
     Args:
         mean: Float array `(rows, latents)`: means of the posteriors.
-        factors: Integer array `(rows, factors)`.
+        factors: Integer array `(rows, factors)`. Factors with one value are left out, with a warning.
         seed: Int or `None`. Seed of the votes.
         num_train: Int >= 1. Votes that the classifier is made of.
         num_eval: Int >= 1. Votes that it is scored on.
@@ -36,7 +44,8 @@ def factor_vae_score(
             are left out: they would win every vote.
 
     Returns:
-        Float in [0, 1]: accuracy on the evaluation votes. 0, with a warning, if no latent is left.
+        Float in [0, 1]: accuracy on the evaluation votes. 0, with a warning, if no latent is left; else 1
+            by definition for a single factor.
 
     Raises:
         TypeError, ValueError: If an array or a number is unfit.
@@ -49,8 +58,9 @@ def factor_vae_score(
     Source: Kim and Mnih (2018), section 4; thresholds of Locatello et al. (2019).
     """
     mean = check_mean(mean)
-    factors = check_factors(factors, len(mean))
-    check_positive(num_train=num_train, num_eval=num_eval, batch_size=batch_size - 1)
+    factors = check_varied(factors, len(mean), "The FactorVAE score")
+    _check_votes(seed, num_train, num_eval, batch_size, least=2)
+    check_number("std_threshold", std_threshold, 0, np.inf)
     variance = mean.var(axis=0, ddof=1, dtype="float64")
     used = (variance > 0) & (np.sqrt(variance) >= std_threshold)
     if not used.any():
@@ -81,7 +91,7 @@ def beta_vae_score(
     seed: int | None = 0,
     num_train: int = 10_000,
     num_eval: int = 5_000,
-    batch_size: int = 64,
+    batch_size: int = BATCH_SIZE,
 ) -> float:
     """BetaVAE score: how well a linear classifier tells which factor pairs of images have in common.
 
@@ -91,14 +101,14 @@ def beta_vae_score(
 
     Args:
         mean: Float array `(rows, latents)`: means of the posteriors.
-        factors: Integer array `(rows, factors)`.
+        factors: Integer array `(rows, factors)`. Factors with one value are left out, with a warning.
         seed: Int or `None`. Seed of the pairs.
         num_train: Int >= 1. Points to fit on.
         num_eval: Int >= 1. Points to score on.
         batch_size: Int >= 1. Pairs of a point.
 
     Returns:
-        Float in [0, 1]: accuracy on the evaluation points. 1 if there is one factor only.
+        Float in [0, 1]: accuracy on the evaluation points; 1 by definition for a single factor.
 
     Raises:
         TypeError, ValueError: If an array or a number is unfit.
@@ -108,8 +118,8 @@ def beta_vae_score(
     """
     linear_model = optional("sklearn.linear_model", "metrics", "scikit-learn")
     mean = check_mean(mean).astype("float64")
-    factors = check_factors(factors, len(mean))
-    check_positive(num_train=num_train, num_eval=num_eval, batch_size=batch_size)
+    factors = check_varied(factors, len(mean), "The BetaVAE score")
+    _check_votes(seed, num_train, num_eval, batch_size, least=1)
     if len(factors.sizes) == 1:
         return 1.0
     rows = _RowsByValue(factors)
@@ -126,6 +136,13 @@ def beta_vae_score(
     model = linear_model.LogisticRegression(max_iter=1000)
     model.fit(points[:num_train], fixed[:num_train])
     return float(model.score(points[num_train:], fixed[num_train:]))
+
+
+def _check_votes(seed, num_train, num_eval, batch_size, least):
+    check_seed(seed)
+    check_count("num_train", num_train)
+    check_count("num_eval", num_eval)
+    check_count("batch_size", batch_size, least)
 
 
 class _RowsByValue:

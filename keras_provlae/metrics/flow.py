@@ -1,7 +1,7 @@
 """How much each rung knows of the image: I(x; z_l), their total, and what the rungs share."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from keras_provlae.metrics.aggregate import marginal_entropies
 from keras_provlae.metrics.kernel import log_aggregate_density
-from keras_provlae.metrics.posteriors import check_positive, check_posterior
+from keras_provlae.metrics.posteriors import check_count, check_posterior, check_seed
 
 DRAWS_PER_CONTROL = 10  # below it the fit of the control variates would flatter the standard error
 CEILING_MARGIN = 1e-3  # nats; at the ceiling the standard error itself goes to 0
@@ -78,7 +78,7 @@ def information_flow(
     The density of the aggregate posterior is summed exactly over all rows at every draw of (x, z);
     regressing its logarithm on functions of the draw whose means are known (control variates)
     takes most of the noise out. A rung of one latent is integrated without sampling. The time
-    grows with rows x draws x latents, the memory with rows x latents.
+    grows with rows x draws x latents, the memory with (rows + 5 draws) x latents.
 
     Args:
         mean: Float array `(rows, latents)`, as `model.encode` gives it.
@@ -105,7 +105,8 @@ def information_flow(
     Source: Li et al. (2020), section 4 (information flow) and tables 1 and 3 to 8.
     """
     mean, log_var = check_posterior(mean, log_var)
-    check_positive(draws=draws - 1)
+    check_count("draws", draws, least=2)
+    check_seed(seed)
     rungs, groups = check_slices(rung_slices, mean.shape[1])
     sets = [np.arange(group.start, group.stop) for group in groups]
     if len(sets) > 1:
@@ -188,8 +189,13 @@ def _conditional_entropy(log_var):
 
 def check_slices(rung_slices: Sequence[tuple[int, slice]], latents: int) -> tuple[tuple[int, ...], list[slice]]:
     """Rungs and their columns, none empty and none in two rungs."""
-    pairs = list(rung_slices.items() if hasattr(rung_slices, "items") else rung_slices)
-    if not pairs or not all(len(pair) == 2 and isinstance(pair[1], slice) for pair in pairs):
+    pairs = rung_slices.items() if hasattr(rung_slices, "items") else rung_slices
+    pairs = list(pairs) if isinstance(pairs, Iterable) else []
+    if (
+        not pairs
+        or not all(isinstance(pair, tuple | list) and len(pair) == 2 for pair in pairs)
+        or not all(isinstance(columns, slice) for _, columns in pairs)
+    ):
         raise ValueError(
             "`rung_slices` must be [(L, slice), ..., (1, slice)], as `model.rung_slices`. "
             f"Received: rung_slices={rung_slices!r}."

@@ -5,6 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from keras_provlae.metrics.posteriors import to_numpy
+
+LARGEST = 1.1  # of a share; a sampled one may be a little above 1
+
 
 def mig(normalized: Any) -> float:
     """Mutual information gap: how far the best latent of a factor is ahead of the second best, over all factors.
@@ -20,7 +24,8 @@ def mig(normalized: Any) -> float:
         Float in [0, 1]; nan, with a warning, if no factor is left.
 
     Raises:
-        ValueError: If the array has another number of dimensions, or is empty.
+        TypeError: If it is no array.
+        ValueError: If it has another number of dimensions, is empty, or part of a row is nan.
 
     Example:
         >>> round(mig([[0.9, 0.9, 0.0], [0.0, 0.0, 0.8]]), 6)  # the first factor is split
@@ -62,24 +67,40 @@ def mig_sup(normalized: Any, active: Any = None) -> float:
                 f"Received: active.shape={active.shape}, active.dtype={active.dtype}."
             )
         normalized = normalized[:, active]
-    return _mean_gap(normalized.T, "MIG-sup", "no latent is active")
+    return _mean_gap(normalized.T, "MIG-sup", "no latent is active" if len(normalized) else "no factor has two values")
 
 
 def _defined(normalized):
-    normalized = np.asarray(normalized, "float64")
+    if hasattr(normalized, "normalized"):
+        raise TypeError(
+            f"`normalized` must be an array. Received: {type(normalized).__name__}; pass its `.normalized`."
+        )
+    normalized = to_numpy("normalized", normalized).astype("float64")
     if normalized.ndim != 2 or 0 in normalized.shape:
         raise ValueError(
             "`normalized` must have the shape (factors, latents), with at least one of each. "
             f"Received: normalized.shape={normalized.shape}."
         )
-    return np.maximum(normalized[~np.isnan(normalized).any(axis=1)], 0.0)
+    defined = normalized[~np.isnan(normalized).all(axis=1)]
+    if not np.isfinite(defined).all():
+        raise ValueError("`normalized` must be finite, but for whole rows of nan. Received: nan or infinity in a row.")
+    if defined.size and defined.max() > LARGEST:
+        warnings.warn(
+            f"`normalized` is at most 1, and here {defined.max():.3g}: it must be I(z; v) / H(v), not nats.",
+            stacklevel=4,
+        )
+    return np.maximum(defined, 0.0)
 
 
 def _mean_gap(rows, name, reason):
-    """The largest entry of each row less the second largest, averaged over the rows."""
     if rows.size == 0:
         warnings.warn(f"{name} is undefined: {reason}.", stacklevel=3)
         return float("nan")
-    with_zero = np.concatenate([rows, np.zeros((len(rows), 1))], axis=1)  # the second best of one is 0
+    return float(row_gaps(rows).mean())
+
+
+def row_gaps(rows: np.ndarray) -> np.ndarray:
+    """The largest entry of each row less the second largest, which is 0 where there is one: float64 `(rows,)`."""
+    with_zero = np.concatenate([rows, np.zeros((len(rows), 1))], axis=1)
     second, first = np.sort(with_zero, axis=1)[:, -2:].T
-    return float((first - second).mean())
+    return first - second

@@ -9,6 +9,7 @@ from keras_provlae.metrics import binned, classifiers, fixed_factor, gaps, mec, 
 from keras_provlae.metrics.card import Score
 from keras_provlae.metrics.flow import information_flow
 from keras_provlae.metrics.information import ACTIVE_VARIANCE, mutual_information
+from keras_provlae.metrics.posteriors import UndefinedScoreError
 from keras_provlae.metrics.rung_factors import rung_factor_map
 
 ACTIVE_RULE = f"variance of the means > {ACTIVE_VARIANCE:g}"
@@ -30,6 +31,7 @@ class Scores(NamedTuple):
 
     scores: list[Score]
     result: Any = None
+    skipped: dict[str, str] = {}  # noqa: RUF012  (of a NamedTuple, never changed)
 
 
 class Group(NamedTuple):
@@ -39,7 +41,7 @@ class Group(NamedTuple):
     weight: float  # its part of the time, where time is short
     size: int | None = None  # draws, votes or rows; None: nothing to save on
     least: int = 0  # the least size that says anything
-    names: tuple[str, ...] = ()  # what else to ask for it by
+    names: tuple[str, ...] = ()  # beginnings of the names of its scores
 
 
 def _information(codes, _):
@@ -72,46 +74,62 @@ def _flow(codes, draws):
 def _rung_factors(codes, draws):
     held = rung_factor_map(codes.mean, codes.log_var, codes.factors, codes.rung_slices, draws, codes.seed, codes.names)
     how = {"estimator": "I(z_l; v) / H(v), exact density at sampled codes", "draws": draws}
-    best = np.nan_to_num(held.normalized).max(axis=0)
+    best = held.normalized.argmax(axis=0)
     scores = [
-        Score(f"rung_holds_{name}", float(value), how, seed=codes.seed, note=f"most in rung {rung}" if rung else "")
-        for value, (name, rung) in zip(best, held.holders.items(), strict=True)
+        Score(
+            f"rung_holds_{name}",
+            float(held.normalized[rung, factor]),
+            how,
+            standard_error=float(held.standard_error[rung, factor] / held.factor_entropy[factor]),
+            seed=codes.seed,
+            note=f"most in rung {held.rungs[rung]}",
+        )
+        for factor, (name, rung) in enumerate(zip(held.factor_names, best, strict=True))
     ]
     return Scores(scores, held)
 
 
 def _factor_vae(codes, votes):
+    _require_two_factors(codes)
     value = fixed_factor.factor_vae_score(
         codes.mean, codes.factors, codes.seed, num_train=votes, num_eval=max(votes // 2, 1)
     )
     how = {
         "estimator": "majority vote",
         "votes": votes,
-        "batch": 64,
-        "active": "standard deviation of the means >= 0.05",
+        "batch": fixed_factor.BATCH_SIZE,
+        "active": f"standard deviation of the means >= {fixed_factor.STD_THRESHOLD:g}",
     }
     return Scores([Score("factor_vae_score", value, how, seed=codes.seed)])
 
 
 def _beta_vae(codes, points):
+    _require_two_factors(codes)
     value = fixed_factor.beta_vae_score(
         codes.mean, codes.factors, codes.seed, num_train=points, num_eval=max(points // 2, 1)
     )
-    how = {"estimator": "logistic regression", "points": points, "batch": 64}
+    how = {"estimator": "logistic regression", "points": points, "batch": fixed_factor.BATCH_SIZE}
     return Scores([Score("beta_vae_score", value, how, seed=codes.seed)])
+
+
+def _require_two_factors(codes):
+    if codes.factors.shape[1] == 1:
+        raise UndefinedScoreError("with a single factor it is 1 by definition")
 
 
 def _histograms(codes, _):
     how = {"estimator": f"histogram of the means, {binned.BINS} bins"}
-    scores = [Score("histogram_mig", binned.histogram_mig(codes.mean, codes.factors), how)]
-    if codes.factors.shape[1] > 1:
-        scores.append(Score("modularity", binned.modularity(codes.mean, codes.factors), how))
-    scores.append(Score("latent_information", binned.latent_information(codes.mean), how, "nats"))
-    return Scores(scores)
+    scores = [
+        Score("histogram_mig", binned.histogram_mig(codes.mean, codes.factors), how),
+        Score("latent_information", binned.latent_information(codes.mean), how, "nats"),
+    ]
+    if codes.factors.shape[1] == 1:
+        return Scores(scores, skipped={"modularity": "it compares factors, and there is one"})
+    return Scores([*scores, Score("modularity", binned.modularity(codes.mean, codes.factors), how)])
 
 
 def _robustness(codes, _):
-    how = {"estimator": "99 % quantile", "active": "range of the means > 0"}
+    how = {"estimator": f"{100 * robustness.QUANTILE:g} % quantile", "active": "range of the means > 0"}
     return Scores([Score("irs", robustness.irs(codes.mean, codes.factors), how)])
 
 
@@ -120,7 +138,12 @@ def _unsupervised(codes, _):
     return Scores(
         [
             Score("gaussian_total_correlation", unsupervised.gaussian_total_correlation(codes.mean), how, "nats"),
-            Score("wasserstein_correlation", unsupervised.wasserstein_correlation(codes.mean, True), how),
+            Score("wasserstein_correlation", unsupervised.wasserstein_correlation(codes.mean), how),
+            Score(
+                "wasserstein_correlation_normalized",
+                unsupervised.wasserstein_correlation(codes.mean, normalized=True),
+                {**how, "normalized": "by the sum of the variances"},
+            ),
         ]
     )
 
@@ -149,8 +172,12 @@ def _dci(codes, size):
     train, test = _rows(codes, size)
     result = classifiers.dci(codes.mean, codes.factors, train, test, codes.seed)
     how = {"estimator": "gradient-boosted trees", "trained on": len(train)}
-    names = "disentanglement", "completeness", "informativeness"
-    return Scores([Score(f"dci_{name}", getattr(result, name), how, seed=codes.seed) for name in names], result)
+    names, skipped = ["disentanglement", "completeness", "informativeness"], {}
+    if codes.factors.shape[1] == 1:
+        names.remove("disentanglement")
+        skipped["dci_disentanglement"] = "with a single factor it is 1 by definition"
+    scores = [Score(f"dci_{name}", getattr(result, name), how, seed=codes.seed) for name in names]
+    return Scores(scores, result, skipped)
 
 
 def _infomec(codes, size):
@@ -159,7 +186,7 @@ def _infomec(codes, size):
     how = {
         "estimator": "nearest neighbours, logistic regression",
         "computed on": len(rows),
-        "active": "range of the means > 1/20 of the widest",
+        "active": f"range of the means > {mec.ACTIVE_RANGE:g} of the widest",
     }
     names = "modularity", "explicitness", "compactness"
     scores = [Score(f"infomec_{name}", getattr(result, name), how, seed=codes.seed) for name in names]
@@ -168,15 +195,15 @@ def _infomec(codes, size):
 
 GROUPS = {
     "mutual_information": Group(_information, 4, names=("mig", "mig_sup", "active_latents")),
-    "unsupervised": Group(_unsupervised, 1, names=("gaussian_total_correlation", "wasserstein_correlation")),
+    "unsupervised": Group(_unsupervised, 1, names=("gaussian_total_correlation", "wasserstein_")),
     "histograms": Group(_histograms, 2, names=("histogram_mig", "modularity", "latent_information")),
     "irs": Group(_robustness, 1),
     "factor_vae_score": Group(_factor_vae, 1, 10_000, 500),
     "beta_vae_score": Group(_beta_vae, 1, 10_000, 500),
-    "information_flow": Group(_flow, 8, 10_000, 200),
-    "rung_factor_map": Group(_rung_factors, 4, 2_000, 100),
+    "information_flow": Group(_flow, 8, 10_000, 200, ("mi_", "i_over")),
+    "rung_factor_map": Group(_rung_factors, 4, 2_000, 100, ("rung_holds_",)),
     "explicitness": Group(_explicitness, 3, 10_000, 500),
-    "infomec": Group(_infomec, 4, 10_000, 500),
+    "infomec": Group(_infomec, 4, 10_000, 500, ("infomec_",)),
     "sap": Group(_sap, 4, 10_000, 500),
-    "dci": Group(_dci, 10, 10_000, 300),
+    "dci": Group(_dci, 10, 10_000, 300, ("dci_",)),
 }

@@ -13,16 +13,19 @@ from keras_provlae.metrics.aggregate import marginal_entropies
 from keras_provlae.metrics.posteriors import (
     Factors,
     available_cores,
+    check_count,
     check_factors,
-    check_positive,
+    check_mean,
+    check_names,
     check_posterior,
+    check_seed,
     check_weights,
     factor_name,
 )
 from keras_provlae.metrics.sampled import sampled_information
 
 ACTIVE_VARIANCE = 1e-2  # of the means, as in the authors' released program
-LATENTS_AT_ONCE = 4  # each holds some 100 MB of grids
+LATENTS_AT_ONCE = 4  # each holds some 100 MB of grids, and 500 MB where sigma goes down to 1e-4 of its largest
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +36,8 @@ class MutualInformation:
         mi: Float64 `(factors, latents)`. I(z_j; v_k); rounding may leave it at -1e-16.
         factor_entropy: Float64 `(factors,)`. H(v_k), empirical.
         latent_entropy: Float64 `(latents,)`. H(z_j) of the aggregate posterior.
-        standard_error: Float64 `(factors, latents)`. Of `mi`; 0 for the quadrature.
+        standard_error: Float64 `(factors, latents)`. Of `mi`; 0 for the quadrature. For samples it counts the
+            choice of rows as chance, and is too large where all rows are used.
         active: Bool `(latents,)`. Whether the variance of the means is above 1e-2.
         method: `"quadrature"` or `"sample"`.
         rows: Number of rows.
@@ -91,7 +95,7 @@ def mutual_information(
         method: `"quadrature"`: deterministic, within 5e-5 nats. `"sample"`: the published estimator, one
             draw of z per row and at most `draws` rows for each entropy, for comparison with published
             numbers; its time grows with rows x draws.
-        draws: Int >= 1. Draws of `"sample"`.
+        draws: Int >= 2. Draws of `"sample"`.
         seed: Int or `None`. Seed of `"sample"`.
         factor_names: Names to show and to use in messages, or `None`.
 
@@ -114,12 +118,17 @@ def mutual_information(
     """
     mean, log_var = check_posterior(mean, log_var)
     factors = check_factors(factors, len(mean))
-    check_positive(draws=draws)
+    rows = len(mean)
+    check_count("draws", draws, least=2)
+    check_seed(seed)
     weights = check_weights(weights, len(mean))
-    if factor_names is not None and len(factor_names) != len(factors.sizes):
-        raise ValueError(f"`factor_names` must name {len(factors.sizes)} factors. Received: {list(factor_names)}.")
+    factor_names = check_names(factor_names, len(factors.sizes))
     _warn_of_constant(factors, weights, factor_names)
     if method == "quadrature":
+        if weights is not None and not weights.all():
+            kept = weights > 0  # what weighs nothing must not widen the grid
+            mean, log_var, weights = mean[kept], log_var[kept], weights[kept]
+            factors = factors._replace(labels=factors.labels[kept])
         marginal, conditional = _by_quadrature(mean, log_var, factors, weights)
         mi, standard_error = marginal - conditional, np.zeros_like(conditional)
     elif method == "sample":
@@ -136,8 +145,8 @@ def mutual_information(
         standard_error=standard_error,
         active=active_latents(mean, weights),
         method=method,
-        rows=len(mean),
-        factor_names=None if factor_names is None else tuple(factor_names),
+        rows=rows,
+        factor_names=factor_names,
     )
 
 
@@ -146,8 +155,9 @@ def active_latents(mean: np.ndarray, weights: np.ndarray | None = None) -> np.nd
 
     Source: the authors' released program.
     """
+    mean = check_mean(mean).astype("float64")
     centered = mean - np.average(mean, axis=0, weights=weights)
-    variance = np.average(np.square(centered, dtype="float64"), axis=0, weights=weights)
+    variance = np.average(np.square(centered), axis=0, weights=weights)
     return variance * len(mean) / (len(mean) - 1) > ACTIVE_VARIANCE
 
 

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from keras_provlae.metrics.posteriors import available_cores
+from keras_provlae.metrics.posteriors import available_cores, check_count
 
 DRAWS_AT_ONCE = 32
 ROWS_AT_ONCE = 4096  # with 32 draws, half a megabyte in float32: it stays in the cache
@@ -34,6 +34,8 @@ def log_aggregate_density(
         Float64 array `(len(groups) + total, draws)`, in nats. The sum is exact; single terms are
         float32, or float64 where the smallest sigma asks for it.
     """
+    if threads is not None:
+        check_count("threads", threads)
     center = mean.mean(axis=0, dtype="float64")
     mean, codes = mean - center, codes - center
     log_var = log_var.astype("float64")

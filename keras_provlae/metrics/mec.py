@@ -5,10 +5,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from keras_provlae.metrics.posteriors import check_factors, check_mean, optional
+from keras_provlae.metrics.posteriors import check_factors, check_mean, check_rows, check_seed, check_varied, optional
 
-ACTIVE_RANGE = 1 / 20  # of the widest latent's range, as in the released program
+ACTIVE_RANGE = 0.05  # of the widest latent's range, as in the released program
 NEIGHBOURS = 10
+MOST_ROWS = 10_000
 
 
 class InfoMECScores(NamedTuple):
@@ -36,7 +37,8 @@ def infomec(mean: Any, factors: Any, rows: Any = None, seed: int | None = 0) -> 
 
     Args:
         mean: Float array `(rows, latents)`: means of the posteriors.
-        factors: Integer array `(rows, factors)`, at least two factors.
+        factors: Integer array `(rows, factors)`, at least two with more than one value; others are
+            left out, with a warning.
         rows: Int array of the rows to use; `None` draws at most 10,000.
         seed: Int or `None`. Seed of the rows and of the estimator's tie-breaking noise.
 
@@ -45,7 +47,7 @@ def infomec(mean: Any, factors: Any, rows: Any = None, seed: int | None = 0) -> 
         warning, if no latent varies.
 
     Raises:
-        TypeError, ValueError: If an array is unfit, there is one factor only, or a factor has one value.
+        TypeError, ValueError: If an array is unfit, there are fewer than 12 rows, or than two factors.
         ImportError: If scikit-learn is not installed.
 
     Source: Hsu et al. (2023), "Disentanglement via latent quantization", section 4, and their
@@ -53,18 +55,13 @@ def infomec(mean: Any, factors: Any, rows: Any = None, seed: int | None = 0) -> 
     """
     mean = check_mean(mean).astype("float64")
     factors = check_factors(factors, len(mean))
-    if len(factors.sizes) < 2:
-        raise ValueError("InfoMEC compares factors and needs at least two. Received: one factor.")
+    check_seed(seed)
     if rows is None:
-        rows = np.sort(np.random.default_rng(seed).permutation(len(mean))[:10_000])
-    mean, labels = mean[rows], factors.labels[rows]
-    factors = check_factors(labels, len(mean))
+        rows = np.sort(np.random.default_rng(seed).permutation(len(mean))[:MOST_ROWS])
+    rows = check_rows("rows", rows, len(mean), least=NEIGHBOURS + 2)
+    mean = mean[rows]
+    factors = check_varied(factors.labels[rows], len(mean), "InfoMEC", least=2)
     entropies = factors.entropies()
-    if not entropies.all():
-        raise ValueError(
-            f"Every factor must have two values in the rows used. Received: one value of factors "
-            f"{np.flatnonzero(entropies == 0).tolist()}."
-        )
     ranges = np.ptp(mean, axis=0)
     shape = (len(entropies), mean.shape[1])
     if ranges.max() == 0:

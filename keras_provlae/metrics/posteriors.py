@@ -6,15 +6,21 @@ Rows are images; columns of a posterior are latents, columns of the factors are 
 import importlib
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from numbers import Integral, Real
 from types import ModuleType
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 
-LARGEST_STD = 5.0  # a posterior whose log variances all lie between 0 and this is wider than its prior everywhere
-LARGEST_LOG_VAR = 30.0
+COLLAPSED, LARGEST_STD = 0.05, 5.0  # log variances of 0 .. 0.05 are those of the prior, of 0 .. 5 are no posterior's
+LARGEST_LOG_VAR = 100.0
+LARGEST_MEAN = 1e30
+
+
+class UndefinedScoreError(ValueError):
+    """A score that has no meaning for these data, which are fit for others."""
 
 
 class Factors(NamedTuple):
@@ -41,7 +47,7 @@ def entropy(probabilities: np.ndarray) -> float:
 
 def check_mean(mean: Any, name: str = "mean") -> np.ndarray:
     """Means as a float array `(rows, latents)` with at least two rows, every number finite."""
-    array = keras.ops.convert_to_numpy(mean)
+    array = to_numpy(name, mean)
     if array.ndim != 2 or array.shape[0] < 2 or array.shape[1] < 1:
         raise ValueError(
             f"`{name}` must have the shape (rows, latents), with at least two rows and one latent. "
@@ -58,7 +64,17 @@ def check_mean(mean: Any, name: str = "mean") -> np.ndarray:
             f"`{name}` must be finite. Received: NaN or infinity in {len(rows)} of {len(array)} rows, "
             f"the first {rows[0]}: {array[rows[0]]}. A training that diverged looks like this."
         )
+    if np.abs(array).max() > LARGEST_MEAN:
+        raise ValueError(f"`{name}` must lie within +-1e30. Received: a value of {np.abs(array).max():g}.")
     return array
+
+
+def to_numpy(name: str, array: Any) -> np.ndarray:
+    """A tensor of any backend, an array or nested lists as a NumPy array."""
+    try:
+        return keras.ops.convert_to_numpy(array) if keras.ops.is_tensor(array) else np.asarray(array)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"`{name}` must be one array. Received: {type(array).__name__}: {error}") from error
 
 
 def check_posterior(mean: Any, log_var: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -70,7 +86,9 @@ def check_posterior(mean: Any, log_var: Any) -> tuple[np.ndarray, np.ndarray]:
             f"Received: mean.shape={mean.shape}, log_var.shape={log_var.shape}."
         )
     low, high = log_var.min(), log_var.max()
-    if (low > 0 and high < LARGEST_STD) or high > LARGEST_LOG_VAR:
+    if max(-low, high) > LARGEST_LOG_VAR:
+        raise ValueError(f"`log_var` must lie within +-{LARGEST_LOG_VAR:g}. Received: values in [{low:g}, {high:g}].")
+    if low >= 0 and COLLAPSED < high < LARGEST_STD:
         warnings.warn(
             f"`log_var` lies in [{low:.4g}, {high:.4g}], which looks like standard deviations or variances. It must be "
             "the natural log of the variance, as `model.encode` gives it; from a standard deviation, pass "
@@ -82,7 +100,7 @@ def check_posterior(mean: Any, log_var: Any) -> tuple[np.ndarray, np.ndarray]:
 
 def check_factors(factors: Any, rows: int) -> Factors:
     """Integer labels `(rows, factors)`, or `(rows,)` for a single factor, of any values."""
-    labels = keras.ops.convert_to_numpy(factors)
+    labels = to_numpy("factors", factors)
     if labels.ndim == 1:
         labels = labels[:, None]
     if labels.ndim != 2 or labels.shape[1] < 1:
@@ -105,24 +123,85 @@ def check_factors(factors: Any, rows: int) -> Factors:
     return Factors(np.stack([column for column, _ in columns], axis=1), tuple(size for _, size in columns))
 
 
+def check_varied(factors: Any, rows: int, score: str, least: int = 1) -> Factors:
+    """As `check_factors`, without the factors that have one value in all rows, of which it warns.
+
+    Raises `UndefinedScoreError` if fewer than `least` are left.
+    """
+    factors = check_factors(factors, rows)
+    varied = [factor for factor, size in enumerate(factors.sizes) if size > 1]
+    if len(varied) < least:
+        raise UndefinedScoreError(
+            f"{score} needs at least {least} factor{'s' if least > 1 else ''} with two values. "
+            f"Received: {len(factors.sizes)} factors, of which {len(varied)} have two values."
+        )
+    if len(varied) < len(factors.sizes):
+        constant = sorted(set(range(len(factors.sizes))) - set(varied))
+        warnings.warn(
+            f"{score} leaves out the factors {constant} (columns), which have one value in all rows.", stacklevel=3
+        )
+    return Factors(factors.labels[:, varied], tuple(factors.sizes[factor] for factor in varied))
+
+
+def check_names(names: Any, number: int) -> tuple[str, ...] | None:
+    """Names of the factors, all different, or `None`."""
+    if names is None:
+        return None
+    given = [str(name) for name in names] if isinstance(names, Iterable) and not isinstance(names, str) else None
+    if given is None or len(given) != number or len(set(given)) < number:
+        raise ValueError(f"`factor_names` must name {number} factors, each differently. Received: {names!r}.")
+    return tuple(given)
+
+
 def check_weights(weights: Any, rows: int) -> np.ndarray | None:
     """Row weights `(rows,)`, none negative, as float64 with the mean 1; `None` stays `None`."""
     if weights is None:
         return None
     array = np.asarray(keras.ops.convert_to_numpy(weights), "float64")
-    if array.shape != (rows,) or not np.isfinite(array).all() or array.min() < 0 or array.sum() <= 0:
+    if array.shape != (rows,) or not np.isfinite(array).all() or array.min() < 0 or (array > 0).sum() < 2:
         raise ValueError(
-            f"`weights` must be {rows} finite numbers, none negative and not all 0. "
+            f"`weights` must be {rows} finite numbers, none negative and at least two above 0. "
             f"Received: weights.shape={array.shape}, weights={np.array2string(array.ravel()[:5])} ..."
         )
     return array * (rows / array.sum())
 
 
-def check_positive(**numbers: int) -> None:
-    """Counts that must be at least 1."""
-    for name, number in numbers.items():
-        if number < 1:
-            raise ValueError(f"`{name}` must be at least 1. Received: {name}={number}.")
+def check_count(name: str, number: Any, least: int = 1) -> None:
+    """An integer that must be at least so large."""
+    if not isinstance(number, Integral) or isinstance(number, bool):
+        raise TypeError(f"`{name}` must be an integer. Received: {name}={number!r}.")
+    if number < least:
+        raise ValueError(f"`{name}` must be at least {least}. Received: {name}={number}.")
+
+
+def check_seed(seed: Any) -> None:
+    """`None` or an integer >= 0."""
+    if seed is not None:
+        check_count("seed", seed, least=0)
+
+
+def check_number(name: str, number: Any, low: float, high: float) -> None:
+    """A real number in [low, high]."""
+    if not isinstance(number, Real) or isinstance(number, bool):
+        raise TypeError(f"`{name}` must be a number. Received: {name}={number!r}.")
+    if not low <= number <= high:
+        raise ValueError(f"`{name}` must be in [{low:g}, {high:g}]. Received: {name}={number}.")
+
+
+def check_rows(name: str, rows: Any, count: int, least: int = 1) -> np.ndarray:
+    """Row numbers 0 .. count - 1, at least so many."""
+    array = to_numpy(name, rows)
+    if (
+        array.ndim != 1
+        or array.dtype.kind not in "iu"
+        or len(array) < least
+        or not 0 <= array.min() <= array.max() < count
+    ):
+        raise ValueError(
+            f"`{name}` must be row numbers 0 .. {count - 1}, at least {least}. "
+            f"Received: {name}={np.array2string(array, threshold=6)} of shape {array.shape}."
+        )
+    return array
 
 
 def factor_name(names: Sequence[str] | None, factor: int) -> str:

@@ -5,10 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from keras_provlae.metrics.posteriors import check_factors, check_mean
+from keras_provlae.metrics.posteriors import check_mean, check_number, check_varied
+
+QUANTILE = 0.99  # Locatello et al. (2019)
 
 
-def irs(mean: Any, factors: Any, quantile: float = 0.99) -> float:
+def irs(mean: Any, factors: Any, quantile: float = QUANTILE) -> float:
     """Interventional robustness score.
 
     For each latent and factor: how far, at the given quantile, the latent strays from its mean among rows with
@@ -18,8 +20,8 @@ def irs(mean: Any, factors: Any, quantile: float = 0.99) -> float:
 
     Args:
         mean: Float array `(rows, latents)`: means of the posteriors.
-        factors: Integer array `(rows, factors)`.
-        quantile: Float in (0, 1]. Of the deviations; 1 is the maximum of the definition.
+        factors: Integer array `(rows, factors)`. Factors with one value are left out, with a warning.
+        quantile: Float in [0, 1]. Of the deviations; 1 is the maximum of the definition.
 
     Returns:
         Float in [0, 1]. Latents with one value are left out; 0, with a warning, if none is left.
@@ -30,9 +32,8 @@ def irs(mean: Any, factors: Any, quantile: float = 0.99) -> float:
     Source: Suter et al. (2019), section 4; 99 % quantile of Locatello et al. (2019).
     """
     mean = check_mean(mean)
-    factors = check_factors(factors, len(mean))
-    if not 0 < quantile <= 1:
-        raise ValueError(f"`quantile` must be in (0, 1]. Received: quantile={quantile}.")
+    factors = check_varied(factors, len(mean), "The IRS")
+    check_number("quantile", quantile, 0, 1)
     mean = mean[:, mean.min(axis=0) < mean.max(axis=0)].astype("float64")
     if mean.shape[1] == 0:
         warnings.warn("Every latent has one value in all rows: the IRS is 0.", stacklevel=2)

@@ -2,7 +2,7 @@
 
 import itertools
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -11,7 +11,16 @@ import numpy as np
 from keras_provlae.metrics.aggregate import marginal_entropies
 from keras_provlae.metrics.flow import Draws, check_slices
 from keras_provlae.metrics.kernel import log_aggregate_density
-from keras_provlae.metrics.posteriors import check_factors, check_positive, check_posterior, factor_name
+from keras_provlae.metrics.posteriors import (
+    check_count,
+    check_factors,
+    check_names,
+    check_posterior,
+    check_seed,
+    factor_name,
+)
+
+HELD = 0.1  # of a factor's entropy: what a rung must know of it to hold it
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +56,7 @@ class RungFactorMap:
         """The rung that knows most of each factor; `None` where none knows a tenth of it."""
         best = np.nan_to_num(self.normalized)
         return {
-            name: self.rungs[int(column.argmax())] if column.max() >= 0.1 else None
+            name: self.rungs[int(column.argmax())] if column.max() >= HELD else None
             for name, column in zip(self.factor_names, best.T, strict=True)
         }
 
@@ -65,7 +74,7 @@ class MapStability(NamedTuple):
 
     score: float  # in [0, 1]; 1: all maps are the same, 0: no two share anything
     per_factor: np.ndarray  # float64 (factors,), the same for each factor; nan where no rung knows it
-    same_holder: float  # share of pairs of trainings, over the factors, that agree on the rung that holds a factor
+    same_holder: float  # share of pairs of trainings, over the factors that either holds, that agree on the holder
 
 
 def rung_factor_map(
@@ -111,11 +120,11 @@ def rung_factor_map(
     """
     mean, log_var = check_posterior(mean, log_var)
     factors = check_factors(factors, len(mean))
-    check_positive(draws=draws - 1)
+    check_count("draws", draws, least=2)
+    check_seed(seed)
     rungs, groups = check_slices(rung_slices, mean.shape[1])
     number = len(factors.sizes)
-    if factor_names is not None and len(factor_names) != number:
-        raise ValueError(f"`factor_names` must name {number} factors. Received: {list(factor_names)}.")
+    factor_names = check_names(factor_names, number)
     mi, errors = np.zeros((len(groups), number)), np.zeros((len(groups), number))
     wide = [index for index, group in enumerate(groups) if group.stop - group.start > 1]
     if wide:
@@ -142,11 +151,14 @@ def map_stability(maps: Sequence[RungFactorMap]) -> MapStability:
         A `MapStability`.
 
     Raises:
-        ValueError: If there are fewer than two maps, or they differ in rungs, factors, rows or draws.
+        TypeError: If they are no maps.
+        ValueError: If there are fewer than two, or they differ in rungs, factors, rows or draws.
 
     Source: the overlap is Ruzicka's similarity; its use here is this package's own.
     """
-    maps = list(maps)
+    maps = list(maps) if isinstance(maps, Iterable) else [maps]
+    if not all(isinstance(one, RungFactorMap) for one in maps):
+        raise TypeError(f"`maps` must be a list of RungFactorMap. Received: {[type(one).__name__ for one in maps]}.")
     if len(maps) < 2:
         raise ValueError(f"Stability compares at least two maps. Received: {len(maps)}.")
     if len({(m.rungs, m.factor_names, m.rows, m.draws) for m in maps}) > 1:
@@ -160,14 +172,15 @@ def map_stability(maps: Sequence[RungFactorMap]) -> MapStability:
     if not union.any():
         warnings.warn("No rung of any map knows anything of a factor: their stability is undefined.", stacklevel=2)
         return MapStability(float("nan"), np.full(union.shape[1], np.nan), float("nan"))
-    known = union.sum(axis=0) > 0
-    per_factor = np.full(union.shape[1], np.nan)
-    per_factor[known] = (shared[:, known] / np.where(union > 0, union, 1.0)[:, known]).mean(axis=0)
+    known = union > 0  # pairs that know nothing of a factor say nothing of its stability
+    overlap = shared / np.where(known, union, 1.0)
+    knowing = known.sum(axis=0)
+    per_factor = np.where(knowing > 0, overlap.sum(axis=0) / np.maximum(knowing, 1), np.nan)
     totals = union.sum(axis=1)
     score = (shared.sum(axis=1)[totals > 0] / totals[totals > 0]).mean()
-    holders = [list(m.holders.values()) for m in maps]
-    agree = [x == y for a, b in itertools.combinations(holders, 2) for x, y in zip(a, b, strict=True)]
-    return MapStability(float(score), per_factor, float(np.mean(agree)))
+    holders = itertools.combinations([list(m.holders.values()) for m in maps], 2)
+    agree = [x == y for a, b in holders for x, y in zip(a, b, strict=True) if x is not None or y is not None]
+    return MapStability(float(score), per_factor, float(np.mean(agree)) if agree else float("nan"))
 
 
 def _sampled(mean, log_var, factors, groups, draws, seed, threads):

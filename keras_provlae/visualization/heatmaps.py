@@ -17,8 +17,15 @@ def rung_factor_heatmap(rung_factors: Any) -> Figure:
     Returns:
         A figure with one axes: a row for each rung, the deepest on top, a column for each factor.
 
+    Raises:
+        TypeError: If it is something else.
+
     Source: Li et al. (2020), section 4.
     """
+    if not hasattr(rung_factors, "holders"):
+        raise TypeError(
+            f"`rung_factors` must be what `metrics.rung_factor_map` returns. Received: {type(rung_factors).__name__}."
+        )
     labels = [f"rung {rung}" for rung in rung_factors.rungs]
     colors = [rung_color(len(labels), rung) for rung in rung_factors.rungs]
     return _heatmap(rung_factors.normalized, labels, rung_factors.factor_names, r"$I(z_l; v)\,/\,H(v)$", colors)
@@ -35,11 +42,19 @@ def mutual_information_heatmap(information: Any, rung_slices: Any = None) -> Fig
         A figure with one axes: a row for each latent, the deepest rung's on top, a column for each
         factor. Latents that are not active are marked with a star.
 
+    Raises:
+        TypeError: If it is something else.
+
     Source: Li et al. (2020), section 3.4.
     """
+    if not hasattr(information, "latent_entropy"):
+        raise TypeError(
+            f"`information` must be what `metrics.mutual_information` returns. Received: {type(information).__name__}."
+        )
+    rung_slices = list(rung_slices.items() if hasattr(rung_slices, "items") else rung_slices or [])
     factors, latents = information.mi.shape
     labels, colors = [f"z[{latent}]" for latent in range(latents)], ["black"] * latents
-    for rung, columns in rung_slices or []:
+    for rung, columns in rung_slices:
         for position, latent in enumerate(range(latents)[columns]):
             labels[latent] = f"$z_{{{rung}}}$[{position}]"
             colors[latent] = rung_color(len(rung_slices), rung)

@@ -77,7 +77,7 @@ def test_rows_are_split_without_overlap_and_by_the_seed():
     ("settings", "message"),
     [
         ({"train_rows": np.arange(5)}, "both `train_rows` and `test_rows`"),
-        ({"train_rows": np.array([], int), "test_rows": np.arange(5)}, r"row numbers 0 .. 8, at least one"),
+        ({"train_rows": np.array([], int), "test_rows": np.arange(5)}, r"row numbers 0 .. 8, at least 1"),
         ({"train_rows": np.array([9]), "test_rows": np.arange(5)}, "row numbers 0 .. 8"),
         ({"train_rows": np.ones(9, bool), "test_rows": np.arange(5)}, "row numbers 0 .. 8"),
         ({"train_rows": np.array([0, 3, 6]), "test_rows": np.arange(5)}, "Factor 0 must have two values among"),
@@ -89,6 +89,17 @@ def test_bad_settings(settings, message):
         sap(np.eye(9), np.arange(9) % 3, **settings)
 
 
-def test_bad_importance():
+@pytest.mark.parametrize("importance", [[[-1.0, 2.0]], [[np.nan, 1.0]], [1.0, 2.0]])
+def test_bad_importance(importance):
     with pytest.raises(ValueError, match="none negative"):
-        disentanglement([[-1.0, 2.0]])
+        disentanglement(importance)
+
+
+def test_constant_factors_are_left_out_and_means_may_be_far_from_0():
+    factors = np.stack(np.meshgrid(range(3), range(4), [0]), axis=-1).reshape(-1, 3).repeat(5, axis=0)
+    mean = factors[:, :2] + 1e8
+    for score in dci, explicitness, sap:
+        with pytest.warns(UserWarning, match=r"leaves out the factors \[2\]"):
+            found = score(mean, factors)
+        if score is not sap:
+            assert np.min(found[0] if score is dci else found) > 0.99

@@ -8,6 +8,7 @@ import pytest
 import keras_provlae as kp
 from keras_provlae.metrics import GROUPS, MetricCard, Score, evaluate, evaluate_codes
 from keras_provlae.metrics import classifiers as classifiers_module
+from keras_provlae.metrics.groups import Scores
 
 QUICK = ["mig", "information_flow", "factor_vae_score"]
 
@@ -65,7 +66,30 @@ def test_the_functions_give_the_same_numbers(oracle, blobs):
     assert float(card["sap"]) == kp.metrics.sap(mean, factors)
     assert float(card["irs"]) == kp.metrics.irs(mean, factors)
     assert float(card["dci_completeness"]) == dci.completeness
-    assert float(card["infomec_compactness"]) == kp.metrics.infomec(mean, factors).compactness
+    infomec = kp.metrics.infomec(mean, factors)
+    for name in "modularity", "explicitness", "compactness":
+        assert float(card[f"infomec_{name}"]) == getattr(infomec, name)
+    assert len({infomec.modularity, infomec.explicitness, infomec.compactness}) == 3
+    rungs = kp.metrics.rung_factor_map(mean, log_var, factors, oracle.rung_slices, draws=2000)
+    held = card["rung_holds_factor 2"]
+    assert float(held) == rungs.normalized[:, 2].max()
+    assert held.standard_error == pytest.approx(rungs.standard_error[rungs.normalized[:, 2].argmax(), 2] / math.log(3))
+
+
+def test_an_inactive_latent_counts_for_mig_alone(oracle, blobs):
+    images, factors = arrays(blobs)
+    mean, log_var = oracle.encode(images)
+    mean, log_var = mean * [1, 1, 0.001], log_var - np.array([0, 0, 16.0])  # the third still knows the size
+    mean = mean + 0.001 * factors[:, [0]] * [0, 0, 1]  # and some of x
+    card = evaluate_codes(mean, log_var, factors, include=["mig"])
+    information = kp.metrics.mutual_information(mean, log_var, factors)
+    assert information.active.tolist() == [True, True, False]
+    assert float(card["active_latents"]) == 2
+    assert float(card["mig_sup"]) == pytest.approx(1, abs=1e-3)
+    assert kp.metrics.mig_sup(information.normalized) < 0.99  # of all latents
+    metric = kp.metrics.MIGSup()
+    metric.update_state(factors, (mean, log_var))
+    assert float(metric.result()) == pytest.approx(1, abs=1e-3)
 
 
 def test_the_same_data_in_four_forms(oracle, blobs):
@@ -135,6 +159,35 @@ def test_cards_of_different_conventions_do_not_compare(oracle, blobs, change, me
             comparison(card["mig"], other["mig"])
 
 
+def test_differences_are_this_card_less_the_other(oracle, blobs):
+    images, factors = arrays(blobs)
+    mean, log_var = oracle.encode(images)
+    better, worse = (evaluate_codes(m, log_var, factors, include=["mig"]) for m in (mean, mean * [1, 1, 0.0]))
+    assert better.compare(worse)["mig"] == pytest.approx(1 / 3, abs=1e-3)
+    assert better["mig"] - worse["mig"] == better.compare(worse)["mig"]
+
+
+@pytest.mark.parametrize("name", ["factor_vae_score", "beta_vae_score", "dci", "sap", "explicitness", "infomec"])
+def test_the_size_of_a_computation_is_part_of_its_convention(oracle, blobs, monkeypatch, name):
+    cards = []
+    for size in None, 30:
+        if size:
+            monkeypatch.setitem(GROUPS, name, GROUPS[name]._replace(size=size))
+        cards.append(evaluate(oracle, blobs, progress=False, include=[name]))
+    with pytest.raises(ValueError, match="computed in different ways"):
+        cards[0].compare(cards[1])
+
+
+def test_other_rows_of_the_same_data_do_not_compare(oracle, blobs):
+    images, factors = arrays(blobs)
+    pairs = [(images[rows], factors[rows]) for rows in (slice(0, 40), slice(20, 60))]
+    some = [evaluate(oracle, pair, progress=False, include=["mig"]) for pair in pairs]
+    with pytest.raises(ValueError, match="labels"):
+        some[0].compare(some[1])
+    other_order = evaluate(oracle, (images[40::-1][1:], factors[40::-1][1:]), progress=False, include=["mig"])
+    assert list(other_order.compare(some[0]).values()) == pytest.approx([0, 0, 0], abs=1e-12)
+
+
 def test_scores_compare_where_they_may():
     one, two = Score("mig", 0.5, {"rows": 3}), Score("mig", 0.75, {"rows": 3}, seed=2, seconds=4.0)
     assert one < two
@@ -154,7 +207,7 @@ def test_scores_compare_where_they_may():
 
 def test_an_unknown_score_says_what_there_is():
     card = MetricCard({"mig": Score("mig", 0.5, {})}, skipped={"dci": "no time was left"})
-    with pytest.raises(KeyError, match="no score 'dci'. It has mig. It was left out: no time was left"):
+    with pytest.raises(KeyError, match="no score 'dci'. It has mig. Left out was dci: no time was left"):
         card["dci"]
 
 
@@ -166,6 +219,7 @@ def test_little_time_takes_fewer_rows_and_says_so(oracle, blobs, monkeypatch):
         return encode(images)
 
     monkeypatch.setattr(oracle, "encode", slow)
+    monkeypatch.setattr("keras_provlae.metrics.encoding.FEWEST_ROWS", 2)
     card = evaluate(oracle, blobs, max_seconds=0.5, progress=False, include=["mig"], batch_size=5)
     rows = card["mig"].convention["rows"]
     assert 10 <= rows < 40
@@ -174,6 +228,24 @@ def test_little_time_takes_fewer_rows_and_says_so(oracle, blobs, monkeypatch):
     assert card.results["mutual_information"].factor_entropy[0] > 0.9
     with pytest.raises(ValueError, match="rows 60 against"):
         evaluate(oracle, blobs, progress=False, include=["mig"]).compare(card)
+
+
+def test_time_spent_is_taken_off(oracle, blobs, monkeypatch):
+    def slow(codes, size):
+        time.sleep(0.2)
+        return Scores([])
+
+    for name in "mutual_information", "irs", "unsupervised":
+        monkeypatch.setitem(GROUPS, name, GROUPS[name]._replace(compute=slow))
+    images, factors = arrays(blobs)
+    card = evaluate_codes(*oracle.encode(images), factors, max_seconds=0.3, include=["mig", "unsupervised", "irs"])
+    assert set(card.skipped) == {"irs"}
+
+
+def test_nan_goes_through_json_as_none():
+    card = MetricCard({"mig_sup": Score("mig_sup", math.nan, {"rows": 3})})
+    text = json.dumps(card.to_dict(), allow_nan=False)
+    assert math.isnan(float(MetricCard.from_dict(json.loads(text))["mig_sup"]))
 
 
 def test_little_time_takes_fewer_draws_or_leaves_out(oracle, blobs, monkeypatch):
@@ -213,7 +285,73 @@ def test_one_factor_leaves_out_what_compares_factors(oracle, blobs):
     card = evaluate(oracle, (images, factors[:, 0]), progress=False)
     assert "modularity" not in card
     assert float(card["mig"]) == pytest.approx(1, abs=1e-3)
-    assert "needs at least two" in card.skipped["infomec"]
+    assert "dci_informativeness" in card
+    assert "needs at least 2 factors" in card.skipped["infomec"]
+    for name in "factor_vae_score", "beta_vae_score", "dci_disentanglement":
+        assert name not in card
+        assert card.skipped[name] == "with a single factor it is 1 by definition"
+    with pytest.raises(KeyError, match="it compares factors, and there is one"):
+        card["modularity"]
+
+
+def test_constant_factors_are_left_out_and_named(oracle, blobs):
+    images, factors = arrays(blobs)
+    with_constant = np.concatenate([factors, np.full((60, 1), 7)], axis=1)
+    with pytest.warns(UserWarning, match="shade: one value in all rows, so left out of every score"):
+        card = evaluate(oracle, (images, with_constant), factor_names=["x", "y", "size", "shade"], progress=False)
+    assert not card.skipped
+    assert card["mig"].convention["factors"] == ["x (5)", "y (4)", "size (3)"]
+    without = evaluate(oracle, (images, factors), factor_names=["x", "y", "size"], progress=False)
+    assert set(card.compare(without).values()) == {0.0}
+    with pytest.raises(ValueError, match="At least one factor must have two values. Received: one value of shade"):
+        evaluate(oracle, (images, with_constant[:, 3]), factor_names=["shade"], progress=False)
+
+
+def test_a_card_asks_for_scores_by_the_names_it_prints(oracle, blobs):
+    whole = evaluate(oracle, blobs, progress=False)
+    for name in whole:
+        card = evaluate(oracle, blobs, progress=False, include=[name])
+        assert name in card, name
+
+
+def test_the_same_name_is_the_same_number(oracle, blobs):
+    mean, _ = oracle.encode(arrays(blobs)[0])
+    mean = mean @ np.array([[1.0, 0.4, 0.0], [0.0, 1.0, 0.3], [0.2, 0.0, 1.0]])
+    card = evaluate_codes(mean, np.full(mean.shape, -4.0), arrays(blobs)[1], include=["unsupervised"])
+    assert float(card["wasserstein_correlation"]) == kp.metrics.wasserstein_correlation(mean)
+    assert float(card["wasserstein_correlation_normalized"]) == kp.metrics.wasserstein_correlation(mean, True)
+    assert float(card["gaussian_total_correlation"]) == kp.metrics.gaussian_total_correlation(mean)
+
+
+def test_a_warning_of_the_codes_is_given_once(oracle, blobs):
+    images, factors = arrays(blobs)
+    mean, _ = oracle.encode(images)
+    with pytest.warns(UserWarning, match="`log_var` lies in") as caught:
+        evaluate_codes(mean, np.full(mean.shape, 0.5), factors, include=["mig", "mi_total", "rung_holds_x"])
+    assert len(caught) == 1
+
+
+def test_tensors_and_lists_are_data_too(oracle, blobs):
+    import tensorflow as tf
+
+    images, factors = arrays(blobs)
+    expected = evaluate(oracle, (images, factors), progress=False, include=["mig"])
+    for pair in (tf.constant(images), tf.constant(factors)), (images.tolist(), factors.tolist()):
+        assert set(evaluate(oracle, pair, progress=False, include=["mig"]).compare(expected).values()) == {0.0}
+
+
+def test_scores_format_and_round():
+    score = Score("mig", 0.51239, {}, standard_error=0.01, unit="nats")
+    assert f"{score:.2f}" == "0.51"
+    assert f"{score}" == "0.5124 +- 0.0100 nats"
+    assert round(score, 3) == 0.512
+    assert score == Score("mig", 0.51239, {}, standard_error=0.01, unit="nats")
+
+
+@pytest.mark.parametrize("plain", ["{}", {}, [1]])
+def test_a_card_is_made_of_a_dict(plain):
+    with pytest.raises(TypeError, match="`plain` must be the dict of `to_dict`"):
+        MetricCard.from_dict(plain)
 
 
 def test_batches_are_of_the_size_asked_for(oracle, blobs):
@@ -225,16 +363,56 @@ def test_batches_are_of_the_size_asked_for(oracle, blobs):
     ("truth", "settings", "error", "message"),
     [
         (3, {}, TypeError, "`ground_truth` must be a ground-truth data set"),
-        ([np.zeros((4, 8, 8, 1))] * 3, {}, TypeError, r"batches of \(images, factors\). Received: ndarray"),
+        (
+            [np.zeros((4, 8, 8, 1))] * 3,
+            {},
+            TypeError,
+            r"batches of \(images, factors\), two arrays. Received: ndarray.* tuple",
+        ),
         ((np.zeros((4, 8, 8, 1)), np.zeros(3, int)), {}, ValueError, "as many rows. Received: 4 and 3"),
         ([], {}, ValueError, "at least one batch"),
-        (None, {"include": ["mog"]}, ValueError, "`include` takes mutual_information, mig, .* Received: mog"),
+        (None, {"include": ["mog"]}, ValueError, "`include` takes mutual_information, mig.., .*Received: mog"),
         (None, {"include": "mig"}, TypeError, r"use \['mig'\]"),
         (None, {"include": []}, ValueError, "Received: none"),
         (None, {"batch_size": 0}, ValueError, "`batch_size` must be at least 1"),
+        (None, {"batch_size": 2.5}, TypeError, "`batch_size` must be an integer"),
         (None, {"factor_names": ["x"]}, ValueError, "must name 3 factors"),
+        (None, {"factor_names": ["x", "y", "x"]}, ValueError, "each differently"),
+        (None, {"factor_names": 5}, ValueError, "must name 3 factors"),
+        (None, {"seed": -1}, ValueError, "`seed` must be at least 0"),
+        (None, {"max_seconds": "5"}, TypeError, "`max_seconds` must be a number"),
+        (None, {"max_seconds": math.nan}, ValueError, "`max_seconds` must be in"),
+        ((np.zeros((4, 8, 8, 1)), {"x": [1]}), {}, TypeError, "stack the values of the dict"),
+        ([({"image": 1}, 2)], {}, TypeError, "two arrays"),
     ],
 )
 def test_bad_input(oracle, blobs, truth, settings, error, message):
     with pytest.raises(error, match=message):
         evaluate(oracle, blobs if truth is None else truth, progress=False, **settings)
+
+
+def test_data_without_an_end_are_refused(oracle, blobs):
+    import tensorflow as tf
+
+    data = tf.data.Dataset.from_tensor_slices(arrays(blobs)).batch(7).repeat()
+    with pytest.raises(ValueError, match=r"must have an end: leave out `.repeat\(\)`"):
+        evaluate(oracle, data, progress=False)
+
+
+def test_a_model_that_cannot_encode_is_named(blobs):
+    with pytest.raises(TypeError, match="`model` must have `encode` and `rung_slices`.*Received: int"):
+        evaluate(3, blobs)
+
+
+def test_overlapping_rungs_are_refused_and_not_left_out(oracle, blobs):
+    images, factors = arrays(blobs)
+    with pytest.raises(ValueError, match="without overlap"):
+        evaluate_codes(*oracle.encode(images), factors, [(2, slice(0, 3)), (1, slice(2, 3))])
+
+
+def test_progress_of_data_of_unknown_length_ends_its_line(oracle, blobs, capsys):
+    images, factors = arrays(blobs)
+    evaluate(oracle, [(images[:50], factors[:50]), (images[50:], factors[50:])], include=["mig"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1].startswith("mutual_information: mig")
+    assert "60/Unknown" in lines[-2]

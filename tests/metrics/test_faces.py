@@ -93,6 +93,18 @@ def test_settings_reach_the_function(codes):
         metrics.FactorVAEScore(votes=3)
 
 
+def test_settings_of_mig_reach_the_estimator(codes):
+    factors, mean, log_var = codes
+    for cls in metrics.MIG, metrics.MIGSup:
+        values = []
+        for settings in {}, {"method": "sample", "seed": 1}, {"method": "sample", "seed": 2}:
+            metric = cls(**settings)
+            metric.update_state(factors, (mean, log_var + 3))
+            values.append(float(metric.result()))
+        assert len(set(values)) == 3
+        assert values == pytest.approx(values[:1] * 3, abs=0.15)
+
+
 def test_clear_errors(codes):
     factors, mean, log_var = codes
     metric = metrics.MIG()
@@ -102,6 +114,12 @@ def test_clear_errors(codes):
         metric.update_state(factors, mean)
     with pytest.raises(ValueError, match="leave out `sample_weight`"):
         metric.update_state(factors, (mean, log_var), sample_weight=np.ones(60))
+    for posterior in {"mean": mean}, (mean, log_var, mean):
+        with pytest.raises(TypeError, match=r"Received: (dict of 1|tuple of 3)"):
+            metric.update_state(factors, posterior)
+    for batch in (factors[:50], (mean, log_var)), (factors[None], (mean, log_var)), (3, (mean, log_var)):
+        with pytest.raises(ValueError, match=r"Received: the shapes \("):
+            metric.update_state(*batch)
     metric.update_state(factors, (mean, log_var))
     with pytest.raises(ValueError, match="as many factors and latents as the first"):
         metric.update_state(factors[:, :1], (mean, log_var))

@@ -56,6 +56,14 @@ def test_the_seed_decides(named_case):
     assert one != other
 
 
+def test_votes_are_scored_on_others_than_they_were_made_of():
+    """One training vote is always right of itself; of new ones it is right as often as chance."""
+    factors = np.stack(np.meshgrid(range(6), range(6), range(6)), axis=-1).reshape(-1, 3)
+    mean = np.random.default_rng(0).standard_normal((216, 3))
+    scores = [factor_vae_score(mean, factors, seed, num_train=1, num_eval=300) for seed in range(5)]
+    assert np.mean(scores) < 0.5
+
+
 def test_golden_beta_vae_score(case):
     expected = case.expected["disentanglement_lib"]["beta_vae"]
     if expected is None:
@@ -68,12 +76,25 @@ def test_one_factor_is_always_told():
     assert beta_vae_score(np.zeros((5, 2)), np.arange(5)) == 1.0
 
 
+def test_constant_factors_are_left_out():
+    factors = np.stack(np.meshgrid(range(4), range(4), [5]), axis=-1).reshape(-1, 3)
+    for score in factor_vae_score, beta_vae_score:
+        with pytest.warns(UserWarning, match=r"leaves out the factors \[2\]"):
+            assert score(factors[:, :2] * 1.0, factors, num_train=300, num_eval=300) == 1
+    with pytest.raises(ValueError, match="at least 1 factor with two values"):
+        factor_vae_score(np.eye(16), factors[:, 2:])
+
+
 def test_bad_numbers():
     codes, factors = np.eye(4), np.stack([np.arange(4), np.arange(4) % 2], axis=1)
-    with pytest.raises(ValueError, match="batch_size"):
+    with pytest.raises(ValueError, match="`batch_size` must be at least 2. Received: batch_size=1"):
         factor_vae_score(codes, factors, batch_size=1)
     with pytest.raises(ValueError, match="`num_train` must be at least 1"):
         factor_vae_score(codes, factors, num_train=0)
+    with pytest.raises(TypeError, match="`num_eval` must be an integer"):
+        factor_vae_score(codes, factors, num_eval=2.5)
+    with pytest.raises(TypeError, match="`std_threshold` must be a number"):
+        factor_vae_score(codes, factors, std_threshold="a")
     with pytest.raises(ValueError, match="meet two factors"):
         beta_vae_score(codes, factors, num_train=1)
 

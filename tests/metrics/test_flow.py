@@ -116,6 +116,15 @@ def test_log_density_against_direct_summation(smallest):
             np.testing.assert_allclose(row, expected, atol=2e-3)
 
 
+def test_log_density_where_every_sigma_is_tiny():
+    rng = np.random.default_rng(0)
+    mean = rng.standard_normal((3000, 2))
+    log_var = np.full((3000, 2), 2 * math.log(1e-6))
+    codes = mean[:50] + 1e-6 * rng.standard_normal((50, 2))
+    own = -0.5 * (((codes - mean[:50]) / 1e-6) ** 2).sum(axis=1) - math.log(2 * math.pi * 1e-12) - math.log(3000)
+    np.testing.assert_allclose(log_aggregate_density(codes, mean, log_var, [slice(0, 2)])[0], own, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     "slices",
     [
@@ -125,6 +134,9 @@ def test_log_density_against_direct_summation(smallest):
         [(1, slice(0, 9))],
         [(1, slice(0, 4, 2))],
         [(1, [0, 1])],
+        [slice(0, 4)],
+        None,
+        5,
     ],
 )
 def test_bad_slices(slices):
@@ -133,5 +145,12 @@ def test_bad_slices(slices):
 
 
 def test_bad_draws():
-    with pytest.raises(ValueError, match="draws"):
-        information_flow(np.zeros((9, 4)), np.zeros((9, 4)) - 1, [(1, slice(0, 4))], draws=1)
+    codes = np.zeros((9, 4)), np.zeros((9, 4)) - 1, [(1, slice(0, 4))]
+    with pytest.raises(ValueError, match="`draws` must be at least 2. Received: draws=1"):
+        information_flow(*codes, draws=1)
+    with pytest.raises(TypeError, match="`draws` must be an integer"):
+        information_flow(*codes, draws=10.0)
+    with pytest.raises(ValueError, match="`threads` must be at least 1"):
+        information_flow(*codes, threads=0)
+    with pytest.raises(TypeError, match="`seed` must be an integer"):
+        information_flow(*codes, seed="a")

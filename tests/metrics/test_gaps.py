@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from keras_provlae.metrics import mig, mig_sup
+from keras_provlae.metrics import mig, mig_sup, mutual_information
 
 
 def test_mig_sees_splitting_and_mig_sup_sees_merging():
@@ -42,6 +42,25 @@ def test_nothing_left_is_nan_with_a_warning():
 def test_bad_matrices(matrix):
     with pytest.raises(ValueError, match=r"shape \(factors, latents\)"):
         mig(matrix)
+
+
+def test_values_that_are_no_shares():
+    with pytest.warns(UserWarning, match="not nats"):
+        mig([[2.0, 0.1]])
+    with pytest.raises(ValueError, match="must be finite"):
+        mig([[np.nan, 0.1]])
+    with pytest.raises(ValueError, match="must be finite"):
+        mig_sup([[np.inf, 0.1]])
+    information = mutual_information(np.eye(4), np.full((4, 4), -4.0), np.arange(4))
+    with pytest.raises(TypeError, match=r"Received: MutualInformation; pass its `.normalized`"):
+        mig(information)
+    with pytest.raises(TypeError, match="must be one array"):
+        mig([[0.1, 0.2], [0.3]])
+
+
+def test_factors_without_values_are_the_reason_for_nan():
+    with pytest.warns(UserWarning, match="MIG-sup is undefined: no factor has two values"):
+        mig_sup([[np.nan, np.nan]], [True, True])
 
 
 @pytest.mark.parametrize("active", [[True], [1, 0], np.ones((2, 2), bool)])

@@ -1,5 +1,6 @@
 import math
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from keras_provlae.metrics import mig, mig_sup, mutual_information
+from keras_provlae.metrics import active_latents, mig, mig_sup, mutual_information
 
 
 def brute_force_entropy(mean, sigma, weights=None):
@@ -194,6 +195,44 @@ def test_sigma_below_the_floor_warns():
     assert np.isfinite(result.mi).all()
 
 
+def test_sigmas_in_exact_ratios():
+    """The widest lies exactly on a width of the grid: rounding must not put it one width too high."""
+    for octaves in np.arange(1, 100) / 8:
+        for smallest in 0.12, 0.3, 1.7:
+            log_var = 2 * np.log([[smallest], [smallest * 2**octaves]])
+            result = mutual_information(np.array([[0.0], [1.0]]), log_var - 8, [0, 1])
+            assert -1e-5 <= result.mi[0, 0] <= math.log(2) + 1e-5
+
+
+def test_rows_without_weight_do_not_widen_the_grid(random_codes):
+    mean, log_var, factors = random_codes
+    far = np.concatenate([mean, [[1e7] * 3]]), np.concatenate([log_var, [[-5.0] * 3]])
+    weighted = mutual_information(*far, np.concatenate([factors, [[0, 0]]]), weights=[1.0] * 60 + [0.0])
+    result = mutual_information(*random_codes)
+    np.testing.assert_allclose(weighted.mi, result.mi, atol=1e-6)
+    assert weighted.rows == 61
+
+
+def test_active_is_an_unbiased_variance_above_a_hundredth():
+    pattern = np.array([-1.0, 1.0] * 5)  # unbiased variance 10 / 9
+    mean = 100.1 + np.outer(pattern, np.sqrt([0.0099, 0.0101, 0.05, 1e-6]) * math.sqrt(0.9))
+    assert active_latents(mean).tolist() == [False, True, True, False]
+    many = np.repeat(mean[:, [3]], 50_000, axis=0).astype("float32")
+    assert not active_latents(many).any()  # a sum in float32 would be off by more than the threshold
+
+
+def test_normalized_is_clamped_at_0(random_codes):
+    result = replace(mutual_information(*random_codes), mi=np.full((2, 3), -1e-9))
+    assert not result.normalized.any()
+
+
+def test_single_rows_below_the_floor():
+    mean = np.array([[0.0], [1.0], [2.0], [1e6]])
+    with pytest.warns(UserWarning, match="below the floor"):
+        result = mutual_information(mean, np.full((4, 1), -40.0), np.arange(4))
+    assert -1e-4 <= result.mi[0, 0] <= math.log(4) + 1e-4
+
+
 def test_a_factor_that_numbers_the_rows():
     mean = np.linspace(-1, 1, 50)[:, None]
     log_var = np.full((50, 1), -3.0)
@@ -299,8 +338,11 @@ def test_a_constant_factor_is_named_and_left_out(random_codes):
 
 def test_a_standard_deviation_in_place_of_a_log_variance_warns(random_codes):
     mean, log_var, factors = random_codes
-    with pytest.warns(UserWarning, match=r"pass 2 \* np.log\(std\)"):
-        mutual_information(mean, np.exp(0.5 * log_var), factors)
+    for last in np.exp(0.5 * log_var[:, 2]), np.zeros(60):
+        std = np.stack([*np.exp(0.5 * log_var[:, :2]).T, last], axis=1)
+        with pytest.warns(UserWarning, match=r"pass 2 \* np.log\(std\)"):
+            mutual_information(mean, std, factors)
+    mutual_information(mean, np.full(mean.shape, 1e-4), factors)  # the prior's own width is no mistake
 
 
 @pytest.mark.parametrize(
@@ -316,6 +358,9 @@ def test_a_standard_deviation_in_place_of_a_log_variance_warns(random_codes):
         (lambda m, v, f: (m[:, :0], v[:, :0], f), ValueError, r"one latent"),
         (lambda m, v, f: (m, v, f[:, :0]), ValueError, r"at least one factor"),
         (lambda m, v, f: (m.astype(str), v, f), TypeError, r"real numbers"),
+        (lambda m, v, f: (m * 1e35, v, f), ValueError, r"`mean` must lie within"),
+        (lambda m, v, f: (m, v * 300, f), ValueError, r"`log_var` must lie within"),
+        (lambda m, v, f: (m, v, [[1, 2], [3]]), TypeError, r"`factors` must be one array"),
     ],
 )
 def test_bad_codes_and_factors(random_codes, change, error, message):
@@ -327,9 +372,9 @@ def test_bad_codes_and_factors(random_codes, change, error, message):
     ("settings", "message"),
     [
         ({"method": "kde"}, r'"quadrature" or "sample". Received: method=\'kde\''),
-        ({"draws": 0}, r"`draws` must be at least 1"),
+        ({"draws": 1}, r"`draws` must be at least 2"),
         ({"weights": np.full(60, -1.0)}, r"none negative"),
-        ({"weights": np.zeros(60)}, r"not all 0"),
+        ({"weights": np.zeros(60)}, r"at least two above 0"),
         ({"weights": np.ones(59)}, r"must be 60 finite numbers"),
         ({"weights": np.ones(60), "method": "sample"}, r"the published estimator has none"),
         ({"factor_names": ["x"]}, r"must name 2 factors"),

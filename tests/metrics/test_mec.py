@@ -35,6 +35,23 @@ def test_merged_factors_cost_modularity_and_split_ones_compactness(grid):
     assert split.compactness == pytest.approx(0.625, abs=0.05)  # a half of one factor, all of the other
 
 
+def test_information_is_a_share_of_the_entropy_and_the_seed_decides(grid):
+    factors, noise = grid
+    scores = infomec(factors + noise[:, :2], factors)
+    assert np.diag(scores.normalized) == pytest.approx([1, 1], abs=0.05)
+    big = np.repeat(factors, 20, axis=0)
+    codes = big + 0.3 * np.random.default_rng(1).standard_normal(big.shape)
+    one, same, other = (infomec(codes, big, seed=seed).normalized for seed in (1, 1, 2))  # of 10,000 of 16,000 rows
+    assert (one == same).all()
+    assert (one != other).any()
+
+
+def test_active_is_a_range_above_a_twentieth_of_the_widest(grid):
+    factors, _ = grid
+    mean = np.stack([factors[:, 1] * 1.0, factors[:, 0] * 4 * 0.06 / 3, factors[:, 0] * 4 * 0.04 / 3], axis=1)
+    assert infomec(mean, factors).active.tolist() == [True, True, False]
+
+
 def test_noise_has_next_to_no_information(grid):
     factors, noise = grid
     scores = infomec(noise, factors)
@@ -58,7 +75,10 @@ def test_latents_that_never_move(grid):
 
 def test_bad_factors(grid):
     factors, noise = grid
-    with pytest.raises(ValueError, match="needs at least two"):
+    with pytest.raises(ValueError, match="InfoMEC needs at least 2 factors"):
         infomec(noise, factors[:, 0])
-    with pytest.raises(ValueError, match=r"one value of factors \[1\]"):
+    with pytest.raises(ValueError, match=r"of which 1 have two values"):
         infomec(noise, factors * [1, 0])
+    for rows in [0, 900] * 10, [0.5] * 20, [1]:
+        with pytest.raises(ValueError, match=r"`rows` must be row numbers 0 .. 799, at least 12"):
+            infomec(noise, factors, rows=rows)

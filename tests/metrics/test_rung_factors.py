@@ -46,6 +46,17 @@ def test_sampled_values_agree_with_the_integral_within_their_error(named_case):
     assert error.max() < 0.02
 
 
+def test_the_error_is_honest_and_the_seed_decides():
+    rng = np.random.default_rng(2)
+    factors = np.arange(120)[:, None] % 3
+    mean, log_var = factors + rng.standard_normal((120, 2)), rng.uniform(-2, 0, (120, 2))
+    maps = [rung_factor_map(mean, log_var, factors, [(1, slice(0, 2))], 240, seed) for seed in range(50)]
+    spread, error = np.std([m.mi[0, 0] for m in maps]), np.mean([m.standard_error[0, 0] for m in maps])
+    assert 0.6 < spread / error < 1.6
+    again = rung_factor_map(mean, log_var, factors, [(1, slice(0, 2))], 240, seed=7)
+    assert again.mi[0, 0] == maps[7].mi[0, 0]
+
+
 def test_names_and_table(grid):
     held = rung_factor_map(*grid, [(2, slice(0, 2)), (1, slice(2, 4))], 60, factor_names=["hue", "scale", "shape"])
     lines = str(held).splitlines()
@@ -58,6 +69,8 @@ def test_a_factor_that_no_rung_knows_has_no_holder(grid):
     mean, log_var, factors = grid
     held = rung_factor_map(0 * mean, log_var, factors, [(2, slice(0, 2)), (1, slice(2, 4))], 60)
     assert set(held.holders.values()) == {None}
+    some = replace(held, mi=held.factor_entropy * np.array([[0.11, 0.09, 0.0], [0.05, 0.0, 0.3]]))
+    assert list(some.holders.values()) == [2, None, 1]
 
 
 def test_stability_of_equal_disjoint_and_half_shared_maps(grid):
@@ -76,6 +89,14 @@ def test_stability_of_equal_disjoint_and_half_shared_maps(grid):
     assert part.same_holder == pytest.approx(2 / 3)
 
 
+def test_pairs_that_know_nothing_of_a_factor_say_nothing_of_it(grid):
+    held = rung_factor_map(*grid, [(2, slice(0, 2)), (1, slice(2, 4))], 60)
+    knows, ignores = (replace(held, mi=held.factor_entropy * np.array([[1, a, 0], [0, 0, 0]])) for a in (1.0, 0.0))
+    stability = map_stability([knows, ignores, ignores])
+    np.testing.assert_array_equal(stability.per_factor, [1, 0, np.nan])
+    assert stability.same_holder == pytest.approx(3 / 5)  # all three pairs on factor 0, none of two on factor 1
+
+
 def test_stability_of_maps_that_know_nothing_is_undefined(grid):
     mean, log_var, factors = grid
     empty = rung_factor_map(0 * mean, log_var, factors, [(2, slice(0, 2)), (1, slice(2, 4))], 60)
@@ -88,6 +109,8 @@ def test_stability_needs_comparable_maps(grid):
     held = rung_factor_map(*grid, [(2, slice(0, 2)), (1, slice(2, 4))], 60)
     with pytest.raises(ValueError, match="at least two maps"):
         map_stability([held])
+    with pytest.raises(TypeError, match="must be a list of RungFactorMap. Received: ..RungFactorMap., .int.."):
+        map_stability([held, 3])
     with pytest.raises(ValueError, match=r"same rungs, factors, rows and draws.*100 draws"):
         map_stability([held, replace(held, draws=100)])
 

@@ -45,6 +45,15 @@ def test_a_constant_factor_is_blank(codes):
     assert texts(mutual_information_heatmap(information).axes[0])[1] == "-"
 
 
+def test_the_wrong_object_is_named(codes):
+    information, held = mutual_information(*codes), rung_factor_map(*codes, SLICES, draws=60)
+    with pytest.raises(TypeError, match=r"`metrics.rung_factor_map` returns. Received: MutualInformation"):
+        rung_factor_heatmap(information)
+    with pytest.raises(TypeError, match=r"`metrics.mutual_information` returns. Received: RungFactorMap"):
+        mutual_information_heatmap(held)
+    assert mutual_information_heatmap(information, dict(SLICES)).axes
+
+
 def test_figures_can_be_written(codes, tmp_path):
     held = rung_factor_map(*codes, SLICES, draws=60)
     rung_factor_heatmap(held).savefig(tmp_path / "map.png")
