@@ -4,15 +4,16 @@ python benchmarks/metrics.py                    # the table of the README; some 
 python benchmarks/metrics.py --sizes=10000      # one size
 
 Every size runs in a process of its own. The quadrature and the published estimator take turns; the latter runs with few
-draws and is scaled to 10,000, as its time is proportional to draws x rows x latents. Memory is the peak
-of the process above what it holds once the codes are there.
+draws and is scaled to 10,000, as its time is proportional to draws x rows x latents. Memory is the largest
+resident set seen while the quadrature runs, less that before it.
 """
 
 import json
 import math
-import resource
+import os
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -62,18 +63,40 @@ def evaluations(factors, draws):
     return sum(min(draws, count) * count for count in map(int, counts))
 
 
+def resident():
+    """Megabytes of this process in memory."""
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def peak_memory(function):
+    """Megabytes that a call adds at most, looked at every two milliseconds."""
+    before = peak = resident()
+    done = threading.Event()
+
+    def watch():
+        nonlocal peak
+        while not done.wait(0.002):
+            peak = max(peak, resident())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    function()
+    done.set()
+    watcher.join()
+    return peak - before
+
+
 def measure(rows):
     """Seconds and memory of one size."""
     mean, log_var, factors = codes(rows)
     rng = np.random.default_rng(0)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    memory = peak_memory(lambda: kp.metrics.mutual_information(mean, log_var, factors))
     ratios, quadrature, scaled = [], [], []
     for _ in range(FLAGS.rounds):
         begin = time.perf_counter()
         kp.metrics.mutual_information(mean, log_var, factors)
         quadrature.append(time.perf_counter() - begin)
-        if not ratios:
-            memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
         begin = time.perf_counter()
         published(mean, log_var, factors, FLAGS.draws, rng)
         few = time.perf_counter() - begin
@@ -85,7 +108,7 @@ def measure(rows):
     return {
         "rows": rows,
         "quadrature": float(np.median(quadrature)),
-        "memory": memory / 1024,
+        "memory": memory,
         "published": float(np.median(scaled)),
         "ratio": float(np.median(ratios)),
         "flow": time.perf_counter() - begin,

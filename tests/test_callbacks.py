@@ -205,6 +205,7 @@ def test_held_images_of_arrays_pairs_and_data_sets(truth, blob_images):
     np.testing.assert_array_equal(some.images, truth.images(some.factors))
     assert len(np.unique(some.factors[:, 0])) == 5  # of the whole grid, not its beginning
     assert len(InformationFlow(blob_images).images) == 60
+    assert len(InformationFlow(pairs.repeat(), num_images=70).images) == 70
 
 
 def test_training_is_not_disturbed(make_model, images):

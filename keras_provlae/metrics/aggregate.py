@@ -124,9 +124,7 @@ class _Grid:
             self.floor = smallest = self.period * OVERSAMPLE / self.size
         self.log_smallest = math.log(smallest)
         self.step = math.log(2) / WIDTHS_PER_OCTAVE
-        widths = (
-            int(self._position(log_sigma).max()) + 4
-        )  # a row uses the widths before and after its own, and one more
+        widths = int(self._position(log_sigma).max()) + 4  # one below a row's own, and two above
         number = np.arange(widths) - 1
         octave = np.clip(number // WIDTHS_PER_OCTAVE, 0, int(math.log2(self.size // SMALLEST_GRID)))
         self.octave = octave

@@ -15,9 +15,12 @@ FEWEST_ROWS = 100  # fewer are not worth a score, however short the time
 
 
 class Stream(NamedTuple):
+    """Batches of images and factors."""
+
     batches: Callable[[np.ndarray | None], Iterable]  # of all rows, or of some
     rows: int | None  # None where it is not known before the end
     batch_size: int
+    endless: bool = False
 
 
 def read(ground_truth: Any, batch_size: int) -> Stream:
@@ -55,9 +58,8 @@ def read(ground_truth: Any, batch_size: int) -> Stream:
 
         return Stream(batches, count, batch_size)
     if isinstance(ground_truth, Iterable):
-        if hasattr(ground_truth, "cardinality") and int(ground_truth.cardinality()) == -1:
-            raise ValueError("The data set must have an end: leave out `.repeat()`, or add `.take(batches)`.")
-        return Stream(lambda rows: _pairs(ground_truth), None, batch_size)
+        endless = hasattr(ground_truth, "cardinality") and int(ground_truth.cardinality()) == -1
+        return Stream(lambda rows: _pairs(ground_truth), None, batch_size, endless)
     raise TypeError(
         "`ground_truth` must be a ground-truth data set with `factors(index)` and `images(factors)`, a pair of arrays "
         f"(images, factors), or a data set of such batches. Received: {type(ground_truth).__name__}."
@@ -105,8 +107,10 @@ def encode(
         Three arrays with one row for each image.
 
     Raises:
-        ValueError: If there is no batch.
+        ValueError: If there is no batch, or no end of them.
     """
+    if stream.endless:
+        raise ValueError("The data set must have an end: leave out `.repeat()`, or add `.take(batches)`.")
     if stream.rows == 0:
         raise ValueError("The data must have at least one image. Received: none.")
     encode_batch = getattr(model, "encode_on_batch", model.encode)
