@@ -76,7 +76,7 @@ class Score:
         return self.value >= other.value
 
     def __str__(self):
-        error = "" if not self.standard_error else f" +- {self.standard_error:.4f}"
+        error = "" if not self.standard_error else f" +- {self.standard_error:.2g}"
         return f"{self.value:.4f}{error}{' ' + self.unit if self.unit else ''}"
 
     def _require_comparable(self, other):
@@ -184,13 +184,13 @@ def _or_none(value):
 def _row(score):
     hidden = {"estimator", "data", "labels", "factors", "rows"}  # elsewhere in the table
     settings = {k: v for k, v in score.convention.items() if k not in hidden and v != ALL_COUNT}
-    words = [score.note, score.convention.get("estimator", ""), *(f"{n} {_words(v)}" for n, v in settings.items())]
+    words = [score.note, score.convention.get("estimator", ""), *(f"{n}: {_words(v)}" for n, v in settings.items())]
     how = "; ".join(filter(None, words))
     value = "nan" if math.isnan(score.value) else f"{score.value:.4f}"
     return (
         score.name,
         f"{value} {score.unit}".strip(),
-        "" if score.standard_error is None else f"{score.standard_error:.4f}",
+        "" if score.standard_error is None else f"{score.standard_error:.2g}",
         str(score.convention.get("rows", "")),
         "" if score.seed is None else str(score.seed),
         f"{score.seconds:.1f}",

@@ -128,7 +128,7 @@ def test_the_card_prints_as_a_table(oracle, blobs):
     assert "factors: x (5), y (4), size (3)" in text
     line = next(line for line in text.splitlines() if line.startswith("mi_rung_2"))
     assert line.split()[1:3] == ["2.9957", "nats"]
-    assert line.endswith("exact density at sampled codes, control variates; draws 10000")
+    assert line.endswith("exact density at sampled codes, control variates; draws: 10000")
 
 
 def test_a_card_goes_through_json(oracle, blobs):
@@ -343,7 +343,7 @@ def test_tensors_and_lists_are_data_too(oracle, blobs):
 def test_scores_format_and_round():
     score = Score("mig", 0.51239, {}, standard_error=0.01, unit="nats")
     assert f"{score:.2f}" == "0.51"
-    assert f"{score}" == "0.5124 +- 0.0100 nats"
+    assert f"{score}" == "0.5124 +- 0.01 nats"
     assert round(score, 3) == 0.512
     assert score == Score("mig", 0.51239, {}, standard_error=0.01, unit="nats")
 
