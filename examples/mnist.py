@@ -87,7 +87,8 @@ def main(_):
     print(f"\nTest images, in nats per image, at stage {model.stage} with alpha {model.alpha:g}:")
     for name in "elbo", "reconstruction", *(f"kl_rung_{rung}" for rung, _ in model.rung_slices):
         print(f"  {name:<16}{scores[name]:9.2f}")
-    print("I(x; z_l) in nats, of at most 1,000 test images (which hold at most the log of their number, 6.9):")
+    held = min(sum(len(images) for images, _ in test_ds), 1000)
+    print(f"I(x; z_l) in nats, of {held} test images, which can tell at most ln {held} = {np.log(held):.2f}:")
     for name in *(f"mi_rung_{rung}" for rung, _ in model.rung_slices), "mi_total", "i_over":
         print(f"  {name:<16}{history[name][-1]:9.2f}")
     print(f"{model.iteration} steps in {time.time() - begin:.0f} seconds. Look at:")

@@ -148,7 +148,8 @@ class DisentanglementMonitor(PosteriorObserver):
         ground_truth: What `metrics.evaluate` takes.
         every: As `PosteriorObserver`.
         num_images: Int >= 2. Images to hold: random ones, or the first of a data set.
-        scores: Names of `"mig"`, `"mig_sup"`, `"factor_vae_score"` to follow.
+        scores: Names of `"mig"`, `"mig_sup"`, `"factor_vae_score"` to follow. The last is left out where there
+            is a single factor: it would be 1 by definition.
         seed: Int or `None`. Seed of the choice and of the votes, the same at every measurement.
 
     Raises:
@@ -175,8 +176,11 @@ class DisentanglementMonitor(PosteriorObserver):
         self.images, self.factors = held_subset(ground_truth, num_images, seed)
         if self.factors is None:
             raise TypeError("`ground_truth` must have factors. Received: images alone.")
-        check_varied(self.factors, len(self.images), "The monitor")
         self.scores, self.seed = tuple(scores), seed
+        if len(check_varied(self.factors, len(self.images), "The monitor").sizes) == 1:
+            self.scores = tuple(score for score in scores if score != "factor_vae_score")
+        if not self.scores:
+            raise ValueError("With a single factor `factor_vae_score` is 1 by definition. Follow mig or mig_sup.")
 
     def names(self) -> list[str]:
         return list(self.scores)

@@ -140,6 +140,13 @@ def test_a_training_that_is_stopped_ends_with_a_measurement(make_model, images):
         assert [(record["when"], record["epoch"]) for record in flow.records] == [("epoch", 0), (when, 3)]
 
 
+def test_a_single_factor_has_no_factor_vae_score(truth, blob_images):
+    digits = truth.factors(np.arange(60))[:, 0]
+    assert DisentanglementMonitor((blob_images, digits)).names() == ["mig", "mig_sup"]
+    with pytest.raises(ValueError, match="is 1 by definition"):
+        DisentanglementMonitor((blob_images, digits), scores=["factor_vae_score"])
+
+
 def test_the_seed_of_the_votes(make_model, truth, blob_images):
     model = make_model(kp.VLAE)
     values = []
