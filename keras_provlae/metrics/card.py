@@ -182,7 +182,7 @@ def _or_none(value):
 
 
 def _row(score):
-    hidden = {"estimator", "data", "labels", "factors", "rows"}  # elsewhere in the table
+    hidden = {"estimator", "data", "factor checksum", "factors", "rows"}  # elsewhere in the table
     settings = {k: v for k, v in score.convention.items() if k not in hidden and v != ALL_COUNT}
     words = [score.note, score.convention.get("estimator", ""), *(f"{n}: {_words(v)}" for n, v in settings.items())]
     how = "; ".join(filter(None, words))

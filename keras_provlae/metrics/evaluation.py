@@ -78,7 +78,7 @@ def evaluate(
     stream = read(ground_truth, batch_size)
     allowed = None if max_seconds is None else ENCODING_SHARE * max_seconds
     mean, log_var, factors = encode(model, stream, allowed, progress, seed)
-    remaining = None if max_seconds is None else max_seconds - (time.perf_counter() - begin)
+    remaining = None if max_seconds is None else max(max_seconds - (time.perf_counter() - begin), 0.0)
     return evaluate_codes(
         mean,
         log_var,
@@ -133,7 +133,7 @@ def evaluate_codes(
     codes, sizes = _codes(mean, log_var, factors, rung_slices, factor_names, seed)
     facts = {
         "data": data,
-        "labels": _checksum(codes.factors),
+        "factor checksum": _checksum(codes.factors),
         "factors": [f"{name} ({size})" for name, size in zip(codes.names, sizes, strict=True)],
         "rows": len(mean),
     }

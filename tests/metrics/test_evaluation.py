@@ -182,7 +182,7 @@ def test_other_rows_of_the_same_data_do_not_compare(oracle, blobs):
     images, factors = arrays(blobs)
     pairs = [(images[rows], factors[rows]) for rows in (slice(0, 40), slice(20, 60))]
     some = [evaluate(oracle, pair, progress=False, include=["mig"]) for pair in pairs]
-    with pytest.raises(ValueError, match="labels"):
+    with pytest.raises(ValueError, match="factor checksum"):
         some[0].compare(some[1])
     other_order = evaluate(oracle, (images[40::-1][1:], factors[40::-1][1:]), progress=False, include=["mig"])
     assert list(other_order.compare(some[0]).values()) == pytest.approx([0, 0, 0], abs=1e-12)
@@ -228,6 +228,13 @@ def test_little_time_takes_fewer_rows_and_says_so(oracle, blobs, monkeypatch):
     assert card.results["mutual_information"].factor_entropy[0] > 0.9
     with pytest.raises(ValueError, match="rows 60 against"):
         evaluate(oracle, blobs, progress=False, include=["mig"]).compare(card)
+
+
+def test_data_that_are_read_for_too_long_leave_no_time(oracle, blobs):
+    images, factors = arrays(blobs)
+    card = evaluate(oracle, [(images, factors)], max_seconds=1e-4, progress=False, include=["mig"])
+    assert not card
+    assert card.skipped == {"mutual_information": "no time was left"}
 
 
 def test_time_spent_is_taken_off(oracle, blobs, monkeypatch):
