@@ -22,17 +22,21 @@ class PosteriorObserver(keras.callbacks.Callback, abc.ABC):
     the middle of an epoch is measured at the end of that epoch).
 
     Args:
-        every: Int >= 1. Measure at the end of every so many epochs; `None` is about ten times over the
-            epochs of `fit`. The first epoch, those in which a rung was unlocked, and the last are always measured.
+        every: Int >= 1: measure at the end of every so many epochs. Or a list of epochs, counted from 0 as Keras
+            does. `None` is about ten times over the epochs of `fit`. The first epoch, those in which a
+            rung was unlocked, and the last are always measured.
 
     Attributes:
         records: A list of dicts: `when` ("epoch", "unlock", or "end" of a training that was stopped), `epoch`,
             `iteration`, `stage`, and the values by name. They begin anew with every `fit`, a resumed one included.
     """
 
-    def __init__(self, every: int | None = None):
+    def __init__(self, every: int | Sequence[int] | None = None):
         super().__init__()
-        if every is not None:
+        if isinstance(every, list | tuple):
+            for epoch in every:
+                check_count("every", epoch, least=0)
+        elif every is not None:
             check_count("every", every)
         self.every = every
         self.records = []
@@ -66,18 +70,22 @@ class PosteriorObserver(keras.callbacks.Callback, abc.ABC):
 
     def on_epoch_end(self, epoch, logs=None):
         epochs = self.params.get("epochs") or epoch + 1
-        every = self.every or -(-epochs // 10)
         self._stage = getattr(self.model, "stage", None)
         unlocked = self._values is None or self._stage != self._stage_at_measurement
         last = epoch + 1 == epochs or self.model.stop_training
         self._epoch_missed = None
-        if (epoch + 1) % every == 0 or last or unlocked:
+        if self._is_chosen(epoch, epochs) or last or unlocked:
             self._values = self._record("epoch", epoch)
             self._stage_at_measurement = self._stage
         else:
             self._epoch_missed = epoch
         if logs is not None:
             logs.update(self._values)
+
+    def _is_chosen(self, epoch, epochs):
+        if isinstance(self.every, list | tuple):
+            return epoch in self.every
+        return (epoch + 1) % (self.every or -(-epochs // 10)) == 0
 
     def on_train_end(self, logs=None):
         if self._epoch_missed is not None:  # a later callback stopped the training
@@ -117,7 +125,7 @@ class InformationFlow(PosteriorObserver):
     def __init__(
         self,
         images: Any,
-        every: int | None = None,
+        every: int | Sequence[int] | None = None,
         num_images: int = 1000,
         draws: int = 1000,
         seed: int | None = 0,
@@ -163,7 +171,7 @@ class DisentanglementMonitor(PosteriorObserver):
     def __init__(
         self,
         ground_truth: Any,
-        every: int | None = None,
+        every: int | Sequence[int] | None = None,
         num_images: int = 2000,
         scores: Sequence[str] = SCORES,
         seed: int | None = 0,

@@ -84,6 +84,16 @@ def test_ten_measurements_and_the_unlocks_by_default(make_model, images):
     assert [record["epoch"] for record in flow.records] == [0, *range(1, 20, 2)]
 
 
+def test_chosen_epochs(make_model, images):
+    model = make_model(kp.VLAE)
+    model.compile()
+    flow = InformationFlow(images, every=[2, 3, 30], draws=50)
+    model.fit(images, batch_size=40, epochs=7, verbose=0, callbacks=[flow])
+    assert [record["epoch"] for record in flow.records] == [0, 2, 3, 6]
+    with pytest.raises(ValueError, match="`every` must be at least 0"):
+        InformationFlow(images, every=[3, -1])
+
+
 def test_checkpoints_and_early_stopping_can_follow_a_score(make_model, truth, blob_images, tmp_path, monkeypatch):
     model = make_model(kp.VLAE)
     model.compile()
