@@ -37,6 +37,10 @@ class Entropies(NamedTuple):
     conditional: list[np.ndarray]  # per factor, H(z | v) for each of its values
     floor: float  # the smallest sigma that the grid resolves, or 0 where none was smaller
 
+    def mean_conditional(self, probabilities: list[np.ndarray]) -> np.ndarray:
+        """sum_v p(v) H(z | v) of every factor, from p(v) of each: float64 `(factors,)`."""
+        return np.array([p @ entropies for p, entropies in zip(probabilities, self.conditional, strict=True)])
+
 
 def marginal_entropies(
     mean: np.ndarray, log_var: np.ndarray, factors: Factors | None = None, weights: np.ndarray | None = None

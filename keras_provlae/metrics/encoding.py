@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from keras_provlae.metrics.posteriors import check_count, to_numpy
+from keras_provlae.metrics.posteriors import check_count, random_rows, to_numpy
 
 BATCH = 256  # images encoded at once
 FEWEST_ROWS = 100  # fewer are not worth a score, however short the time
@@ -119,7 +119,7 @@ def encode(
         rate = _encoding_rate(encode_batch, stream)
         affordable = max(int(rate * allowed), FEWEST_ROWS)
         if affordable < stream.rows:
-            rows = np.sort(np.random.default_rng(seed).permutation(stream.rows)[:affordable])
+            rows = random_rows(stream.rows, affordable, seed)
     total = stream.rows if rows is None else len(rows)
     bar = keras.utils.Progbar(total, unit_name="image") if progress else None
     parts, count = [], 0
@@ -153,14 +153,12 @@ def held_subset(ground_truth: Any, num_images: int, seed: int | None) -> tuple[n
     check_count("num_images", num_images, least=2)
     if hasattr(ground_truth, "shape"):
         images = _indexed("images", ground_truth)
-        rows = np.sort(np.random.default_rng(seed).permutation(len(images))[:num_images])
-        return _at_least_two(to_numpy("images", images[rows])), None
+        return _at_least_two(to_numpy("images", images[random_rows(len(images), num_images, seed)])), None
     if hasattr(getattr(ground_truth, "element_spec", None), "shape"):
         batches = ((images, None) for images in ground_truth)
     else:
         stream = read(ground_truth, batch_size=num_images)
-        rows = None if stream.rows is None else np.random.default_rng(seed).permutation(stream.rows)[:num_images]
-        batches = stream.batches(None if rows is None else np.sort(rows))
+        batches = stream.batches(None if stream.rows is None else random_rows(stream.rows, num_images, seed))
     images, factors, count = [], [], 0
     for some_images, some_factors in batches:
         images.append(to_numpy("images", some_images))

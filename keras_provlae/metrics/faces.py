@@ -9,6 +9,7 @@ import numpy as np
 
 from keras_provlae.metrics import binned, classifiers, fixed_factor, gaps, mec, robustness, unsupervised
 from keras_provlae.metrics.information import mutual_information
+from keras_provlae.metrics.posteriors import to_numpy
 
 
 def _mig(mean, log_var, factors, method="quadrature", draws=10_000, seed=0):
@@ -124,7 +125,7 @@ class PosteriorMetric(keras.metrics.Metric):
 
 def _to_numpy(array):
     try:
-        return keras.ops.convert_to_numpy(array) if keras.ops.is_tensor(array) else np.asarray(array)
+        return to_numpy("batch", array)
     except Exception as error:  # every backend has its own for symbolic tensors
         raise RuntimeError(
             "Codes are collected in main memory: call `update_state` eagerly, outside of a compiled function, for "

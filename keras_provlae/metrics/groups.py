@@ -9,7 +9,7 @@ from keras_provlae.metrics import binned, classifiers, fixed_factor, gaps, mec, 
 from keras_provlae.metrics.card import Score
 from keras_provlae.metrics.flow import information_flow
 from keras_provlae.metrics.information import ACTIVE_VARIANCE, mutual_information
-from keras_provlae.metrics.posteriors import UndefinedScoreError
+from keras_provlae.metrics.posteriors import UndefinedScoreError, random_rows
 from keras_provlae.metrics.rung_factors import rung_factor_map
 
 ACTIVE_RULE = f"variance of the means > {ACTIVE_VARIANCE:g}"
@@ -181,7 +181,7 @@ def _dci(codes, size):
 
 
 def _infomec(codes, size):
-    rows = np.sort(np.random.default_rng(codes.seed).permutation(len(codes.mean))[:size])
+    rows = random_rows(len(codes.mean), size, codes.seed)
     result = mec.infomec(codes.mean, codes.factors, rows, codes.seed)
     how = {
         "estimator": "nearest neighbours, logistic regression",

@@ -169,10 +169,8 @@ def _by_quadrature(mean, log_var, factors, weights):
         )
     _warn_of_floor([result.floor for result in results])
     probabilities = [factors.probabilities(factor, weights) for factor in range(len(factors.sizes))]
-    conditional = [
-        [p @ entropies for p, entropies in zip(probabilities, result.conditional, strict=True)] for result in results
-    ]
-    return np.array([result.marginal for result in results]), np.array(conditional).T
+    conditional = [result.mean_conditional(probabilities) for result in results]
+    return np.array([result.marginal for result in results]), np.stack(conditional, axis=1)
 
 
 def _warn_of_floor(floors):

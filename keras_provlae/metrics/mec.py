@@ -5,7 +5,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from keras_provlae.metrics.posteriors import check_factors, check_mean, check_rows, check_seed, check_varied, optional
+from keras_provlae.metrics.posteriors import (
+    check_factors,
+    check_mean,
+    check_rows,
+    check_seed,
+    check_varied,
+    optional,
+    random_rows,
+)
 
 ACTIVE_RANGE = 0.05  # of the widest latent's range, as in the released program
 NEIGHBOURS = 10
@@ -57,7 +65,7 @@ def infomec(mean: Any, factors: Any, rows: Any = None, seed: int | None = 0) -> 
     factors = check_factors(factors, len(mean))
     check_seed(seed)
     if rows is None:
-        rows = np.sort(np.random.default_rng(seed).permutation(len(mean))[:MOST_ROWS])
+        rows = random_rows(len(mean), MOST_ROWS, seed)
     rows = check_rows("rows", rows, len(mean), least=NEIGHBOURS + 2)
     mean = mean[rows]
     factors = check_varied(factors.labels[rows], len(mean), "InfoMEC", least=2)

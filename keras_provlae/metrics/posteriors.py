@@ -157,7 +157,7 @@ def check_weights(weights: Any, rows: int) -> np.ndarray | None:
     """Row weights `(rows,)`, none negative, as float64 with the mean 1; `None` stays `None`."""
     if weights is None:
         return None
-    array = np.asarray(keras.ops.convert_to_numpy(weights), "float64")
+    array = to_numpy("weights", weights).astype("float64")
     if array.shape != (rows,) or not np.isfinite(array).all() or array.min() < 0 or (array > 0).sum() < 2:
         raise ValueError(
             f"`weights` must be {rows} finite numbers, none negative and at least two above 0. "
@@ -202,6 +202,11 @@ def check_rows(name: str, rows: Any, count: int, least: int = 1) -> np.ndarray:
             f"Received: {name}={np.array2string(array, threshold=6)} of shape {array.shape}."
         )
     return array
+
+
+def random_rows(count: int, number: int, seed: int | None) -> np.ndarray:
+    """At most `number` of the rows 0 .. count - 1, chosen at random, in rising order."""
+    return np.sort(np.random.default_rng(seed).permutation(count)[:number])
 
 
 def factor_name(names: Sequence[str] | None, factor: int) -> str:

@@ -129,11 +129,11 @@ def rung_factor_map(
     wide = [index for index, group in enumerate(groups) if group.stop - group.start > 1]
     if wide:
         mi[wide], errors[wide] = _sampled(mean, log_var, factors, [groups[i] for i in wide], draws, seed, threads)
+    probabilities = [factors.probabilities(factor) for factor in range(number)]
     for index in set(range(len(groups))) - set(wide):
         column = groups[index].start
         entropies = marginal_entropies(mean[:, column], log_var[:, column], factors)
-        for factor, conditional in enumerate(entropies.conditional):
-            mi[index, factor] = entropies.marginal - factors.probabilities(factor) @ conditional
+        mi[index] = entropies.marginal - entropies.mean_conditional(probabilities)
     names = tuple(factor_name(factor_names, factor) for factor in range(number))
     return RungFactorMap(rungs, mi, errors, factors.entropies(), names, len(mean), draws)
 
