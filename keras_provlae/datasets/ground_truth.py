@@ -1,0 +1,368 @@
+"""Images with known factors: every combination of factor values exactly once."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Self
+
+import numpy as np
+import tensorflow as tf
+
+from keras_provlae.datasets.checks import check_count, chosen_seed
+from keras_provlae.datasets.passes import index_batches
+
+_RENDERED_AT_ONCE = 1024  # bounds the memory of `images`
+
+
+class GroundTruth:
+    """A grid of factors and the image of every point of it.
+
+    The images are numbered in the order of the grid, the last factor fastest. They are rendered (or read) when asked
+    for, inside TensorFlow: a batch costs no Python per image.
+
+    Args:
+        factor_values: {name: values}: what each factor can be, in order. A factor is given and returned as the number
+            of its value, 0 .. size - 1; the values themselves (radians, names) are for people.
+        image_shape: `(height, width, channels)`.
+        render: A function of TensorFlow operations that turns int32 factors `(batch, factors)` into float32 images
+            `(batch, height, width, channels)` in [0, 1].
+        name: What the data are, `"shapes3d"`.
+        source: Where they come from: `"procedural"`, `"tfds"`, the path of a file. Name and source go
+            together into metric cards, titles and CSV files.
+
+    Attributes:
+        factor_names, factor_sizes, factor_values: Tuples with one entry per factor.
+        image_shape, name, source: As given.
+
+    Raises:
+        ValueError: If there is no factor, a factor has no value, or `image_shape` is unfit.
+
+    Example:
+        >>> render = lambda factors: tf.tile(tf.cast(factors[:, :1, None, None], "float32"), (1, 8, 8, 1))
+        >>> truth = GroundTruth({"light": [0, 1], "nothing": [0, 1, 2]}, (8, 8, 1), render, "lamp", "procedural")
+        >>> len(truth), truth.factors(4), truth.index([1, 1]), float(truth.images([1, 1]).mean())
+        (6, array([1, 1]), 4, 1.0)
+    """
+
+    def __init__(
+        self,
+        factor_values: Mapping[str, Sequence],
+        image_shape: Sequence[int],
+        render: Callable[[tf.Tensor], tf.Tensor],
+        name: str,
+        source: str,
+    ):
+        self.factor_names = tuple(factor_values)
+        self.factor_values = tuple(np.asarray(list(values)) for values in factor_values.values())
+        self.factor_sizes = tuple(len(values) for values in self.factor_values)
+        if not self.factor_names or 0 in self.factor_sizes:
+            raise ValueError(
+                "`factor_values` must have at least one factor, and a factor one value. "
+                f"Received: {dict(zip(self.factor_names, self.factor_sizes, strict=True))}."
+            )
+        self.image_shape = tuple(map(int, image_shape))
+        if len(self.image_shape) != 3 or min(self.image_shape) < 1:
+            raise ValueError(f"`image_shape` must be (height, width, channels). Received: {image_shape}.")
+        self.name, self.source = name, source
+        self._render = render
+        self._compiled = tf.function(
+            lambda factors: render(factors),  # a function of its own, or TensorFlow warns that `render` is traced often
+            input_signature=[tf.TensorSpec((None, len(self.factor_names)), tf.int32)],
+            autograph=False,
+        )
+
+    @classmethod
+    def from_arrays(
+        cls,
+        images: Any,
+        factors: Any,
+        names: Sequence[str],
+        name: str = "arrays",
+        source: str = "arrays",
+    ) -> Self:
+        """The ground truth of your own images.
+
+        Args:
+            images: Array `(n, height, width)` or `(n, height, width, channels)`: uint8 of 0 .. 255, or floats in
+                [0, 1]. It is kept as it is, not copied; a `numpy.memmap` will do.
+            factors: Array `(n, factors)` of the values of the factors, in any order: every combination
+                exactly once. Equal values are the same value; they are numbered in ascending order.
+            names: Name of each factor.
+            name: What the data are.
+            source: Where they come from.
+
+        Returns:
+            A `GroundTruth`.
+
+        Raises:
+            TypeError: If images are neither uint8 nor floats.
+            ValueError: If shapes do not agree, pixels lie outside [0, 1], or the factors are no full grid.
+
+        Example:
+            >>> images = np.linspace(0, 1, 6)[:, None, None] * np.ones((8, 8))
+            >>> truth = GroundTruth.from_arrays(images, [[v, h] for v in (1, 2) for h in "abc"], ["v", "h"])
+            >>> truth.factor_sizes, truth.factor_values[1].tolist()
+            ((2, 3), ['a', 'b', 'c'])
+        """
+        images = _checked_images(images)
+        factors = np.asarray(factors)
+        if factors.ndim != 2 or len(factors) != len(images) or factors.shape[1] != len(names):
+            raise ValueError(
+                "`factors` must be (n, factors), with a row for each image and a column for each name. "
+                f"Received: factors {factors.shape}, images {images.shape}, names {list(names)}."
+            )
+        values, numbers = zip(*(np.unique(column, return_inverse=True) for column in factors.T), strict=True)
+        sizes = tuple(map(len, values))
+        place = np.ravel_multi_index(numbers, sizes)
+        count = np.bincount(place, minlength=math.prod(sizes)) if math.prod(sizes) <= 2 * len(images) else None
+        if count is None or (count != 1).any():
+            raise ValueError(_not_a_grid(names, values, count, len(images)))
+        row_of = np.empty(len(images), "int64")
+        row_of[place] = np.arange(len(images))
+        render = render_rows(lambda rows: images[row_of[rows]], sizes, images.shape[1:], images.dtype)
+        return cls(dict(zip(names, values, strict=True)), images.shape[1:], render, name, source)
+
+    def __len__(self):
+        return math.prod(self.factor_sizes)
+
+    def __repr__(self):
+        sizes = ", ".join(f"{name} {size}" for name, size in zip(self.factor_names, self.factor_sizes, strict=True))
+        return f"GroundTruth({self.name} {self.source}: {len(self):,} images {self.image_shape}; {sizes})"
+
+    def factors(self, index: Any) -> np.ndarray:
+        """The factors of images by their number in the grid.
+
+        Args:
+            index: Int or integer array `(...)`, 0 .. len - 1.
+
+        Returns:
+            int64 array `(..., factors)`.
+
+        Raises:
+            ValueError: If an index is no integer or outside the grid.
+        """
+        index = _integers("index", index)
+        if index.size and (index.min() < 0 or index.max() >= len(self)):
+            raise ValueError(f"`index` must lie in 0 .. {len(self) - 1}. Received: {index.min()} .. {index.max()}.")
+        return np.stack(np.unravel_index(index, self.factor_sizes), axis=-1).astype("int64")
+
+    def index(self, factors: Any) -> np.ndarray | int:
+        """The number of images in the grid by their factors: the inverse of `factors`.
+
+        Args:
+            factors: Integer array `(..., factors)`.
+
+        Returns:
+            int64 array `(...)`; an int for one row.
+
+        Raises:
+            ValueError: If a factor is no integer or out of its range.
+        """
+        factors = self._checked_factors(factors)
+        index = np.ravel_multi_index(np.moveaxis(factors, -1, 0), self.factor_sizes)
+        return int(index) if factors.ndim == 1 else index.astype("int64")
+
+    def images(self, factors: Any) -> np.ndarray:
+        """The images of given factors.
+
+        Args:
+            factors: Integer array `(n, factors)`, or `(factors,)` for one image.
+
+        Returns:
+            float32 array `(n, height, width, channels)` in [0, 1], or one image.
+
+        Raises:
+            ValueError: If a factor is no integer or out of its range.
+        """
+        factors = self._checked_factors(factors)
+        rows = factors.reshape(-1, len(self.factor_names)).astype("int32")
+        images = np.empty((len(rows), *self.image_shape), "float32")
+        for start in range(0, len(rows), _RENDERED_AT_ONCE):
+            part = slice(start, start + _RENDERED_AT_ONCE)
+            with tf.device("CPU:0"):
+                images[part] = self._compiled(rows[part]).numpy()
+        return images.reshape(*factors.shape[:-1], *self.image_shape)
+
+    def sample(self, n: int, seed: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Different images, drawn uniformly from the whole grid.
+
+        Args:
+            n: Int 1 .. len.
+            seed: Int or `None`. The same seed draws the same images; `None` is up to `keras.utils.set_random_seed`.
+
+        Returns:
+            `(images, factors)`: float32 `(n, height, width, channels)` and int64 `(n, factors)`.
+
+        Raises:
+            ValueError: If `n` or `seed` is unfit.
+        """
+        factors = self.factors(self._drawn("n", n, chosen_seed(seed)))
+        return self.images(factors), factors
+
+    def tf_dataset(
+        self,
+        batch_size: int = 100,
+        seed: int | None = None,
+        with_factors: bool = False,
+        subset: Any = None,
+        shuffle: bool = True,
+        start_step: int = 0,
+    ) -> tf.data.Dataset:
+        """The images as a `tf.data.Dataset` for `fit`, or in the order of the grid for metrics.
+
+        One pass gives every image once, in an order that is drawn anew for each pass, uniformly from all of
+        them. The stream depends on `seed` and nothing else. A new data set begins with the first pass.
+
+        Args:
+            batch_size: Int >= 1. Images per batch; the last of a pass may be smaller.
+            seed: Int or `None`. The same seed gives the same stream; `None` draws one (that
+                `keras.utils.set_random_seed` decides).
+            with_factors: Bool. Yields `(images, factors)` instead of images.
+            subset: Which images: integer indices, a Boolean mask, a slice, or an int: so many, drawn by `seed`.
+                `None` is all of them.
+            shuffle: Bool. `False` keeps the order of the grid, or of `subset`.
+            start_step: Int >= 0. Batches to leave out at the beginning, as if they had been read (for a training
+                that goes on: `model.iteration`); they cost nothing. Take `.repeat()` after it: the first pass is short.
+
+        Returns:
+            A `tf.data.Dataset` of float32 `(batch, height, width, channels)` in [0, 1]; with factors also
+            int64 `(batch, factors)`.
+
+        Raises:
+            TypeError, ValueError: If an argument is unfit.
+
+        Example:
+            >>> from keras_provlae.datasets import scenes
+            >>> ds = scenes().tf_dataset(batch_size=100, seed=0)
+            >>> ds.element_spec.shape, len(ds)
+            (TensorShape([None, 64, 64, 3]), 492)
+        """
+        seed = chosen_seed(seed)
+        rows = tf.constant(self._rows(subset, seed), tf.int64)
+
+        def load(index):
+            factors = tf.transpose(tf.unravel_index(tf.gather(rows, index), tf.constant(self.factor_sizes, tf.int64)))
+            images = tf.ensure_shape(self._render(tf.cast(factors, tf.int32)), (None, *self.image_shape))
+            return (images, tf.ensure_shape(factors, (None, len(self.factor_names)))) if with_factors else images
+
+        ds = index_batches(len(rows), batch_size, seed, shuffle, start_step)
+        return ds.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(tf.data.AUTOTUNE)
+
+    def downscale(self, times: int) -> "GroundTruth":
+        """The same factors with smaller images: each pixel is the mean of a block.
+
+        Args:
+            times: Int >= 1 that divides height and width.
+
+        Returns:
+            A `GroundTruth` whose name says the size.
+
+        Raises:
+            ValueError: If `times` is no such number.
+        """
+        check_count("times", times)
+        height, width, channels = self.image_shape
+        if height % times or width % times:
+            raise ValueError(f"`times` must divide height and width, {height} and {width}. Received: times={times}.")
+        small = (height // times, width // times, channels)
+
+        def render(factors):
+            blocks = tf.reshape(self._render(factors), (-1, small[0], times, small[1], times, channels))
+            return tf.reduce_mean(blocks, axis=(2, 4))
+
+        values = dict(zip(self.factor_names, self.factor_values, strict=True))
+        return GroundTruth(values, small, render, f"{self.name} {small[0]}x{small[1]}", self.source)
+
+    def _checked_factors(self, factors):
+        factors = _integers("factors", factors)
+        if factors.ndim == 0 or factors.shape[-1] != len(self.factor_names):
+            raise ValueError(
+                f"`factors` must have {len(self.factor_names)} columns, {', '.join(self.factor_names)}. "
+                f"Received: shape {factors.shape}."
+            )
+        for column, (name, size) in enumerate(zip(self.factor_names, self.factor_sizes, strict=True)):
+            given = factors[..., column]
+            if given.size and (given.min() < 0 or given.max() >= size):
+                raise ValueError(
+                    f"The factor {name!r} must lie in 0 .. {size - 1}. Received: {given.min()} .. {given.max()}."
+                )
+        return factors
+
+    def _drawn(self, name, n, seed):
+        check_count(name, n)
+        if n > len(self):
+            raise ValueError(f"`{name}` must be at most {len(self)}, the number of images. Received: {name}={n}.")
+        return np.random.default_rng(seed).choice(len(self), n, replace=False)
+
+    def _rows(self, subset, seed):
+        if subset is None:
+            return np.arange(len(self))
+        if isinstance(subset, int | np.integer) and not isinstance(subset, bool):
+            return self._drawn("subset", int(subset), seed)
+        try:
+            rows = np.arange(len(self))[subset]
+        except IndexError as error:
+            raise ValueError(
+                f"`subset` must be indices 0 .. {len(self) - 1}, a mask of {len(self)} Booleans, a slice or an int. "
+                f"Received: {error}."
+            ) from None
+        if rows.ndim != 1 or not len(rows):
+            raise ValueError(f"`subset` must choose at least one image. Received: a choice of shape {rows.shape}.")
+        return rows
+
+
+def render_rows(
+    read: Callable[[np.ndarray], np.ndarray], sizes: Sequence[int], image_shape: Sequence[int], dtype: Any
+) -> Callable[[tf.Tensor], tf.Tensor]:
+    """A `render` for images that are kept: one Python call per batch.
+
+    Args:
+        read: Takes int64 numbers `(batch,)` in the grid, returns images `(batch, height, width, channels)`.
+        sizes: Size of each factor.
+        image_shape: `(height, width, channels)`.
+        dtype: What `read` returns: uint8 is divided by 255, Boolean and floats are taken as they are.
+
+    Returns:
+        A function of int32 factors `(batch, factors)`, as `GroundTruth` takes it.
+    """
+    strides = np.append(np.cumprod(sizes[:0:-1])[::-1], 1).astype("int64")
+
+    def render(factors):
+        index = tf.reduce_sum(tf.cast(factors, tf.int64) * strides, axis=1)
+        images = tf.ensure_shape(tf.numpy_function(read, [index], dtype), (None, *image_shape))
+        return tf.cast(images, tf.float32) / (255.0 if dtype == np.uint8 else 1.0)
+
+    return render
+
+
+def _integers(name, numbers):
+    numbers = np.asarray(numbers)
+    if numbers.size and not np.issubdtype(numbers.dtype, np.integer):
+        raise ValueError(f"`{name}` must be integers. Received: {numbers.dtype}.")
+    return numbers.astype("int64")
+
+
+def _checked_images(images):
+    images = images if isinstance(images, np.ndarray) else np.asarray(images)
+    if images.ndim == 3:
+        images = images[..., np.newaxis]
+    if images.ndim != 4 or not images.size:
+        raise ValueError(f"`images` must be (n, height, width, channels). Received: shape {images.shape}.")
+    if images.dtype != np.uint8 and not np.issubdtype(images.dtype, np.floating):
+        raise TypeError(f"`images` must be uint8 or floats. Received: {images.dtype}.")
+    if images.dtype != np.uint8:
+        low, high = images.min(), images.max()
+        if not (low >= 0 and high <= 1):  # nan is neither
+            raise ValueError(f"Pixels must lie in [0, 1]; divide by 255? Received: {low} .. {high}.")
+    return images
+
+
+def _not_a_grid(names, values, count, rows):
+    sizes = tuple(map(len, values))
+    grid = " x ".join(f"{len(value)} {name}" for name, value in zip(names, values, strict=True))
+    message = f"`factors` must have every combination exactly once: {grid} = {math.prod(sizes)}. Received: {rows} rows"
+    if count is not None:
+        place = int(np.argmax(count != 1))
+        at = np.unravel_index(place, sizes)
+        found = ", ".join(f"{name} {value[i]}" for name, value, i in zip(names, values, at, strict=True))
+        message += f", {count[place]} of them with {found}"
+    return f"{message}. For images that are no grid give `metrics.evaluate` the pair (images, factors)."

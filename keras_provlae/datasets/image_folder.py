@@ -1,0 +1,82 @@
+"""Your own images: any folder of files, as a `tf.data.Dataset`."""
+
+import os
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+from keras_provlae.datasets.checks import check_count
+from keras_provlae.datasets.image_files import center_crop, decode_one, find_images, good_images, load_images, resize
+from keras_provlae.datasets.passes import index_batches
+
+
+def image_folder(
+    folder: str | os.PathLike,
+    batch_size: int = 100,
+    image_size: int | Sequence[int] | None = None,
+    channels: int = 3,
+    shuffle: bool = True,
+    seed: int | None = None,
+    on_bad_image: str = "error",
+) -> tf.data.Dataset:
+    """The images of a folder, and of the folders in it, as float32 in [0, 1].
+
+    Args:
+        folder: Path of the folder. JPEG, PNG, BMP and GIF files (the first frame) are read.
+        batch_size: Int >= 1. Images per batch; the last may be smaller.
+        image_size: Int or `(height, width)`, pixels: the largest part in the middle with these proportions is resized.
+            `None`: all images have the size of the first, and stay as they are.
+        channels: 3 for colour, 1 for gray.
+        shuffle: Bool. Draws a new order for each pass; `False` is the order of the names.
+        seed: Int or `None`. The same seed gives the same stream.
+        on_bad_image: What to do with a file that cannot be decoded. `"error"`: the pass ends with an error that
+            names it. `"skip"`: every file is decoded once beforehand, and a warning says how many are left out.
+
+    Returns:
+        A `tf.data.Dataset` of float32 `(batch, height, width, channels)`; `len` works.
+
+    Raises:
+        FileNotFoundError: If there is no folder, or no image in it.
+        TypeError, ValueError: If an argument is unfit, or the first image cannot be decoded.
+
+    While it is read: `tf.errors.InvalidArgumentError` where a file cannot be decoded or has another size than the
+    first; the message names the file.
+    """
+    if channels not in (1, 3):
+        raise ValueError(f"`channels` must be 3 (colour) or 1 (gray). Received: channels={channels!r}.")
+    size = None if image_size is None else _height_and_width(image_size)
+    paths = find_images(folder)
+    paths = [paths[number] for number in good_images(paths, channels, on_bad_image)]
+    prepare = _same_size(paths[0], channels) if size is None else _resized(*size)
+    shape = (*(size or decode_one(paths[0], channels).shape[:2]), channels)
+    numbers = index_batches(len(paths), batch_size, seed, shuffle)
+    ds = load_images(numbers.unbatch(), paths, channels, prepare).map(
+        lambda number, image: tf.ensure_shape(image, shape)
+    )
+    ds = ds.batch(batch_size).apply(tf.data.experimental.assert_cardinality(len(numbers)))
+    return ds.prefetch(tf.data.AUTOTUNE)
+
+
+def _height_and_width(image_size):
+    size = tuple(image_size) if isinstance(image_size, Sequence) else (image_size, image_size)
+    if len(size) != 2:
+        raise ValueError(f"`image_size` must be an int or (height, width). Received: image_size={image_size!r}.")
+    for pixels in size:
+        check_count("image_size", pixels)
+    return size
+
+
+def _resized(height, width):
+    return lambda image, path: resize(center_crop(image, height, width), height, width)
+
+
+def _same_size(first_path, channels):
+    height, width, _ = decode_one(first_path, channels).shape
+
+    def prepare(image, path):
+        size = tf.shape(image)[:2]
+        rule = f"All images must be {height} x {width} as {first_path}, or pass `image_size`. Received:"
+        with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(size == (height, width)), [rule, path, size])]):
+            return tf.cast(image, tf.float32) / 255.0
+
+    return prepare

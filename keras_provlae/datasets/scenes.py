@@ -1,0 +1,116 @@
+"""Small scenes with a hierarchy of factors: what is shown decides which details there are."""
+
+import numpy as np
+import tensorflow as tf
+
+from keras_provlae.datasets.ground_truth import GroundTruth
+
+SIZE = 64  # pixels
+SCENES = ("sea", "city", "forest")
+DAYLIGHTS = ("dawn", "noon", "dusk", "night")
+DETAILS = ("waves", "windows", "fruit")  # of the sea, of the city, of the forest
+
+_SAMPLES = 4  # per pixel and axis
+_EDGES = (0, 21, 43, 64)  # columns of the places left, middle, right
+_CENTERS = (10.5, 32.0, 53.5)
+_HORIZON = {"sea": 40.0, "city": 50.0, "forest": 46.0}
+_SKY = np.array([[235, 170, 160], [130, 200, 250], [240, 140, 80], [25, 30, 70]]) / 255
+_LIGHT = np.array([[1.0, 0.85, 0.8], [1.0, 1.0, 1.0], [0.85, 0.62, 0.55], [0.38, 0.42, 0.6]])
+_PAINTS = {  # ground, what stands there, its second part, the detail
+    "sea": np.array([[30, 95, 165], [245, 245, 235], [125, 65, 35], [190, 225, 250]]) / 255,
+    "city": np.array([[115, 115, 120], [165, 85, 75], [165, 85, 75], [255, 225, 110]]) / 255,
+    "forest": np.array([[115, 175, 75], [35, 110, 55], [105, 70, 40], [225, 45, 55]]) / 255,
+}
+_GROUND, _BODY, _PART, _DETAIL = 1, 2, 3, 4  # 0 is the sky
+
+
+def scenes() -> GroundTruth:
+    """49,152 procedural images, 64 x 64 x 3, whose factors form a hierarchy.
+
+    Two abstract factors change the whole picture: `scene` (sea, city, forest) and `daylight` (dawn, noon, dusk, night).
+    Three local ones, `left`, `middle` and `right`, are the sizes 0 .. 3 of what stands there: boats, houses or trees.
+    Of `waves`, `windows` and `fruit`, 0 .. 3, only one can be seen, in its scene; elsewhere it changes nothing. So
+    deep rungs should take scene and daylight, and shallow ones the rest.
+
+    Factors, the last one fastest: scene 3, daylight 4, left 4, middle 4, right 4, waves 4, windows 4, fruit 4. An
+    image is there 16 times, once for each value of the details that cannot be seen: no code can hold all of a detail
+    factor, at most a third of its entropy as a rule.
+
+    Returns:
+        A `GroundTruth` named `"scenes"`.
+
+    Example:
+        >>> truth = scenes()
+        >>> city = truth.images([1, 3, 2, 0, 1, 0, 3, 0])  # a city at night, all windows lit
+        >>> bool((truth.images([1, 3, 2, 0, 1, 3, 3, 2]) == city).all())  # there are no waves and no fruit
+        True
+
+    Source: our own, for the claim of Li et al. (2020) that deep rungs learn what is abstract.
+    """
+    strips = [tf.constant(_strips(place), tf.float32) for place in range(3)]
+
+    def render(factors):
+        scene, daylight = factors[:, 0], factors[:, 1]
+        detail = tf.gather(factors[:, 5:8], scene, batch_dims=1)
+        first = (scene * 4 + detail) * 4
+        parts = [tf.gather(strips[place], (first + factors[:, 2 + place]) * 4 + daylight) for place in range(3)]
+        return tf.concat(parts, axis=2)
+
+    sizes = {place: range(4) for place in ("left", "middle", "right", *DETAILS)}
+    values = {"scene": SCENES, "daylight": DAYLIGHTS, **sizes}
+    return GroundTruth(values, (SIZE, SIZE, 3), render, "scenes", "procedural")
+
+
+def _strips(place):
+    """A third of every picture, `(192, 64, width, 3)`: in the order scene, detail, size, daylight."""
+    rows = (np.arange(SIZE * _SAMPLES) + 0.5) / _SAMPLES
+    columns = rows[_EDGES[place] * _SAMPLES : _EDGES[place + 1] * _SAMPLES]
+    x, y = np.meshgrid(columns, rows)
+    strips = []
+    for scene, draw in zip(SCENES, (_draw_sea, _draw_city, _draw_forest), strict=True):
+        for detail, size in np.ndindex(4, 4):
+            label = np.where(y < _HORIZON[scene], 0, _GROUND)
+            draw(label, x - _CENTERS[place], x, y, size, detail)
+            share = (label[..., np.newaxis] == np.arange(5)).reshape(SIZE, _SAMPLES, -1, _SAMPLES, 5).mean(axis=(1, 3))
+            strips += [share @ _palette(scene, daylight) for daylight in range(4)]
+    return np.stack(strips)
+
+
+def _palette(scene, daylight):
+    """Colours of sky, ground, body, part and detail `(5, 3)`."""
+    paints = _PAINTS[scene] * _LIGHT[daylight]
+    if scene == "city":
+        paints[_DETAIL - 1] = _PAINTS[scene][_DETAIL - 1]  # windows shine
+    return np.vstack([_SKY[daylight], paints])
+
+
+def _draw_sea(label, across, x, y, size, detail):
+    """A boat with a larger or smaller sail, and waves. `across` counts from the middle of the place."""
+    for height in (51.0, 58.0):
+        label[np.abs(y - height - detail * np.sin(2 * np.pi * x / 16)) < 0.7] = _DETAIL
+    deck, top = 42.0, 42.0 - (9 + 7 * size)
+    label[(y >= deck) & (y < deck + 5) & (np.abs(across) < 8 - 0.8 * (y - deck))] = _PART
+    label[(y < deck - 1) & (y > top) & (across > -2) & (across < -2 + 9 * (y - top) / (deck - top))] = _BODY
+
+
+def _draw_city(label, across, x, y, size, detail):
+    """A house with more or fewer floors, of which more or fewer windows are lit."""
+    street = _HORIZON["city"]
+    top = street - (10 + 10 * size)
+    label[(y < street) & (y > top) & (np.abs(across) < 7.5)] = _BODY
+    column, floor = np.floor((across + 7.5) / 5), np.floor((street - y) / 5)
+    framed = (np.abs((across + 7.5) % 5 - 2.5) < 1.4) & (np.abs((street - y) % 5 - 2.5) < 1.4)
+    lit = (column + floor) % 3 < detail
+    label[framed & lit & (y < street) & (y > top) & (np.abs(across) < 7.5)] = _DETAIL
+
+
+def _draw_forest(label, across, x, y, size, detail):
+    """A tree with a larger or smaller crown that bears more or less fruit."""
+    foot, radius = _HORIZON["forest"] + 4, 4.5 + 1.8 * size
+    center = foot - 8 - radius
+    label[(y < foot) & (y > center) & (np.abs(across) < 1.6)] = _PART
+    label[np.hypot(across, y - center) < radius] = _BODY
+    for fruit in range(2 * detail):
+        angle, distance = 2.4 * fruit + 0.5, radius * (0.25 + 0.11 * fruit)
+        spot = np.hypot(across - distance * np.cos(angle), y - center - distance * np.sin(angle))
+        label[spot < 1.2] = _DETAIL

@@ -1,0 +1,87 @@
+"""3DShapes: an object in a coloured room, six factors; the original, or a twin rendered on demand."""
+
+import colorsys
+import os
+from importlib.resources import files
+
+import numpy as np
+import tensorflow as tf
+
+from keras_provlae.datasets.ground_truth import GroundTruth
+from keras_provlae.datasets.originals import Original, load, read_h5
+from keras_provlae.datasets.shapes3d_renderer import ORIENTATIONS, SCALES, SHAPES, SIZE
+
+_HUES = np.arange(10) / 10
+_FACTORS = {
+    "floor_hue": _HUES,
+    "wall_hue": _HUES,
+    "object_hue": _HUES,
+    "scale": SCALES,
+    "shape": SHAPES,
+    "orientation": ORIENTATIONS,  # degrees
+}
+_SKY = np.array([153, 226, 249]) / 255
+
+_ORIGINAL = Original(
+    name="shapes3d",
+    factor_values=_FACTORS,
+    image_shape=(SIZE, SIZE, 3),
+    binary=False,
+    file_name="3dshapes.h5",
+    url="https://storage.googleapis.com/3d-shapes/3dshapes.h5",
+    size="255 MB",
+    read=read_h5,
+)
+
+
+def shapes3d(source: str | os.PathLike = "auto", cache_dir: str | os.PathLike | None = None) -> GroundTruth:
+    """The 480,000 images of 3DShapes, 64 x 64 x 3.
+
+    Factors, the last one fastest: floor_hue 10, wall_hue 10, object_hue 10, scale 8, shape 4, orientation 15.
+
+    Args:
+        source: Where the images come from:
+            `"auto"`: the original if it is there without a download (prepared by tensorflow-datasets, or the official
+            `3dshapes.h5` in `~/.keras/datasets`), else the twin. One line says which.
+            `"procedural"`: the twin. It is rendered on demand from shading maps that come with the package: the same
+            factors in the same order; about 7 / 255 from the original in a pixel on average. Scores on
+            it are not scores on the original, and cards and titles say so.
+            `"tfds"`: the original of tensorflow-datasets, downloaded (255 MB) if it is not prepared.
+            A path: the official `3dshapes.h5`.
+        cache_dir: Where the original is unpacked once (5.9 GB), to be read from any place. `None` is
+            `~/.keras/keras_provlae`.
+
+    Returns:
+        A `GroundTruth` named `"shapes3d"`; its `source` says where it is from.
+
+    Raises:
+        ValueError: If a file is corrupt, truncated or not 3DShapes; the message names it.
+        FileNotFoundError: If `source` is no known name and no file.
+        ConnectionError: If `"tfds"` has to download and cannot.
+
+    Example:
+        >>> truth = shapes3d("procedural")
+        >>> truth.factor_sizes, truth.images([0, 5, 2, 7, 1, 7]).shape
+        ((10, 10, 10, 8, 4, 15), (64, 64, 3))
+
+    Source: Burgess and Kim (2018).
+    """
+    return load(_ORIGINAL, source, cache_dir, twin)
+
+
+def twin() -> GroundTruth:
+    """3DShapes as rendered by this package; see `shapes3d`."""
+    with files("keras_provlae.datasets").joinpath("shapes3d_maps.npz").open("rb") as file, np.load(file) as content:
+        maps = tf.constant(content["maps"].reshape(-1, SIZE * SIZE, 4))
+    hues = tf.constant([colorsys.hsv_to_rgb(hue, 1.0, 1.0) for hue in _HUES], tf.float32)
+    sky = tf.constant(_SKY, tf.float32)
+
+    def render(factors):
+        scale, shape, orientation = factors[:, 3], factors[:, 4], factors[:, 5]
+        geometry = (scale * len(SHAPES) + shape) * len(ORIENTATIONS) + orientation
+        shares = tf.cast(tf.gather(maps, geometry), tf.float32)  # (batch, pixels, 4), 0 .. 255
+        skies = tf.broadcast_to(sky, (tf.shape(factors)[0], 1, 3))
+        colors = tf.concat([skies, tf.gather(hues, factors[:, :3])], axis=1)  # (batch, 4, 3)
+        return tf.reshape(tf.matmul(shares, colors / 255.0), (-1, SIZE, SIZE, 3))
+
+    return GroundTruth(_FACTORS, (SIZE, SIZE, 3), render, "shapes3d", "procedural")

@@ -1,0 +1,157 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_provlae as kp
+from keras_provlae.datasets import image_folder
+
+
+def picture(number, height=20, width=30):
+    """A smooth uint8 image whose mean says which it is."""
+    row, column = np.mgrid[0:height, 0:width]
+    ramp = 5 * np.sin(row / height * 3)[..., np.newaxis] + 5 * np.cos(column / width * 3)[..., np.newaxis]
+    return np.clip(20 * (number + 1) + ramp * [1, 0, -1], 0, 255).astype("uint8")
+
+
+def write(path, image):
+    encode = {".png": tf.io.encode_png, ".jpg": lambda x: tf.io.encode_jpeg(x, quality=100)}[path.suffix.lower()]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(encode(image).numpy())
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Seven images of 20 x 30, in folders, as PNG and JPEG."""
+    for number in range(7):
+        name = f"{'abc'[number % 3]}/{number}{('.png', '.JPG')[number % 2]}"
+        write(tmp_path / "images" / f"{number}-{name}", picture(number))
+    (tmp_path / "images/notes.txt").write_text("no image")
+    return tmp_path / "images"
+
+
+def spoil(folder, number):
+    """Truncates the image of that number."""
+    (path,) = (path for path in folder.rglob("*") if path.is_file() and path.parent.name.startswith(f"{number}-"))
+    path.write_bytes(path.read_bytes()[:-100])
+    return path
+
+
+def numbers(batch):
+    return np.rint(255 * np.asarray(batch).mean(axis=(1, 2, 3)) / 20 - 1).astype(int).tolist()
+
+
+def test_images_are_read_in_the_order_of_their_names(folder):
+    ds = image_folder(folder, batch_size=4, shuffle=False)
+    assert ds.element_spec == tf.TensorSpec((None, 20, 30, 3), tf.float32)
+    assert len(ds) == 2
+    first, second = ds
+    assert (numbers(first), numbers(second)) == ([0, 1, 2, 3], [4, 5, 6])
+    np.testing.assert_allclose(255 * first[0], picture(0), atol=1e-3)
+    np.testing.assert_allclose(255 * first[1], picture(1), atol=6)  # JPEG
+
+
+def test_shuffling_draws_a_new_order_for_each_pass(folder):
+    one, other = (image_folder(folder, batch_size=7, seed=0) for _ in range(2))
+    passes = [numbers(batch) for batch in one.repeat(3)]
+    assert [sorted(order) for order in passes] == [list(range(7))] * 3
+    assert len({tuple(order) for order in passes}) == 3
+    assert [numbers(batch) for batch in other.repeat(3)] == passes
+
+
+@pytest.mark.parametrize("size", [(20, 20), (40, 20), (10, 30)])
+def test_images_are_cropped_in_the_middle_and_resized(folder, size):
+    height, width = size
+    images = next(iter(image_folder(folder, 1, size, shuffle=False)))
+    assert images.shape == (1, *size, 3)
+    cut_height, cut_width = min(20, 30 * height // width), min(30, 20 * width // height)
+    top, left = (20 - cut_height) // 2, (30 - cut_width) // 2
+    part = picture(0)[top : top + cut_height, left : left + cut_width]
+    expected = tf.image.resize(part, size, antialias=True).numpy()
+    np.testing.assert_allclose(255 * images[0], expected, atol=1e-3)
+    assert np.abs(255 * np.asarray(images).mean() - part.mean()) < 1
+
+
+def test_mixed_sizes_need_a_size(folder):
+    odd = write(folder / "8-a/8.png", picture(8, 24, 24))
+    ds = image_folder(folder, 4, shuffle=False)
+    with pytest.raises(
+        tf.errors.InvalidArgumentError, match=r"All images must be 20 x 30 as .*0-a/0.png.*image_size"
+    ) as e:
+        list(ds)
+    assert str(odd) in str(e.value)
+    assert "[24 24]" in str(e.value)
+    assert sum(len(batch) for batch in image_folder(folder, 4, 16)) == 8
+
+
+def test_gray_images(folder):
+    images = next(iter(image_folder(folder, 7, channels=1, shuffle=False)))
+    assert images.shape == (7, 20, 30, 1)
+    weights = [0.2989, 0.587, 0.114]
+    np.testing.assert_allclose(images[0, ..., 0], picture(0) @ weights / 255, atol=2 / 255)
+
+
+def test_a_bad_image_is_named(folder):
+    path = spoil(folder, 3)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="Cannot decode") as caught:
+        list(image_folder(folder, 4, shuffle=False))
+    assert str(path) in str(caught.value)
+    assert "set `on_bad_image` to skip" in str(caught.value)
+
+
+def test_a_bad_image_stops_the_training_by_its_name(folder, make_model):
+    path = spoil(folder, 3)
+    model = make_model(image_shape=(8, 8, 3))
+    model.compile()
+    with pytest.raises(tf.errors.InvalidArgumentError, match=str(path)):
+        model.fit(image_folder(folder, 4, 8), verbose=0, epochs=3, callbacks=[kp.GrowthCallback()])
+
+
+def test_bad_images_are_left_out_with_a_counted_warning(folder):
+    bad = [spoil(folder, number) for number in (0, 3)]
+    with pytest.warns(UserWarning, match=r"2 of 7 images cannot be decoded and are left out: ") as caught:
+        ds = image_folder(folder, 4, shuffle=False, on_bad_image="skip")
+    assert all(str(path) in str(caught[0].message) for path in bad)
+    assert caught[0].filename == __file__
+    assert len(ds) == 2
+    assert [numbers(batch) for batch in ds] == [[1, 2, 4, 5], [6]]
+
+
+def test_a_warning_names_three_and_counts_the_others(folder):
+    for number in range(5):
+        spoil(folder, number)
+    with pytest.warns(UserWarning, match="5 of 7 .* and 2 more."):
+        image_folder(folder, on_bad_image="skip")
+
+
+def test_the_first_image_gives_the_size_so_it_must_be_good(folder):
+    path = spoil(folder, 0)
+    with pytest.raises(ValueError, match=f"Cannot decode {path}"):
+        image_folder(folder)
+
+
+def test_a_folder_of_nothing_good(folder):
+    for number in range(7):
+        spoil(folder, number)
+    with pytest.raises(ValueError, match="None of 7 images can be decoded"):
+        image_folder(folder, on_bad_image="skip")
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"folder": "no/such"}, FileNotFoundError, "no/such', which is no folder"),
+        ({"folder": "empty"}, FileNotFoundError, "has no image: no file that ends in .jpg, .jpeg, .png"),
+        ({"channels": 4}, ValueError, r"3 \(colour\) or 1 \(gray\). Received: channels=4"),
+        ({"image_size": 0}, ValueError, "`image_size` must be at least 1"),
+        ({"image_size": (8, 8, 3)}, ValueError, r"an int or \(height, width\). Received: image_size=\(8, 8, 3\)"),
+        ({"image_size": 8.5}, TypeError, "`image_size` must be"),
+        ({"batch_size": 0}, ValueError, "`batch_size` must be at least 1"),
+        ({"on_bad_image": "ignore"}, ValueError, r"one of \('error', 'skip'\). Received: on_bad_image='ignore'"),
+    ],
+)
+def test_bad_settings_are_refused(folder, tmp_path, monkeypatch, change, error, message):
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(error, match=message):
+        image_folder(**{"folder": folder, **change})
