@@ -1,6 +1,7 @@
 """Observers for `fit`: they measure the model as it grows and put what they find into `logs`."""
 
 import abc
+import os
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -96,6 +97,23 @@ class PosteriorObserver(keras.callbacks.Callback, abc.ABC):
         facts = {name: getattr(self.model, name, None) for name in ("iteration", "stage")}
         self.records.append({"when": when, "epoch": epoch, **facts, **values})
         return values
+
+
+class CSVLogger(keras.callbacks.CSVLogger):
+    """`keras.callbacks.CSVLogger` with a column `data`: what was trained on stands in every line.
+
+    Args:
+        filename: Path of the file.
+        data: What the images are: a text, or the `GroundTruth` itself.
+        separator, append: As `keras.callbacks.CSVLogger`.
+    """
+
+    def __init__(self, filename: str | os.PathLike, data: Any, separator: str = ",", append: bool = False):
+        super().__init__(filename, separator, append)
+        self.data = str(data)
+
+    def on_epoch_end(self, epoch, logs=None):
+        super().on_epoch_end(epoch, {**(logs or {}), "data": self.data})
 
 
 class InformationFlow(PosteriorObserver):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import keras_provlae as kp
-from keras_provlae.callbacks import DisentanglementMonitor, InformationFlow
+from keras_provlae.callbacks import CSVLogger, DisentanglementMonitor, InformationFlow
 from tests.metrics.conftest import Blobs
 
 FLOW = ["mi_rung_3", "mi_rung_2", "mi_rung_1", "mi_total", "i_over"]
@@ -265,3 +265,14 @@ def test_clear_errors(blob_images, truth):
         DisentanglementMonitor(truth, num_images=1)
     with pytest.raises(TypeError, match="needs a model with `encode`"):
         InformationFlow(blob_images).set_model(keras.Sequential())
+
+
+def test_a_csv_log_names_its_data_in_every_line(make_model, images, tmp_path):
+    model = make_model(num_rungs=1)
+    model.compile()
+    history = model.fit(images, epochs=2, verbose=0, callbacks=[CSVLogger(tmp_path / "log.csv", data="blobs drawn")])
+    with open(tmp_path / "log.csv", newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert [line["data"] for line in lines] == ["blobs drawn"] * 2
+    assert [float(line["loss"]) for line in lines] == pytest.approx(history.history["loss"])
+    assert "data" not in history.history

@@ -124,9 +124,12 @@ class GroundTruth:
     def __len__(self):
         return math.prod(self.factor_sizes)
 
+    def __str__(self):
+        return f"{self.name} {self.source}"
+
     def __repr__(self):
         sizes = ", ".join(f"{name} {size}" for name, size in zip(self.factor_names, self.factor_sizes, strict=True))
-        return f"GroundTruth({self.name} {self.source}: {len(self):,} images {self.image_shape}; {sizes})"
+        return f"GroundTruth({self}: {len(self):,} images {self.image_shape}; {sizes})"
 
     def factors(self, index: Any) -> np.ndarray:
         """The factors of images by their number in the grid.
@@ -254,12 +257,14 @@ class GroundTruth:
             times: Int >= 1 that divides height and width.
 
         Returns:
-            A `GroundTruth` whose name says the size.
+            A `GroundTruth` whose name says the size; itself for 1.
 
         Raises:
             ValueError: If `times` is no such number.
         """
         check_count("times", times)
+        if times == 1:
+            return self
         height, width, channels = self.image_shape
         if height % times or width % times:
             raise ValueError(f"`times` must divide height and width, {height} and {width}. Received: times={times}.")

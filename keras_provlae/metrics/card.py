@@ -1,6 +1,8 @@
 """Metric cards: numbers that say how they were computed, and refuse to be compared with others."""
 
+import csv
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self
@@ -152,6 +154,22 @@ class MetricCard(dict):
             "scores": {name: {**asdict(score), "value": _or_none(score.value)} for name, score in self.items()},
             "skipped": self.skipped,
         }
+
+    def write_csv(self, path: str | os.PathLike) -> None:
+        """Writes a line for each score: data, score, value, unit, standard error, rows, seed, estimator.
+
+        The name of the data stands in every line, so that lines of several files can be put together.
+
+        Args:
+            path: Where the file goes; one that is there is replaced.
+        """
+        with open(path, "w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["data", "score", "value", "unit", "standard_error", "rows", "seed", "estimator"])
+            for score in self.values():
+                how = score.convention
+                rest = [score.standard_error, how.get("rows"), score.seed, how.get("estimator")]
+                writer.writerow([how.get("data"), score.name, score.value, score.unit, *rest])
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Self:

@@ -91,7 +91,12 @@ def _pairs(batches):
 
 
 def encode(
-    model: keras.Model, stream: Stream, allowed: float | None, progress: bool, seed: int | None
+    model: keras.Model,
+    stream: Stream,
+    allowed: float | None,
+    progress: bool,
+    seed: int | None,
+    num_images: int | None = None,
 ) -> list[np.ndarray]:
     """Mean, log variance and factors of all rows or, where time is short, of a random subset.
 
@@ -102,6 +107,7 @@ def encode(
             the beginning is read to its end.
         progress: Bool. Show a progress bar.
         seed: Int or `None`. Seed of the subset.
+        num_images: Int >= 2 or `None`. Rows at most.
 
     Returns:
         Three arrays with one row for each image.
@@ -113,13 +119,17 @@ def encode(
         raise ValueError("The data set must have an end: leave out `.repeat()`, or add `.take(batches)`.")
     if stream.rows == 0:
         raise ValueError("The data must have at least one image. Received: none.")
+    if num_images is not None:
+        check_count("num_images", num_images, least=2)
+        if stream.rows is None:
+            raise ValueError("`num_images` needs data that can be read anywhere. Of a data set take `.take(batches)`.")
     encode_batch = getattr(model, "encode_on_batch", model.encode)
-    rows = None
+    affordable = math.inf if num_images is None else num_images
     if allowed is not None and stream.rows is not None:
-        rate = _encoding_rate(encode_batch, stream)
-        affordable = max(int(rate * allowed), FEWEST_ROWS)
-        if affordable < stream.rows:
-            rows = random_rows(stream.rows, affordable, seed)
+        affordable = min(affordable, max(int(_encoding_rate(encode_batch, stream) * allowed), FEWEST_ROWS))
+    rows = None
+    if stream.rows is not None and affordable < stream.rows:
+        rows = random_rows(stream.rows, affordable, seed)
     total = stream.rows if rows is None else len(rows)
     bar = keras.utils.Progbar(total, unit_name="image") if progress else None
     parts, count = [], 0

@@ -37,6 +37,7 @@ def evaluate(
     include: Sequence[str] | None = None,
     seed: int | None = 0,
     batch_size: int = BATCH,
+    num_images: int | None = None,
     factor_names: Sequence[str] | None = None,
     data: str | None = None,
 ) -> MetricCard:
@@ -57,6 +58,8 @@ def evaluate(
             comes together. `None` is all.
         seed: Int or `None`. Seed of everything that is drawn.
         batch_size: Int >= 1. Images encoded at once.
+        num_images: Int >= 2 or `None`. Encode so many images, drawn by `seed`, where there are more; not of a data set
+            that can only be read from its beginning. Unlike `max_seconds`, this gives the same rows everywhere.
         factor_names: Names of the factors; `None` asks `ground_truth.factor_names`.
         data: Name of the data for the card; `None` asks `ground_truth.source` and `.name`.
 
@@ -77,7 +80,7 @@ def evaluate(
     _check_settings(include, seed, max_seconds)
     stream = read(ground_truth, batch_size)
     allowed = None if max_seconds is None else ENCODING_SHARE * max_seconds
-    mean, log_var, factors = encode(model, stream, allowed, progress, seed)
+    mean, log_var, factors = encode(model, stream, allowed, progress, seed, num_images)
     remaining = None if max_seconds is None else max(max_seconds - (time.perf_counter() - begin), 0.0)
     return evaluate_codes(
         mean,

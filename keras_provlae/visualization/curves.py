@@ -3,19 +3,21 @@
 import itertools
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import keras
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from keras_provlae.visualization.style import rung_color
+from keras_provlae.visualization.style import name_data, rung_color
 
 
-def training_curves(history: keras.callbacks.History | Mapping[str, Sequence[float]]) -> Figure:
+def training_curves(history: keras.callbacks.History | Mapping[str, Sequence[float]], data: Any = None) -> Figure:
     """Loss, KL per rung and alpha over the epochs, with the unlocks marked.
 
     Args:
         history: What `model.fit` returns, or its dict {name: one number per epoch}.
+        data: What the images are, for the title: a text, or the `GroundTruth` itself; `None` is no title.
 
     Returns:
         A figure with two axes, and a third for alpha where the model has one.
@@ -44,7 +46,7 @@ def training_curves(history: keras.callbacks.History | Mapping[str, Sequence[flo
     for axes in panels:
         axes.spines[["top", "right"]].set_visible(False)
         _mark_unlocks(axes, history.get("stage", []), len(rungs))
-    return figure
+    return name_data(figure, data)
 
 
 def _epochs(values):

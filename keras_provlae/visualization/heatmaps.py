@@ -5,14 +5,15 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from keras_provlae.visualization.style import rung_color
+from keras_provlae.visualization.style import name_data, rung_color
 
 
-def rung_factor_heatmap(rung_factors: Any) -> Figure:
+def rung_factor_heatmap(rung_factors: Any, data: Any = None) -> Figure:
     """How much each rung knows of each factor, as a share of the factor's entropy.
 
     Args:
-        rung_factors: What `metrics.rung_factor_map` returns.
+        rung_factors: What `metrics.rung_factor_map` returns, or a `MetricCard` with it.
+        data: What the images are, for the title: a text, or the `GroundTruth` itself; `None` asks the card.
 
     Returns:
         A figure with one axes: a row for each rung, the deepest on top, a column for each factor.
@@ -22,21 +23,24 @@ def rung_factor_heatmap(rung_factors: Any) -> Figure:
 
     Source: Li et al. (2020), section 4.
     """
+    rung_factors, data = _from_card(rung_factors, "rung_factor_map", data)
     if not hasattr(rung_factors, "holders"):
         raise TypeError(
             f"`rung_factors` must be what `metrics.rung_factor_map` returns. Received: {type(rung_factors).__name__}."
         )
     labels = [f"rung {rung}" for rung in rung_factors.rungs]
     colors = [rung_color(len(labels), rung) for rung in rung_factors.rungs]
-    return _heatmap(rung_factors.normalized, labels, rung_factors.factor_names, r"$I(z_l; v)\,/\,H(v)$", colors)
+    figure = _heatmap(rung_factors.normalized, labels, rung_factors.factor_names, r"$I(z_l; v)\,/\,H(v)$", colors)
+    return name_data(figure, data)
 
 
-def mutual_information_heatmap(information: Any, rung_slices: Any = None) -> Figure:
+def mutual_information_heatmap(information: Any, rung_slices: Any = None, data: Any = None) -> Figure:
     """How much each latent knows of each factor, as a share of the factor's entropy: the matrix behind MIG and MIG-sup.
 
     Args:
-        information: What `metrics.mutual_information` returns.
+        information: What `metrics.mutual_information` returns, or a `MetricCard` with it.
         rung_slices: `model.rung_slices`, to name and colour the latents by their rungs; or `None`.
+        data: What the images are, for the title: a text, or the `GroundTruth` itself; `None` asks the card.
 
     Returns:
         A figure with one axes: a row for each latent, the deepest rung's on top, a column for each
@@ -47,6 +51,7 @@ def mutual_information_heatmap(information: Any, rung_slices: Any = None) -> Fig
 
     Source: Li et al. (2020), section 3.4.
     """
+    information, data = _from_card(information, "mutual_information", data)
     if not hasattr(information, "latent_entropy"):
         raise TypeError(
             f"`information` must be what `metrics.mutual_information` returns. Received: {type(information).__name__}."
@@ -63,7 +68,16 @@ def mutual_information_heatmap(information: Any, rung_slices: Any = None) -> Fig
     figure = _heatmap(information.normalized.T, labels, names, r"$I(z_j; v)\,/\,H(v)$", colors)
     if not information.active.all():
         figure.axes[0].set_xlabel("* not active", fontsize=8, loc="left")
-    return figure
+    return name_data(figure, data)
+
+
+def _from_card(given, name, data):
+    """The result in a metric card and the name of its data; anything else as it is."""
+    if not hasattr(given, "results"):
+        return given, data
+    if name not in given.results:
+        raise ValueError(f"This card has no {name}: it was left out, or the card was read from a file.")
+    return given.results[name], given.about.get("data") if data is None else data
 
 
 def _heatmap(matrix, rows, columns, title, colors):

@@ -12,15 +12,16 @@ import numpy as np
 from keras import ops
 from matplotlib.figure import Figure
 
-from keras_provlae.visualization.style import rung_color
+from keras_provlae.visualization.style import name_data, rung_color
 
 
-def reconstructions(model: keras.Model, images: Any) -> Figure:
+def reconstructions(model: keras.Model, images: Any, data: Any = None) -> Figure:
     """Images above what the model makes of them.
 
     Args:
         model: A `LadderVAE`.
         images: Float array `(n, height, width, channels)` in [0, 1]; one column each.
+        data: What the images are, for the title: a text, or the `GroundTruth` itself; `None` is no title.
 
     Returns:
         A figure with one axes: the images in the first row, their reconstructions in the second.
@@ -31,10 +32,10 @@ def reconstructions(model: keras.Model, images: Any) -> Figure:
     figure = Figure(figsize=(max(width * len(images) + 1.4, 3.0), 2 * height + 0.2), layout="compressed")
     axes = _show_grid(figure.add_subplot(), pair, rows=2)
     _label_rows(axes, ["image", "reconstruction"], pair)
-    return figure
+    return name_data(figure, data)
 
 
-def rung_samples(model: keras.Model, around: Any, n: int = 64, seed: int | None = 0) -> Figure:
+def rung_samples(model: keras.Model, around: Any, n: int = 64, seed: int | None = 0, data: Any = None) -> Figure:
     """One grid per rung: its code drawn from the prior, the other rungs held (figure 6).
 
     Args:
@@ -42,6 +43,7 @@ def rung_samples(model: keras.Model, around: Any, n: int = 64, seed: int | None 
         around: One image, `(1, height, width, channels)`, whose codes are held.
         n: Int >= 1. Images per rung.
         seed: Int or `None`. Seed of the draws.
+        data: What the images are, for the title: a text, or the `GroundTruth` itself; `None` is no title.
 
     Returns:
         A figure with one axes per rung, the deepest on the left. The title of a rung that is
@@ -61,10 +63,10 @@ def rung_samples(model: keras.Model, around: Any, n: int = 64, seed: int | None 
         _show_grid(axes, samples, rows=rows)
         title = f"rung {rung}\n$z_{{{rung}}}$ from its prior" if gate > 0 else f"rung {rung}\n(locked)"
         axes.set_title(title, color=rung_color(model, rung), fontsize=10)
-    return figure
+    return name_data(figure, data)
 
 
-def traversals(model: keras.Model, around: Any = None, steps: int = 9, span: float = 3.0) -> Figure:
+def traversals(model: keras.Model, around: Any = None, steps: int = 9, span: float = 3.0, data: Any = None) -> Figure:
     """One row per latent: that latent swept over the prior, all the others held (figure 4).
 
     Args:
@@ -73,6 +75,7 @@ def traversals(model: keras.Model, around: Any = None, steps: int = 9, span: flo
             holds them at 0, the prior's mean.
         steps: Int >= 2. Images per row.
         span: Float > 0. Each latent goes from -span to span standard deviations of the prior.
+        data: What the images are, for the title: a text, or the `GroundTruth` itself; `None` is no title.
 
     Returns:
         A figure with one axes; rows are grouped by rung, the deepest on top.
@@ -100,7 +103,7 @@ def traversals(model: keras.Model, around: Any = None, steps: int = 9, span: flo
     pad, pixels = _pad(images), images.shape[2]
     axes.set_xticks([pad + (pixels + pad) * i + pixels / 2 for i in (0, steps - 1)])
     axes.set_xticklabels([f"{-span:g} sd", f"{span:g} sd"], fontsize=8)
-    return figure
+    return name_data(figure, data)
 
 
 def _cell(images):

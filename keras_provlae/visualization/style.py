@@ -1,6 +1,9 @@
-"""One colour per rung, the same in every figure, told apart by colour-blind readers too."""
+"""What every figure shares: one colour per rung, told apart by colour-blind readers too, and the name of the data."""
+
+from typing import Any
 
 import keras
+from matplotlib.figure import Figure
 
 _COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31", "#000000"]  # Okabe and Ito
 
@@ -21,3 +24,10 @@ def rung_color(model_or_num_rungs: keras.Model | int, rung: int) -> str:
     """
     num_rungs = getattr(model_or_num_rungs, "num_rungs", model_or_num_rungs)
     return _COLORS[(num_rungs - rung) % len(_COLORS)]
+
+
+def name_data(figure: Figure, data: Any) -> Figure:
+    """Writes what the data are, `str(data)`, over a figure; nothing for `None`."""
+    if data is not None:
+        figure.suptitle(str(data), fontsize=9, color="dimgray")
+    return figure

@@ -1,3 +1,4 @@
+import csv
 import json
 import math
 import time
@@ -176,6 +177,30 @@ def test_the_size_of_a_computation_is_part_of_its_convention(oracle, blobs, monk
         cards.append(evaluate(oracle, blobs, progress=False, include=[name]))
     with pytest.raises(ValueError, match="computed in different ways"):
         cards[0].compare(cards[1])
+
+
+def test_so_many_images_are_drawn_by_the_seed(oracle, blobs):
+    one, other = (evaluate(oracle, blobs, progress=False, include=["mig"], num_images=40, seed=3) for _ in range(2))
+    assert one["mig"].convention["rows"] == 40
+    assert one.compare(other)["mig"] == 0
+    assert evaluate(oracle, blobs, progress=False, include=["mig"], num_images=99)["mig"].convention["rows"] == 60
+    pair = evaluate(oracle, arrays(blobs), progress=False, include=["mig"], num_images=40, seed=3, data="blobs drawn")
+    assert pair.about["factor checksum"] == one.about["factor checksum"]
+    with pytest.raises(ValueError, match="`num_images` needs data that can be read anywhere"):
+        evaluate(oracle, [arrays(blobs)], progress=False, num_images=40)
+    with pytest.raises(ValueError, match="`num_images` must be at least 2"):
+        evaluate(oracle, blobs, progress=False, num_images=1)
+
+
+def test_a_csv_file_names_the_data_in_every_line(oracle, blobs, tmp_path):
+    card = evaluate(oracle, blobs, progress=False, include=["mig", "information_flow"])
+    card.write_csv(tmp_path / "card.csv")
+    with open(tmp_path / "card.csv", newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert [line["score"] for line in lines] == list(card)
+    assert {line["data"] for line in lines} == {"blobs drawn"}
+    assert [float(line["value"]) for line in lines] == [float(score) for score in card.values()]
+    assert {line["rows"] for line in lines} == {"60"}
 
 
 def test_other_rows_of_the_same_data_do_not_compare(oracle, blobs):

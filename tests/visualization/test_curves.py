@@ -47,3 +47,8 @@ def test_a_model_that_does_not_grow_has_no_alpha():
 def test_another_history_is_refused():
     with pytest.raises(ValueError, match=r"ladder model.*Received: \['accuracy', 'loss'\]"):
         training_curves({"loss": [1.0], "accuracy": [0.5]})
+
+
+def test_curves_name_their_data():
+    history = {"loss": [2.0], "reconstruction": [1.0], "kl_rung_1": [0.5]}
+    assert training_curves(history, data="rooms procedural").get_suptitle() == "rooms procedural"

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from keras_provlae.metrics import mutual_information, rung_factor_map
+from keras_provlae.metrics import MetricCard, evaluate_codes, mutual_information, rung_factor_map
 from keras_provlae.visualization import mutual_information_heatmap, rung_factor_heatmap
 
 SLICES = [(2, slice(0, 2)), (1, slice(2, 3))]
@@ -58,3 +58,16 @@ def test_figures_can_be_written(codes, tmp_path):
     held = rung_factor_map(*codes, SLICES, draws=60)
     rung_factor_heatmap(held).savefig(tmp_path / "map.png")
     assert (tmp_path / "map.png").stat().st_size > 1000
+
+
+def test_a_card_brings_the_name_of_its_data(codes, tmp_path):
+    card = evaluate_codes(*codes, SLICES, include=["mutual_information", "rung_factor_map"], data="rooms procedural")
+    for figure in rung_factor_heatmap(card), mutual_information_heatmap(card, SLICES):
+        assert figure.get_suptitle() == "rooms procedural"
+    np.testing.assert_allclose(
+        mutual_information_heatmap(card).axes[0].images[0].get_array(),
+        card.results["mutual_information"].normalized.T,
+    )
+    assert rung_factor_heatmap(card, data="other").get_suptitle() == "other"
+    with pytest.raises(ValueError, match="This card has no rung_factor_map"):
+        rung_factor_heatmap(MetricCard.from_dict(card.to_dict()))

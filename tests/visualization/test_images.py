@@ -90,3 +90,17 @@ def test_no_global_state_of_matplotlib_is_touched(model, images):
     reconstructions(model, images[:2])
     traversals(model)
     assert dict(matplotlib.rcParams) == before
+
+
+def test_pictures_name_their_data(model, images):
+    class Rooms:
+        def __str__(self):
+            return "rooms procedural"
+
+    for figure in (
+        reconstructions(model, images[:3], data=Rooms()),
+        rung_samples(model, images[:1], n=4, data=Rooms()),
+        traversals(model, images[:1], data=Rooms()),
+    ):
+        assert figure.get_suptitle() == "rooms procedural"
+    assert reconstructions(model, images[:3]).get_suptitle() == ""
