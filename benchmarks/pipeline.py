@@ -1,0 +1,157 @@
+"""Images per second of the input pipelines, beside what the training step takes on the same machine.
+
+python benchmarks/pipeline.py                      # the table of the README; some five minutes on 2 cores
+python benchmarks/pipeline.py --only=shapes3d      # one data set
+
+Images per second: `pipeline` reads the shuffled data set while nothing trains; `step` trains the preset, in its
+last stage, on one batch that stays in memory; `fit` trains it on the data set. The three take turns; medians of the
+rounds, and the median of the ratios of pipeline and step. `first batch` is the time from the end of `import
+keras_provlae` to the first batch, `memory` the largest resident set of a process that only reads, less that after
+the import. Every data set runs in processes of its own. `celeb_a` and `image_folder` read JPEG files of 178 x 218
+that are drawn beforehand.
+"""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from absl import app, flags
+
+FLAGS = flags.FLAGS
+NAMES = ("shapes3d", "shapes3d 32x32", "dsprites", "dsprites 32x32", "scenes", "celeb_a", "image_folder")
+flags.DEFINE_enum("only", None, NAMES, "Measure one data set.")
+flags.DEFINE_integer("rounds", 3, "Rounds in which pipeline and step take turns.", lower_bound=1)
+flags.DEFINE_float("seconds", 3.0, "Length of a round of the pipeline.", lower_bound=0.1)
+flags.DEFINE_integer("files", 2000, "Files that are drawn for celeb_a and image_folder.", lower_bound=200)
+flags.DEFINE_enum("measure", None, ["pipeline", "speed"], "Measure here and print JSON; used by the program itself.")
+flags.DEFINE_string("folder", None, "Where the files were drawn; used by the program itself.")
+
+
+def resident():
+    """Megabytes of this process in memory."""
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def draw_files(folder):
+    """Smooth colour pictures as JPEG files of some 8 kB, as CelebA's are."""
+    import tensorflow as tf
+
+    rng = np.random.default_rng(0)
+    for number in range(FLAGS.files):
+        small = rng.integers(0, 256, (12, 10, 3)).astype("float32")
+        image = tf.cast(tf.clip_by_value(tf.image.resize(small, (218, 178), "bicubic"), 0, 255), tf.uint8)
+        (folder / f"{number:06}.jpg").write_bytes(tf.io.encode_jpeg(image, quality=92).numpy())
+
+
+def open_data(name, folder):
+    """A data set of batches of images without an end, and the preset that trains on it."""
+    import keras_provlae as kp
+
+    if name == "celeb_a":
+        return kp.datasets.celeb_a("train", 128, source=folder, seed=0).repeat(), "celeb_a"
+    if name == "image_folder":
+        return kp.datasets.image_folder(folder, 100, 64, seed=0).repeat(), "shapes3d"
+    kind = name.split()[0]
+    truth = kp.datasets.scenes() if kind == "scenes" else getattr(kp.datasets, kind)("procedural")
+    truth = truth.downscale(2 if name.endswith("32x32") else 1)
+    preset = "dsprites" if kind == "dsprites" else "shapes3d"
+    return truth.tf_dataset(kp.presets.preset(preset)["training"]["batch_size"], seed=0).repeat(), preset
+
+
+def measure_pipeline(name, folder):
+    """First batch and memory, in a process that only reads."""
+    import keras_provlae as kp  # noqa: F401
+
+    before, begin = resident(), time.perf_counter()
+    ds, _ = open_data(name, folder)
+    next(iter(ds))
+    first = time.perf_counter() - begin
+    read(ds, FLAGS.seconds)
+    return {"first": first, "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before}
+
+
+def measure_speed(name, folder):
+    """Images per second of the pipeline alone and of the training step alone, in turns; and of both together."""
+    ds, preset = open_data(name, folder)
+    batch = next(iter(ds))
+    step_ds, run = training(preset, batch, ds)
+    rounds = {"pipeline": [], "step": [], "both": []}
+    for _ in range(FLAGS.rounds):
+        rounds["pipeline"].append(read(ds, FLAGS.seconds))
+        rounds["step"].append(run(step_ds))
+        rounds["both"].append(run(ds))
+    medians = {name: float(np.median(rates)) for name, rates in rounds.items()}
+    ratios = zip(rounds["pipeline"], rounds["step"], strict=True)
+    return {**medians, "ratio": float(np.median([pipeline / step for pipeline, step in ratios]))}
+
+
+def training(preset, batch, ds):
+    """One batch for ever, and a function that trains on a data set for a while and returns images per second."""
+    import tensorflow as tf
+
+    import keras_provlae as kp
+
+    model = kp.ProgressiveVAE.from_preset(preset, image_shape=batch.shape[1:])
+    while model.stage + 1 < model.num_rungs:
+        model.grow(fade_in_steps=0)
+    model.compile()
+    memory = tf.data.Dataset.from_tensors(batch).repeat()
+    for source in ds, memory:  # each is traced once
+        model.fit(source, steps_per_epoch=2, verbose=0)
+    begin = time.perf_counter()
+    model.fit(memory, steps_per_epoch=2, verbose=0)
+    steps = max(3, int(2 * FLAGS.seconds / (time.perf_counter() - begin)))
+
+    def run(ds):
+        begin = time.perf_counter()
+        model.fit(ds, steps_per_epoch=steps, verbose=0)
+        return steps * len(batch) / (time.perf_counter() - begin)
+
+    return memory, run
+
+
+def read(ds, seconds):
+    """Images per second."""
+    count, begin = 0, time.perf_counter()
+    for batch in ds:
+        count += len(batch)
+        if time.perf_counter() - begin > seconds:
+            break
+    return count / (time.perf_counter() - begin)
+
+
+def in_process(name, what, folder):
+    """What a process of its own measures."""
+    flags_given = [f"--{flag}={FLAGS[flag].value}" for flag in ("rounds", "seconds")]
+    command = [sys.executable, __file__, f"--only={name}", f"--measure={what}", f"--folder={folder}", *flags_given]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def main(_):
+    if FLAGS.measure:
+        print(
+            json.dumps({"pipeline": measure_pipeline, "speed": measure_speed}[FLAGS.measure](FLAGS.only, FLAGS.folder))
+        )
+        return
+    print(f"{'':<15}{'pipeline':>12}{'step':>11}{'ratio':>8}{'fit':>11}{'first batch':>13}{'memory':>10}")
+    with tempfile.TemporaryDirectory() as folder:
+        draw_files(Path(folder))
+        for name in [FLAGS.only] if FLAGS.only else NAMES:
+            row = {**in_process(name, "pipeline", folder), **in_process(name, "speed", folder)}
+            print(
+                f"{name:<15}{row['pipeline']:>10,.0f}/s{row['step']:>9,.0f}/s{row['ratio']:>8.1f}{row['both']:>9,.0f}/s"
+                f"{row['first']:>11.2f} s{row['memory']:>7.0f} MB",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    app.run(main)

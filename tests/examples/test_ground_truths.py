@@ -1,0 +1,70 @@
+import csv
+import json
+from pathlib import Path
+
+import keras
+import pytest
+
+import keras_provlae as kp
+from tests.examples.test_every_example import run
+
+SHORT = ("--epochs=3", "--steps_per_epoch=2", "--num_images=300")
+PICTURES = ("reconstructions", "rung_samples", "traversals", "mutual_information", "rung_factors", "training")
+LATENTS = {"dsprites": 6, "shapes3d": 9}
+
+
+@pytest.fixture(scope="module", params=["dsprites", "shapes3d"])
+def finished(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp(request.param)
+    done = run(folder, request.param, *SHORT)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return request.param, folder / "output" / request.param, done.stdout
+
+
+def test_the_example_leaves_model_pictures_and_history(finished):
+    name, output, _ = finished
+    model = keras.models.load_model(output / "model.keras")
+    assert (type(model), model.stage, model.iteration) == (kp.ProgressiveVAE, 2, 6)
+    assert model.rung_slices[-1][1].stop == LATENTS[name]
+    for picture in PICTURES:
+        assert (output / f"{picture}.png").read_bytes().startswith(b"\x89PNG"), picture
+    with (output / "history.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["stage"]) for row in rows] == [0, 1, 2]
+    assert {"loss", "mi_rung_3", "mig", "factor_vae_score"} <= set(rows[0])
+
+
+def test_card_and_csv_files_name_the_twin(finished):
+    name, output, printed = finished
+    expected = f"{name} 32x32 procedural"
+    assert f"{name}: the procedural twin" in printed
+    assert f"data: {expected}" in printed
+    card = json.loads((output / "card.json").read_text())
+    assert card["about"]["data"] == expected
+    assert card["about"]["rows"] == 300
+    assert {"mig", "mig_sup", "factor_vae_score", "mi_total"} <= set(card["scores"])
+    for file_name in "card.csv", "history.csv":
+        with (output / file_name).open(newline="") as file:
+            assert {row["data"] for row in csv.DictReader(file)} == {expected}
+
+
+def test_the_last_lines_are_the_paths(finished):
+    name, output, printed = finished
+    paths = printed.split("Look at:")[1].strip().splitlines()
+    names = [*(f"{picture}.png" for picture in PICTURES), "card.json", "card.csv", "history.csv", "model.keras"]
+    assert sorted(Path(line.strip()).name for line in paths) == sorted(names)
+    assert all((output.parents[1] / line.strip()).is_file() for line in paths)
+    assert ("MIG without the shape, as published:" in printed) == (name == "dsprites")
+
+
+def test_it_goes_on_where_it_stopped(finished):
+    name, output, _ = finished
+    if name == "dsprites":
+        pytest.skip("the code is that of shapes3d")
+    done = run(output.parents[1], name, "--epochs=4", *SHORT[1:], "--resume")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "Epoch 4/4" in done.stdout
+    assert "Epoch 3/4" not in done.stdout
+    assert keras.models.load_model(output / "model.keras").iteration == 8
+    with (output / "history.csv").open(newline="") as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == ["0", "1", "2", "3"]
