@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_provlae.datasets.checks import check_count, chosen_seed
+from keras_provlae.datasets.kept_images import arranged, checked_images, render_rows
 from keras_provlae.datasets.passes import index_batches
 
 _RENDERED_AT_ONCE = 1024  # bounds the memory of `images`
@@ -103,23 +104,11 @@ class GroundTruth:
             >>> truth.factor_sizes, truth.factor_values[1].tolist()
             ((2, 3), ['a', 'b', 'c'])
         """
-        images = _checked_images(images)
-        factors = np.asarray(factors)
-        if factors.ndim != 2 or len(factors) != len(images) or factors.shape[1] != len(names):
-            raise ValueError(
-                "`factors` must be (n, factors), with a row for each image and a column for each name. "
-                f"Received: factors {factors.shape}, images {images.shape}, names {list(names)}."
-            )
-        values, numbers = zip(*(np.unique(column, return_inverse=True) for column in factors.T), strict=True)
-        sizes = tuple(map(len, values))
-        place = np.ravel_multi_index(numbers, sizes)
-        count = np.bincount(place, minlength=math.prod(sizes)) if math.prod(sizes) <= 2 * len(images) else None
-        if count is None or (count != 1).any():
-            raise ValueError(_not_a_grid(names, values, count, len(images)))
-        row_of = np.empty(len(images), "int64")
-        row_of[place] = np.arange(len(images))
+        images = checked_images(images)
+        values, row_of = arranged(len(images), factors, names)
+        sizes = tuple(len(column) for column in values.values())
         render = render_rows(lambda rows: images[row_of[rows]], sizes, images.shape[1:], images.dtype)
-        return cls(dict(zip(names, values, strict=True)), images.shape[1:], render, name, source)
+        return cls(values, images.shape[1:], render, name, source)
 
     def __len__(self):
         return math.prod(self.factor_sizes)
@@ -315,59 +304,8 @@ class GroundTruth:
         return rows
 
 
-def render_rows(
-    read: Callable[[np.ndarray], np.ndarray], sizes: Sequence[int], image_shape: Sequence[int], dtype: Any
-) -> Callable[[tf.Tensor], tf.Tensor]:
-    """A `render` for images that are kept: one Python call per batch.
-
-    Args:
-        read: Takes int64 numbers `(batch,)` in the grid, returns images `(batch, height, width, channels)`.
-        sizes: Size of each factor.
-        image_shape: `(height, width, channels)`.
-        dtype: What `read` returns: uint8 is divided by 255, Boolean and floats are taken as they are.
-
-    Returns:
-        A function of int32 factors `(batch, factors)`, as `GroundTruth` takes it.
-    """
-    strides = np.append(np.cumprod(sizes[:0:-1])[::-1], 1).astype("int64")
-
-    def render(factors):
-        index = tf.reduce_sum(tf.cast(factors, tf.int64) * strides, axis=1)
-        images = tf.ensure_shape(tf.numpy_function(read, [index], dtype), (None, *image_shape))
-        return tf.cast(images, tf.float32) / (255.0 if dtype == np.uint8 else 1.0)
-
-    return render
-
-
 def _integers(name, numbers):
     numbers = np.asarray(numbers)
     if numbers.size and not np.issubdtype(numbers.dtype, np.integer):
         raise ValueError(f"`{name}` must be integers. Received: {numbers.dtype}.")
     return numbers.astype("int64")
-
-
-def _checked_images(images):
-    images = images if isinstance(images, np.ndarray) else np.asarray(images)
-    if images.ndim == 3:
-        images = images[..., np.newaxis]
-    if images.ndim != 4 or not images.size:
-        raise ValueError(f"`images` must be (n, height, width, channels). Received: shape {images.shape}.")
-    if images.dtype != np.uint8 and not np.issubdtype(images.dtype, np.floating):
-        raise TypeError(f"`images` must be uint8 or floats. Received: {images.dtype}.")
-    if images.dtype != np.uint8:
-        low, high = images.min(), images.max()
-        if not (low >= 0 and high <= 1):  # nan is neither
-            raise ValueError(f"Pixels must lie in [0, 1]; divide by 255? Received: {low} .. {high}.")
-    return images
-
-
-def _not_a_grid(names, values, count, rows):
-    sizes = tuple(map(len, values))
-    grid = " x ".join(f"{len(value)} {name}" for name, value in zip(names, values, strict=True))
-    message = f"`factors` must have every combination exactly once: {grid} = {math.prod(sizes)}. Received: {rows} rows"
-    if count is not None:
-        place = int(np.argmax(count != 1))
-        at = np.unravel_index(place, sizes)
-        found = ", ".join(f"{name} {value[i]}" for name, value, i in zip(names, values, at, strict=True))
-        message += f", {count[place]} of them with {found}"
-    return f"{message}. For images that are no grid give `metrics.evaluate` the pair (images, factors)."

@@ -19,7 +19,8 @@ import keras
 import numpy as np
 
 from keras_provlae.datasets.availability import keras_datasets, keras_home, network_answers, say, tfds_is_prepared
-from keras_provlae.datasets.ground_truth import GroundTruth, render_rows
+from keras_provlae.datasets.ground_truth import GroundTruth
+from keras_provlae.datasets.kept_images import render_rows
 
 _AT_ONCE = 1000  # images
 

@@ -250,7 +250,7 @@ class TestFromArrays:
             (images[:5], factors[:5], ValueError, "3 v x 2 h = 6. Received: 5 rows, 0 of them with v 40.0, h -0.5"),
             (images, factors[[0, 0, 2, 3, 4, 5]], ValueError, "0 of them with v 10.0, h -0.5"),
             (np.repeat(images, 2, 0), np.repeat(factors, 2, 0), ValueError, "12 rows, 2 of them with v 10.0, h -0.5"),
-            (images, factors[:, :1], ValueError, r"factors \(6, 1\), images \(6, 4, 5, 1\), names \['v', 'h'\]"),
+            (images, factors[:, :1], ValueError, r"factors \(6, 1\), 6 images, names \['v', 'h'\]"),
             (images, factors[:5], ValueError, r"factors \(5, 2\)"),
             (images.astype("int32"), factors, TypeError, "must be uint8 or floats. Received: int32"),
             (images * 1.0, factors, ValueError, r"divide by 255\? Received: 0.0 .. 5.0"),
@@ -262,6 +262,10 @@ class TestFromArrays:
     def test_what_is_no_grid_is_refused(self, images, factors, error, message):
         with pytest.raises(error, match=message):
             GroundTruth.from_arrays(images, factors, ["v", "h"])
+
+    def test_names_differ(self):
+        with pytest.raises(ValueError, match=r"`names` must differ. Received: \['v', 'v'\]"):
+            GroundTruth.from_arrays(self.images, self.factors, ["v", "v"])
 
     def test_many_values_of_many_factors_take_no_memory(self):
         factors = np.random.default_rng(0).random((1000, 6))
