@@ -54,7 +54,7 @@ def train(truth, plan, output):
         model = kp.ProgressiveVAE.from_preset("dsprites", image_shape=truth.image_shape, beta=plan["beta"])
         model.compile()  # Adam 5e-4, epsilon 1e-8, as in the paper
     history = model.fit(
-        truth.tf_dataset(batch_size=128, seed=FLAGS.seed, start_step=model.iteration).repeat(),
+        truth.tf_dataset(batch_size=128, seed=FLAGS.seed, start_step=model.iteration, repeat=True),
         epochs=plan["epochs"],
         initial_epoch=model.iteration // plan["steps_per_epoch"],
         steps_per_epoch=plan["steps_per_epoch"],

@@ -113,7 +113,10 @@ class CSVLogger(keras.callbacks.CSVLogger):
         self.data = str(data)
 
     def on_epoch_end(self, epoch, logs=None):
-        super().on_epoch_end(epoch, {**(logs or {}), "data": self.data})
+        logs = {**(logs or {}), "data": self.data}
+        if self.keys is None and not any(name.startswith("val_") for name in logs):
+            self.keys = sorted(logs)  # Keras would add a column `val_...` for each, `val_data` too
+        super().on_epoch_end(epoch, logs)
 
 
 class InformationFlow(PosteriorObserver):

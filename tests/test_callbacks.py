@@ -276,3 +276,8 @@ def test_a_csv_log_names_its_data_in_every_line(make_model, images, tmp_path):
     assert [line["data"] for line in lines] == ["blobs drawn"] * 2
     assert [float(line["loss"]) for line in lines] == pytest.approx(history.history["loss"])
     assert "data" not in history.history
+    assert not any(name.startswith("val_") for name in lines[0])
+    model.fit(images, validation_data=images, verbose=0, callbacks=[CSVLogger(tmp_path / "val.csv", data="blobs")])
+    with open(tmp_path / "val.csv", newline="") as file:
+        (line,) = csv.DictReader(file)
+    assert (line["data"], "val_loss" in line, "val_data" in line) == ("blobs", True, False)

@@ -8,7 +8,14 @@ import tensorflow as tf
 
 from keras_provlae.datasets.availability import keras_datasets, say, tfds_is_prepared
 from keras_provlae.datasets.checks import check_count, chosen_seed
-from keras_provlae.datasets.image_files import center_square, find_images, good_images, load_images, resize
+from keras_provlae.datasets.image_files import (
+    center_square,
+    check_on_bad_image,
+    find_images,
+    good_images,
+    load_images,
+    resize,
+)
 from keras_provlae.datasets.passes import index_batches
 
 _SPLITS = ("train", "validation", "test")  # in the order of their numbers in list_eval_partition
@@ -51,7 +58,7 @@ def celeb_a(
         with_attributes: Bool. Yields `(images, attributes)`; of a folder this takes `list_attr_celeba.txt` (or
             .csv) in it or beside it. `celeb_a_attributes` names the columns.
         seed: Int or `None`. The same seed shuffles in the same order.
-        on_bad_image: As `image_folder`, for folders.
+        on_bad_image: As `image_folder`; what tensorflow-datasets has prepared is taken to be good.
 
     Returns:
         A `tf.data.Dataset` of float32 `(batch, image_size, image_size, 3)`; with attributes also int64 `(batch, 40)`,
@@ -67,6 +74,8 @@ def celeb_a(
         raise ValueError(f"`split` must be one of {_SPLITS}. Received: split={split!r}.")
     check_count("batch_size", batch_size)
     check_count("image_size", image_size)
+    check_on_bad_image(on_bad_image)
+    seed = chosen_seed(seed)
     source = _found(os.fspath(source))
     if source == "tfds":
         ds = _from_tfds(split, image_size, seed)
@@ -115,8 +124,12 @@ def read_list(path: str | os.PathLike) -> tuple[tuple[str, ...], dict[str, np.nd
         ValueError: If a line has another number of columns than the first; the message names file and line.
     """
     path = Path(path)
-    separator = "," if path.suffix == ".csv" else None
-    lines = [line.split(separator) for line in path.read_text().splitlines() if line.strip()]
+    separator = "," if path.suffix.lower() == ".csv" else None
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no list but a binary file: {error}.") from None
+    lines = [line.replace('"', "").split(separator) for line in text.splitlines() if line.strip()]
     names, first = (), 0
     if separator and lines:
         names, first = tuple(lines[0][1:]), 1
@@ -181,6 +194,9 @@ def _of_split(folder, paths, split):
         chosen = {"test": held_out, "train": sorted({*paths} - {*held_out}), "validation": []}[split]
     else:
         parts = _look_up(read_list(path)[1], paths, path)
+        unknown = {int(part[0]) for part in parts} - {0, 1, 2}
+        if unknown:
+            raise ValueError(f"{path} must list 0 (train), 1 (validation) or 2 (test). Received: {sorted(unknown)}.")
         chosen = [path for path, part in zip(paths, parts, strict=True) if part[0] == _SPLITS.index(split)]
     if not chosen:
         raise ValueError(f"The split {split!r} has no image: {folder} has {len(paths)}, all in other splits.")
@@ -198,7 +214,7 @@ def _find_list(folder, name):
     """The list in the folder, at any depth, or beside it."""
     for candidates in (folder.rglob(f"{name}.*"), folder.resolve().parent.glob(f"{name}.*")):
         for path in sorted(candidates):
-            if path.suffix in (".txt", ".csv"):
+            if path.suffix.lower() in (".txt", ".csv"):
                 return path
     raise FileNotFoundError(f"No {name}.txt or {name}.csv in the folder {str(folder)!r} or beside it.")
 
@@ -208,18 +224,20 @@ def _from_tfds(split, image_size, seed):
     import tensorflow_datasets as tfds
 
     shuffle = split == "train"
-    config = tfds.ReadConfig(shuffle_seed=chosen_seed(seed) % 2**31)
-    ds = tfds.builder("celeb_a").as_dataset(split, shuffle_files=shuffle, read_config=config)
+    config = tfds.ReadConfig(shuffle_seed=seed % 2**31)
+    encoded = {"image": tfds.decode.SkipDecoding()}  # a file is smaller than an image in the buffer
+    ds = tfds.builder("celeb_a").as_dataset(split, shuffle_files=shuffle, read_config=config, decoders=encoded)
     count = int(ds.cardinality())
+    if shuffle:
+        ds = ds.shuffle(min(_TFDS_BUFFER, count), seed=seed % 2**31)
 
     def load(record):
         names = sorted(record["attributes"])
         attributes = tf.stack([tf.cast(record["attributes"][name], tf.int64) for name in names])
-        return _face(record["image"], image_size), attributes
+        image = tf.io.decode_image(record["image"], channels=3, expand_animations=False)
+        return _face(tf.ensure_shape(image, (None, None, 3)), image_size), attributes
 
     ds = ds.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    if shuffle:
-        ds = ds.shuffle(min(_TFDS_BUFFER, count), seed=chosen_seed(seed) % 2**31)
     return ds.apply(tf.data.experimental.assert_cardinality(count))
 
 

@@ -12,7 +12,8 @@ import numpy as np
 import tensorflow as tf
 
 from keras_provlae.datasets.ground_truth import GroundTruth
-from keras_provlae.datasets.originals import Original, load, read_npz
+from keras_provlae.datasets.official_files import Original, read_npz
+from keras_provlae.datasets.originals import load
 
 SHAPES = ("square", "ellipse", "heart")
 SCALES = 0.5 + 0.1 * np.arange(6)

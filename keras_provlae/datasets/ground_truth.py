@@ -1,5 +1,6 @@
 """Images with known factors: every combination of factor values exactly once."""
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
@@ -65,11 +66,6 @@ class GroundTruth:
             raise ValueError(f"`image_shape` must be (height, width, channels). Received: {image_shape}.")
         self.name, self.source = name, source
         self._render = render
-        self._compiled = tf.function(
-            lambda factors: render(factors),  # a function of its own, or TensorFlow warns that `render` is traced often
-            input_signature=[tf.TensorSpec((None, len(self.factor_names)), tf.int32)],
-            autograph=False,
-        )
 
     @classmethod
     def from_arrays(
@@ -84,8 +80,9 @@ class GroundTruth:
 
         Args:
             images: Array `(n, height, width)` or `(n, height, width, channels)`: uint8 of 0 .. 255, or floats in
-                [0, 1]. It is kept as it is, not copied; a `numpy.memmap` will do.
-            factors: Array `(n, factors)` of the values of the factors, in any order: every combination
+                [0, 1]. It is kept as it is, not copied; a `numpy.memmap` will do. Once images were read TensorFlow
+                keeps it until the process ends.
+            factors: Array or rows `(n, factors)` of the values of the factors, in any order: every combination
                 exactly once. Equal values are the same value; they are numbered in ascending order.
             names: Name of each factor.
             name: What the data are.
@@ -171,7 +168,7 @@ class GroundTruth:
         for start in range(0, len(rows), _RENDERED_AT_ONCE):
             part = slice(start, start + _RENDERED_AT_ONCE)
             with tf.device("CPU:0"):
-                images[part] = self._compiled(rows[part]).numpy()
+                images[part] = self._compiled(tf.constant(rows[part])).numpy()
         return images.reshape(*factors.shape[:-1], *self.image_shape)
 
     def sample(self, n: int, seed: int | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -198,11 +195,13 @@ class GroundTruth:
         subset: Any = None,
         shuffle: bool = True,
         start_step: int = 0,
+        repeat: bool = False,
     ) -> tf.data.Dataset:
         """The images as a `tf.data.Dataset` for `fit`, or in the order of the grid for metrics.
 
-        One pass gives every image once, in an order that is drawn anew for each pass, uniformly from all of
-        them. The stream depends on `seed` and nothing else. A new data set begins with the first pass.
+        A pass gives every image once, in an order that is drawn anew for each pass, uniformly from all orders. The
+        stream depends on `seed` and nothing else: a new data set begins with the first pass. Each iteration over the
+        data set is the next pass, or with `repeat=True` the endless stream from its beginning.
 
         Args:
             batch_size: Int >= 1. Images per batch; the last of a pass may be smaller.
@@ -213,7 +212,9 @@ class GroundTruth:
                 `None` is all of them.
             shuffle: Bool. `False` keeps the order of the grid, or of `subset`.
             start_step: Int >= 0. Batches to leave out at the beginning, as if they had been read (for a training
-                that goes on: `model.iteration`); they cost nothing. Take `.repeat()` after it: the first pass is short.
+                that goes on: `model.iteration`); they cost nothing.
+            repeat: Bool. One pass after the other without an end, for `fit` with `steps_per_epoch`. Unlike
+                `.repeat()`, which leaves it to chance how far ahead was read, a second iteration is the same stream.
 
         Returns:
             A `tf.data.Dataset` of float32 `(batch, height, width, channels)` in [0, 1]; with factors also
@@ -233,10 +234,10 @@ class GroundTruth:
 
         def load(index):
             factors = tf.transpose(tf.unravel_index(tf.gather(rows, index), tf.constant(self.factor_sizes, tf.int64)))
-            images = tf.ensure_shape(self._render(tf.cast(factors, tf.int32)), (None, *self.image_shape))
+            images = self._rendered(tf.cast(factors, tf.int32))
             return (images, tf.ensure_shape(factors, (None, len(self.factor_names)))) if with_factors else images
 
-        ds = index_batches(len(rows), batch_size, seed, shuffle, start_step)
+        ds = index_batches(len(rows), batch_size, seed, shuffle, start_step, repeat)
         return ds.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(tf.data.AUTOTUNE)
 
     def downscale(self, times: int) -> "GroundTruth":
@@ -266,6 +267,18 @@ class GroundTruth:
         values = dict(zip(self.factor_names, self.factor_values, strict=True))
         return GroundTruth(values, small, render, f"{self.name} {small[0]}x{small[1]}", self.source)
 
+    @functools.cached_property
+    def _compiled(self):
+        """Renders int32 factors `(batch, factors)`. Traced by hand: TensorFlow warns where many are traced."""
+        signature = [tf.TensorSpec((None, len(self.factor_names)), tf.int32)]
+        return tf.function(self._rendered, signature, autograph=False).get_concrete_function()
+
+    def _rendered(self, factors):
+        images = self._render(factors)
+        if images.dtype != tf.float32:
+            raise TypeError(f"`render` must return float32 images. Received: {images.dtype.name}.")
+        return tf.ensure_shape(images, (None, *self.image_shape))
+
     def _checked_factors(self, factors):
         factors = _integers("factors", factors)
         if factors.ndim == 0 or factors.shape[-1] != len(self.factor_names):
@@ -292,13 +305,15 @@ class GroundTruth:
             return np.arange(len(self))
         if isinstance(subset, int | np.integer) and not isinstance(subset, bool):
             return self._drawn("subset", int(subset), seed)
-        try:
-            rows = np.arange(len(self))[subset]
-        except IndexError as error:
+        everything = np.arange(len(self))
+        rows = everything[subset] if isinstance(subset, slice) else np.asarray(subset)
+        if rows.dtype == bool and len(rows) == len(self):
+            rows = everything[rows]
+        elif rows.size and not (np.issubdtype(rows.dtype, np.integer) and rows.min() >= 0 and rows.max() < len(self)):
             raise ValueError(
                 f"`subset` must be indices 0 .. {len(self) - 1}, a mask of {len(self)} Booleans, a slice or an int. "
-                f"Received: {error}."
-            ) from None
+                f"Received: {subset!r}."
+            )
         if rows.ndim != 1 or not len(rows):
             raise ValueError(f"`subset` must choose at least one image. Received: a choice of shape {rows.shape}.")
         return rows

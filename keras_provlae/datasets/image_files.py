@@ -18,6 +18,8 @@ _OPEN_AT_ONCE = 16
 def find_images(folder: str | os.PathLike) -> list[str]:
     """Paths of the images in a folder and the folders in it, sorted.
 
+    Hidden files and folders, and `__MACOSX`, are left out; links to folders are not followed.
+
     Args:
         folder: Path of the folder.
 
@@ -30,12 +32,25 @@ def find_images(folder: str | os.PathLike) -> list[str]:
     folder = Path(folder).expanduser()
     if not folder.is_dir():
         raise FileNotFoundError(f"There must be a folder of images. Received: {str(folder)!r}, which is no folder.")
-    paths = sorted(str(path) for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    paths = sorted(
+        str(path) for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and _is_shown(path, folder)
+    )
     if not paths:
         raise FileNotFoundError(
             f"The folder {str(folder)!r} has no image: no file that ends in {', '.join(SUFFIXES)}, at any depth."
         )
     return paths
+
+
+def _is_shown(path, folder):
+    parts = path.relative_to(folder).parts
+    return not any(part.startswith(".") or part == "__MACOSX" for part in parts) and path.is_file()
+
+
+def check_on_bad_image(on_bad_image: str) -> None:
+    """`"error"` or `"skip"`."""
+    if on_bad_image not in _ON_BAD_IMAGE:
+        raise ValueError(f"`on_bad_image` must be one of {_ON_BAD_IMAGE}. Received: on_bad_image={on_bad_image!r}.")
 
 
 def good_images(paths: Sequence[str], channels: int, on_bad_image: str) -> np.ndarray:
@@ -52,8 +67,7 @@ def good_images(paths: Sequence[str], channels: int, on_bad_image: str) -> np.nd
     Raises:
         ValueError: If an argument is unknown, or no image can be decoded.
     """
-    if on_bad_image not in _ON_BAD_IMAGE:
-        raise ValueError(f"`on_bad_image` must be one of {_ON_BAD_IMAGE}. Received: on_bad_image={on_bad_image!r}.")
+    check_on_bad_image(on_bad_image)
     if on_bad_image == "error":
         return np.arange(len(paths))
     if len(paths) > 10_000:
@@ -127,8 +141,9 @@ def _decoded(numbers, paths, channels):
 
 
 def _decode(path, channels):
-    image = tf.io.decode_image(tf.io.read_file(path), channels=channels, expand_animations=False)
-    return tf.ensure_shape(image, (None, None, channels))
+    image = tf.io.decode_image(tf.io.read_file(path), channels=3, expand_animations=False)
+    image = tf.ensure_shape(image, (None, None, 3))
+    return image if channels == 3 else tf.image.rgb_to_grayscale(image)  # not every format decodes to one channel
 
 
 def _cannot_decode(path):
@@ -146,8 +161,8 @@ def center_square(image: tf.Tensor) -> tf.Tensor:
 def center_crop(image: tf.Tensor, height: int, width: int) -> tf.Tensor:
     """The largest part in the middle of an image that has the proportions height : width."""
     full = tf.shape(image)
-    cut_height = tf.minimum(full[0], full[1] * height // width)
-    cut_width = tf.minimum(full[1], full[0] * width // height)
+    cut_height = tf.minimum(full[0], tf.maximum(full[1] * height // width, 1))
+    cut_width = tf.minimum(full[1], tf.maximum(full[0] * width // height, 1))
     top, left = (full[0] - cut_height) // 2, (full[1] - cut_width) // 2
     return image[top : top + cut_height, left : left + cut_width]
 

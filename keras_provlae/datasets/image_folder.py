@@ -5,8 +5,16 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from keras_provlae.datasets.checks import check_count
-from keras_provlae.datasets.image_files import center_crop, decode_one, find_images, good_images, load_images, resize
+from keras_provlae.datasets.checks import check_count, chosen_seed
+from keras_provlae.datasets.image_files import (
+    center_crop,
+    check_on_bad_image,
+    decode_one,
+    find_images,
+    good_images,
+    load_images,
+    resize,
+)
 from keras_provlae.datasets.passes import index_batches
 
 
@@ -22,7 +30,8 @@ def image_folder(
     """The images of a folder, and of the folders in it, as float32 in [0, 1].
 
     Args:
-        folder: Path of the folder. JPEG, PNG, BMP and GIF files (the first frame) are read.
+        folder: Path of the folder. JPEG, PNG, BMP (without a palette) and GIF files (the first frame) are read, as
+            TensorFlow decodes them: no turning by EXIF, no transparency. Hidden files are left out.
         batch_size: Int >= 1. Images per batch; the last may be smaller.
         image_size: Int or `(height, width)`, pixels: the largest part in the middle with these proportions is resized.
             `None`: all images have the size of the first, and stay as they are.
@@ -42,7 +51,10 @@ def image_folder(
     While it is read: `tf.errors.InvalidArgumentError` where a file cannot be decoded or has another size than the
     first; the message names the file.
     """
-    if channels not in (1, 3):
+    check_count("batch_size", batch_size)
+    check_on_bad_image(on_bad_image)
+    seed = chosen_seed(seed)
+    if channels not in (1, 3) or isinstance(channels, bool):
         raise ValueError(f"`channels` must be 3 (colour) or 1 (gray). Received: channels={channels!r}.")
     size = None if image_size is None else _height_and_width(image_size)
     paths = find_images(folder)

@@ -39,9 +39,9 @@ def checked_images(images: Any) -> np.ndarray:
         images = images[..., np.newaxis]
     if images.ndim != 4 or not images.size:
         raise ValueError(f"`images` must be (n, height, width, channels). Received: shape {images.shape}.")
-    if images.dtype != np.uint8 and not np.issubdtype(images.dtype, np.floating):
-        raise TypeError(f"`images` must be uint8 or floats. Received: {images.dtype}.")
-    if images.dtype != np.uint8:
+    if images.dtype not in (np.uint8, np.bool_, np.float16, np.float32, np.float64):
+        raise TypeError(f"`images` must be uint8, floats or Booleans. Received: {images.dtype}.")
+    if np.issubdtype(images.dtype, np.floating):
         low, high = images.min(), images.max()
         if not (low >= 0 and high <= 1):  # nan is neither
             raise ValueError(f"Pixels must lie in [0, 1]; divide by 255? Received: {low} .. {high}.")
@@ -53,7 +53,7 @@ def arranged(rows: int, factors: Any, names: Sequence[str]) -> tuple[dict[str, n
 
     Args:
         rows: Number of images.
-        factors: Array `(rows, factors)` of the values of the factors, in any order.
+        factors: Array or rows `(rows, factors)` of the values of the factors, in any order.
         names: Name of each factor.
 
     Returns:
@@ -63,15 +63,16 @@ def arranged(rows: int, factors: Any, names: Sequence[str]) -> tuple[dict[str, n
     Raises:
         ValueError: If shapes do not agree, or a combination is not there exactly once.
     """
-    factors = np.asarray(factors)
-    if len(set(names)) != len(names):
-        raise ValueError(f"`names` must differ. Received: {list(names)}.")
-    if factors.ndim != 2 or factors.shape != (rows, len(names)):
+    if not len(names) or len(set(names)) != len(names):
+        raise ValueError(f"`names` must have a name for each factor, no two the same. Received: {list(names)}.")
+    shape = np.shape(factors)
+    if shape != (rows, len(names)):
         raise ValueError(
             "`factors` must be (n, factors), with a row for each image and a column for each name. "
-            f"Received: factors {factors.shape}, {rows} images, names {list(names)}."
+            f"Received: factors {shape}, {rows} images, names {list(names)}."
         )
-    values, numbers = zip(*(np.unique(column, return_inverse=True) for column in factors.T), strict=True)
+    columns = factors.T if isinstance(factors, np.ndarray) else zip(*factors, strict=True)  # each of its own type
+    values, numbers = zip(*(np.unique(column, return_inverse=True) for column in columns), strict=True)
     sizes = tuple(map(len, values))
     if math.prod(sizes) > 2 * rows:  # far from a grid, and perhaps too many to count
         raise ValueError(_not_a_grid(names, values, None, rows))

@@ -8,7 +8,8 @@ import numpy as np
 import tensorflow as tf
 
 from keras_provlae.datasets.ground_truth import GroundTruth
-from keras_provlae.datasets.originals import Original, load, read_h5
+from keras_provlae.datasets.official_files import Original, read_h5
+from keras_provlae.datasets.originals import load
 from keras_provlae.datasets.shapes3d_renderer import ORIENTATIONS, SCALES, SHAPES, SIZE
 
 _HUES = np.arange(10) / 10

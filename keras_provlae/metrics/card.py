@@ -163,7 +163,7 @@ class MetricCard(dict):
         Args:
             path: Where the file goes; one that is there is replaced.
         """
-        with open(path, "w", newline="") as file:
+        with open(path, "w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(["data", "score", "value", "unit", "standard_error", "rows", "seed", "estimator"])
             for score in self.values():

@@ -19,6 +19,7 @@ def aligned(number):
     image[..., 2] = 255  # blue outside
     image[45:193, 15:163] = [10 * number, 0, 0]
     image[45:193, 15:19] = image[45:193, 159:163] = [10 * number, 255, 0]
+    image[45, 15:163, 1] = image[192, 15:163, 1] = 255
     return image
 
 
@@ -48,7 +49,8 @@ def test_the_crop_box_is_that_of_the_authors(folder):
     assert images.shape == (5, 148, 148, 3)
     assert np.asarray(images)[..., 2].max() == 0  # nothing from outside
     np.testing.assert_array_equal(np.asarray(images)[:, :, [0, 3, 144, 147], 1], 1.0)  # and all of the inside
-    np.testing.assert_array_equal(np.asarray(images)[:, :, 4:144, 1], 0.0)
+    np.testing.assert_array_equal(np.asarray(images)[:, [0, 147], :, 1], 1.0)
+    np.testing.assert_array_equal(np.asarray(images)[:, 1:147, 4:144, 1], 0.0)
     ds = celeb_a("test", source=folder)
     assert ds.element_spec == tf.TensorSpec((None, 64, 64, 3), tf.float32)
 
@@ -76,6 +78,7 @@ def test_the_training_split_is_shuffled_anew_by_its_seed(folder):
     passes = [faces(one) for _ in range(2)]
     assert passes[0] != passes[1]
     assert [faces(other) for _ in range(2)] == passes
+    assert faces(celeb_a("train", 4, source=folder, seed=2)) not in passes
 
 
 def test_without_a_list_every_tenth_is_held_out_and_a_line_says_so(folder, capsys):
@@ -103,6 +106,20 @@ def test_attributes_stay_with_their_faces(folder, kind):
         np.testing.assert_array_equal(attributes, expected)
 
 
+def test_attributes_of_0_and_1(folder):
+    path = folder / "list_attr_celeba.txt"
+    path.write_text(path.read_text().replace("-1", "0"), encoding="utf-8-sig", newline="\r\n")
+    images, attributes = next(iter(celeb_a("validation", source=folder, with_attributes=True)))
+    assert attributes.numpy().tolist() == [[(n >> bit) & 1 for bit in range(3)] for n in faces([images])]
+
+
+def test_a_list_with_the_images_goes_before_one_beside_them(folder):
+    (folder / "img_align_celeba/list_eval_partition.TXT").write_text(
+        "\n".join(f"{number:06}.jpg 2" for number in range(1, 21))
+    )
+    assert len(faces(celeb_a("test", source=folder / "img_align_celeba"))) == 20
+
+
 def test_lists_are_found_beside_the_images_too(folder):
     assert faces(celeb_a("validation", source=folder / "img_align_celeba")) == [13, 14, 15]
     assert celeb_a_attributes(folder / "img_align_celeba") == NAMES
@@ -118,6 +135,11 @@ def test_lists_are_found_beside_the_images_too(folder):
         ("list_attr_celeba.txt", "", "at least one image"),
         ("list_eval_partition.txt", "000001.jpg 0\n", "lacks 19 of 20 images, .*000002.jpg for one"),
         ("list_eval_partition.txt", "000001.jpg\n", "line 1"),
+        (
+            "list_eval_partition.txt",
+            "".join(f"{n:06}.jpg 7\n" for n in range(1, 21)),
+            r"or 2 \(test\). Received: \[7\]",
+        ),
     ],
 )
 def test_a_bad_list_is_named(folder, name, text, message):
@@ -167,6 +189,7 @@ def test_the_folder_where_keras_keeps_its_data_is_found(monkeypatch, tmp_path, f
         ({"batch_size": 0}, ValueError, "`batch_size` must be at least 1"),
         ({"image_size": 6.5}, TypeError, "`image_size` must be an integer"),
         ({"source": "no/such"}, FileNotFoundError, "no/such', which is no folder"),
+        ({"on_bad_image": "no"}, ValueError, "on_bad_image='no'"),
         ({"seed": -1}, ValueError, "`seed` must be at least 0"),
     ],
 )
@@ -208,6 +231,8 @@ images, attributes = next(iter(celeb_a("train", 12, with_attributes=True)))
 numbers = faces([images])
 young = attributes[:, -1].numpy().tolist()
 print(sorted(numbers), young == [number % 2 for number in numbers], attributes.shape)
+test = celeb_a("test")
+print(sorted(faces(test)), faces(test) == faces(test))  # in the order that tfds wrote them
 print(faces(celeb_a("train", 4, seed=3)) == faces(celeb_a("train", 4, seed=3)), numbers != sorted(numbers))
 """
 
@@ -221,5 +246,6 @@ def test_prepared_tfds_data_come_first(tmp_path):
     assert done.stdout.splitlines() == [
         "40 5_o_Clock_Shadow Young [3, 1, 2]",
         f"{list(range(1, 13))} True (12, 40)",
+        "[16, 17, 18, 19, 20] True",
         "True True",
     ]

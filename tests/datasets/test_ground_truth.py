@@ -69,6 +69,9 @@ def test_images_are_float32_and_those_of_their_factors(truth):
         (lambda t: t.tf_dataset(0), "`batch_size` must be at least 1"),
         (lambda t: t.tf_dataset(start_step=-1), "`start_step` must be at least 0"),
         (lambda t: t.tf_dataset(subset=[3, 30]), "`subset` must be indices 0 .. 29"),
+        (lambda t: t.tf_dataset(subset=[-1]), r"`subset` must be indices 0 .. 29.*Received: \[-1\]"),
+        (lambda t: t.tf_dataset(subset="train"), r"`subset` must be indices 0 .. 29.*Received: 'train'"),
+        (lambda t: t.tf_dataset(subset=[0.5]), "`subset` must be indices 0 .. 29"),
         (lambda t: t.tf_dataset(subset=31), "`subset` must be at most 30"),
         (lambda t: t.tf_dataset(subset=np.zeros(30, bool)), "`subset` must choose at least one image"),
         (lambda t: t.tf_dataset(subset=[[1, 2]]), r"a choice of shape \(1, 2\)"),
@@ -143,9 +146,27 @@ def test_every_order_is_equally_likely():
 @pytest.mark.parametrize("start", [1, 4, 6, 9])
 def test_a_stream_goes_on_where_it_stopped(truth, start):
     whole = read(truth.tf_dataset(8, seed=2).repeat(), 14)
-    later = read(truth.tf_dataset(8, seed=2, start_step=start).repeat(), 14 - start)
-    for one, other in zip(whole[start:], later, strict=True):
-        np.testing.assert_array_equal(one, other)
+    for later in (
+        truth.tf_dataset(8, seed=2, start_step=start).repeat(),
+        truth.tf_dataset(8, seed=2, start_step=start, repeat=True),
+    ):
+        for one, other in zip(whole[start:], read(later, 14 - start), strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_an_endless_stream_begins_anew_with_every_iteration(truth):
+    ds = truth.tf_dataset(8, seed=2, repeat=True)
+    one, other = (np.concatenate(read(ds, 10)) for _ in range(2))
+    np.testing.assert_array_equal(one, other)
+    assert int(ds.cardinality()) == tf.data.INFINITE_CARDINALITY
+
+
+def test_a_seed_is_no_later_pass_of_another(truth):
+    passes = {
+        tuple(np.concatenate(read(truth.tf_dataset(8, seed=seed, start_step=4 * number)))): (seed, number)
+        for seed in range(4) for number in range(4)
+    }  # fmt: skip
+    assert len(passes) == 16
 
 
 def test_what_is_left_out_at_the_start_is_not_rendered(truth):
@@ -173,6 +194,8 @@ def test_its_length_is_known_so_that_rungs_can_share_the_epochs(truth):
         ([4, 2, 4], [4, 2, 4]),
         (slice(20, None), list(range(20, 30))),
         (np.arange(30) % 2 == 1, list(range(1, 30, 2))),
+        ((5, 3), [5, 3]),
+        (range(3), [0, 1, 2]),
     ],
 )
 def test_a_subset(truth, subset, expected):
@@ -237,6 +260,15 @@ class TestFromArrays:
         np.testing.assert_allclose(truth.images([2, 0]), 1.0)
         assert truth.images([2, 0]).dtype == np.float32
 
+    def test_booleans_are_0_and_1(self):
+        truth = GroundTruth.from_arrays(self.images == 4, self.factors, ["v", "h"])
+        assert truth.images(truth.factors(np.arange(6)))[:, 0, 0, 0].tolist() == [0, 0, 0, 0, 0, 1]
+
+    def test_columns_of_rows_keep_their_types(self):
+        truth = GroundTruth.from_arrays(self.images, [[v, h] for v in (2, 10, 1) for h in "ab"], ["v", "h"])
+        assert [values.tolist() for values in truth.factor_values] == [[1, 2, 10], ["a", "b"]]
+        assert 255 * truth.images([2, 0]).max() == pytest.approx(2)
+
     def test_a_memory_map_is_read_when_asked_for(self, tmp_path):
         np.save(tmp_path / "images.npy", self.images)
         images = np.load(tmp_path / "images.npy", mmap_mode="r+")
@@ -252,8 +284,9 @@ class TestFromArrays:
             (np.repeat(images, 2, 0), np.repeat(factors, 2, 0), ValueError, "12 rows, 2 of them with v 10.0, h -0.5"),
             (images, factors[:, :1], ValueError, r"factors \(6, 1\), 6 images, names \['v', 'h'\]"),
             (images, factors[:5], ValueError, r"factors \(5, 2\)"),
-            (images.astype("int32"), factors, TypeError, "must be uint8 or floats. Received: int32"),
+            (images.astype("int32"), factors, TypeError, "must be uint8, floats or Booleans. Received: int32"),
             (images * 1.0, factors, ValueError, r"divide by 255\? Received: 0.0 .. 5.0"),
+            (images / -5, factors, ValueError, r"\[0, 1\].*Received: -1.0 .. "),
             (images * np.nan, factors, ValueError, r"\[0, 1\].*Received: nan .. nan"),
             (images[:, 0], factors, ValueError, r"\(n, height, width, channels\). Received: shape \(6, 5\)"),
             (images[:0], factors[:0], ValueError, r"Received: shape \(0, 4, 5, 1\)"),
@@ -264,13 +297,15 @@ class TestFromArrays:
             GroundTruth.from_arrays(images, factors, ["v", "h"])
 
     def test_names_differ(self):
-        with pytest.raises(ValueError, match=r"`names` must differ. Received: \['v', 'v'\]"):
+        with pytest.raises(ValueError, match=r"no two the same. Received: \['v', 'v'\]"):
             GroundTruth.from_arrays(self.images, self.factors, ["v", "v"])
+        with pytest.raises(ValueError, match=r"Received: \[\]"):
+            GroundTruth.from_arrays(self.images, np.zeros((6, 0)), [])
 
     def test_many_values_of_many_factors_take_no_memory(self):
-        factors = np.random.default_rng(0).random((1000, 6))
+        factors = np.random.default_rng(0).random((1000, 9))
         with pytest.raises(ValueError, match="give `metrics.evaluate` the pair"):
-            GroundTruth.from_arrays(np.zeros((1000, 2, 2)), factors, list("abcdef"))
+            GroundTruth.from_arrays(np.zeros((1000, 2, 2)), factors, list("abcdefghi"))
 
 
 def test_a_card_names_data_and_source(truth, make_model):
@@ -287,3 +322,32 @@ def test_a_model_trains_on_it_through_all_stages(truth, make_model):
     model.compile()
     model.fit(larger.tf_dataset(8, seed=0), epochs=3, verbose=0, callbacks=[kp.GrowthCallback()])
     assert (model.stage, model.iteration) == (2, 12)
+
+
+@pytest.mark.parametrize(
+    ("render", "error", "message"),
+    [
+        (
+            lambda f: tf.zeros((tf.shape(f)[0], 4, 6, 1), tf.float64),
+            TypeError,
+            "must return float32 images. Received: float64",
+        ),
+        (lambda f: tf.zeros((tf.shape(f)[0], 1, 1, 1)), ValueError, "Shapes are .*4,6,1. and .*1,1,1"),
+    ],
+)
+def test_a_render_of_other_images_is_refused(render, error, message):
+    truth = GroundTruth({"a": range(3)}, (4, 6, 1), render, "numbers", "drawn")
+    with pytest.raises(error, match=message):
+        truth.images([0])
+    with pytest.raises(error, match=message):
+        truth.tf_dataset(2)
+
+
+def test_many_ground_truths_are_no_reason_to_warn(caplog):
+    for _ in range(12):
+        GroundTruth({"a": range(3)}, (4, 6, 1), lambda f: tf.zeros((tf.shape(f)[0], 4, 6, 1)), "a", "b").images([0])
+    assert "retracing" not in caplog.text
+
+
+def test_numbers_of_numpy_are_numbers(truth):
+    assert [len(batch) for batch in read(truth.tf_dataset(np.uint8(8), np.int64(0), subset=np.int64(12)))] == [8, 4]

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 import keras_provlae as kp
 from keras_provlae.datasets import image_folder
@@ -67,20 +68,57 @@ def test_images_are_cropped_in_the_middle_and_resized(folder, size):
     cut_height, cut_width = min(20, 30 * height // width), min(30, 20 * width // height)
     top, left = (20 - cut_height) // 2, (30 - cut_width) // 2
     part = picture(0)[top : top + cut_height, left : left + cut_width]
-    expected = tf.image.resize(part, size, antialias=True).numpy()
+    expected = tf.image.resize(part, size).numpy()
     np.testing.assert_allclose(255 * images[0], expected, atol=1e-3)
     assert np.abs(255 * np.asarray(images).mean() - part.mean()) < 1
 
 
+def test_what_shrinks_is_averaged(tmp_path):
+    """Stripes of one pixel come out gray, not black or white."""
+    stripes = np.zeros((32, 32, 3), "uint8")
+    stripes[:, ::2] = 255
+    write(tmp_path / "a.png", stripes)
+    images = next(iter(image_folder(tmp_path, 1, 8)))
+    np.testing.assert_allclose(images[:, :, 1:-1], 0.5, atol=0.02)
+
+
+def test_hidden_files_and_folders_are_no_images(folder):
+    for name in "._1.jpg", ".ipynb_checkpoints/2.png", "__MACOSX/3.png":
+        write(folder / name, picture(0))
+    (folder / "album.jpg").mkdir()
+    assert len(next(iter(image_folder(folder)))) == 7
+
+
+def test_other_formats(tmp_path):
+    """A BMP file, an animated GIF (its first frame) and a CMYK JPEG, in colour and in gray."""
+    frames = [Image.fromarray(np.full((20, 30, 3), value, "uint8")) for value in (200, 10)]
+    frames[0].save(tmp_path / "a.BMP", format="bmp")
+    frames[0].save(tmp_path / "b.gif", save_all=True, append_images=frames[1:])
+    frames[0].convert("CMYK").save(tmp_path / "c.jpeg", quality=100)
+    for channels in 1, 3:
+        images = next(iter(image_folder(tmp_path, 3, channels=channels, shuffle=False)))
+        np.testing.assert_allclose(images, np.full((3, 20, 30, channels), 200 / 255), atol=6 / 255)
+
+
+def test_a_small_image_of_long_proportions(tmp_path):
+    write(tmp_path / "a.png", picture(3, 5, 5))
+    assert next(iter(image_folder(tmp_path, 1, (64, 4)))).shape == (1, 64, 4, 3)
+
+
+def test_a_tilde_is_the_home(folder, monkeypatch):
+    monkeypatch.setenv("HOME", str(folder.parent))
+    assert len(next(iter(image_folder("~/images")))) == 7
+
+
 def test_mixed_sizes_need_a_size(folder):
-    odd = write(folder / "8-a/8.png", picture(8, 24, 24))
+    odd = write(folder / "8-a/8.png", picture(8, 20, 24))
     ds = image_folder(folder, 4, shuffle=False)
     with pytest.raises(
         tf.errors.InvalidArgumentError, match=r"All images must be 20 x 30 as .*0-a/0.png.*image_size"
     ) as e:
         list(ds)
     assert str(odd) in str(e.value)
-    assert "[24 24]" in str(e.value)
+    assert "[20 24]" in str(e.value)
     assert sum(len(batch) for batch in image_folder(folder, 4, 16)) == 8
 
 
@@ -142,6 +180,8 @@ def test_a_folder_of_nothing_good(folder):
     [
         ({"folder": "no/such"}, FileNotFoundError, "no/such', which is no folder"),
         ({"folder": "empty"}, FileNotFoundError, "has no image: no file that ends in .jpg, .jpeg, .png"),
+        ({"seed": -1}, ValueError, "`seed` must be at least 0"),
+        ({"channels": True}, ValueError, "Received: channels=True"),
         ({"channels": 4}, ValueError, r"3 \(colour\) or 1 \(gray\). Received: channels=4"),
         ({"image_size": 0}, ValueError, "`image_size` must be at least 1"),
         ({"image_size": (8, 8, 3)}, ValueError, r"an int or \(height, width\). Received: image_size=\(8, 8, 3\)"),

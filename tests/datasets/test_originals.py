@@ -1,20 +1,22 @@
 """The official files, at a small grid that the tests write themselves."""
 
+import errno
 import functools
 import os
-import shutil
 import subprocess
 import sys
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 
 import h5py
 import numpy as np
 import pytest
 
 import keras_provlae as kp
-from keras_provlae.datasets import availability, originals
+from keras_provlae.datasets import availability, official_files, originals
 from keras_provlae.datasets.ground_truth import GroundTruth
-from keras_provlae.datasets.originals import Original, load
+from keras_provlae.datasets.official_files import Original
+from keras_provlae.datasets.originals import load
 from tests.conftest import REPOSITORY
 
 URL = "https://localhost:1/nothing"
@@ -25,8 +27,8 @@ def an_original(binary, read, file_name):
     return Original("dsprites", values, (8, 8, 1 if binary else 3), binary, file_name, URL, "1 MB", read)
 
 
-SPRITES = an_original(True, originals.read_npz, "sprites.npz")
-ROOMS = an_original(False, originals.read_h5, "rooms.h5")
+SPRITES = an_original(True, official_files.read_npz, "sprites.npz")
+ROOMS = an_original(False, official_files.read_h5, "rooms.h5")
 
 
 def pixels(original):
@@ -129,6 +131,20 @@ def flipped(path):
     return path
 
 
+def zipped(path, members):
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return path
+
+
+def short_images(path):
+    """A whole zip file whose images are fewer than they declare."""
+    with zipfile.ZipFile(write_npz(path)) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    return zipped(path, {**members, "imgs.npy": members["imgs.npy"][:-50]})
+
+
 def text(path):
     path.write_text("<html>not found</html>")
     return path
@@ -147,12 +163,22 @@ def text(path):
         (SPRITES, lambda p: write_npz(p, classes=np.full((24, 4), 3)), r"its factors have the sizes \[4, 4, 4\]"),
         (SPRITES, lambda p: write_npz(p, classes=np.zeros((24, 3), int)), r"its factors have the sizes \[1, 1\]"),
         (SPRITES, lambda p: write_npz(p, classes=np.zeros((24, 4), int)), "23 of the images are missing"),
+        (SPRITES, lambda p: write_npz(p, np.asfortranarray(pixels(SPRITES)[..., 0])), "in Fortran order"),
+        (SPRITES, lambda p: write_npz(p, classes=np.full((24, 4), -1)), "a factor is negative|the sizes"),
+        (SPRITES, lambda p: write_npz(p, classes=np.full((24, 4), "a")), "its factors are"),
+        (SPRITES, lambda p: write_npz(p, classes=np.full((24, 4), None)), "ValueError: Object arrays"),
+        (SPRITES, lambda p: write_npz(p, pixels(SPRITES)[:0, ..., 0], np.zeros((0, 4), int)), "it has no image"),
+        (SPRITES, lambda p: zipped(p, {"latents_classes.npy": b"x", "imgs.npy": b"x"}), "ValueError: "),
+        (SPRITES, lambda p: short_images(p), "EOFError: the images end too early"),
         (SPRITES, lambda p: np.savez(p, images=pixels(SPRITES)) or p, "KeyError: .*latents_classes"),
         (ROOMS, lambda p: truncated(write_h5(p)), "OSError: .*truncated file"),
         (ROOMS, text, "OSError: .*"),
         (ROOMS, lambda p: write_h5(p, pixels(ROOMS)[:23]), r"images of shape \(23, 8, 8, 3\) and 24 labels"),
         (ROOMS, lambda p: write_h5(p, pixels(ROOMS)[:, :4]), r"uint8 images of \(4, 8, 3\)"),
         (ROOMS, lambda p: write_h5(p, labels=np.zeros((24, 3))), "23 of the images are missing"),
+        (ROOMS, lambda p: write_h5(p, labels=np.full((24, 3), np.nan)), "of the images are missing"),
+        (ROOMS, lambda p: write_h5(p, labels=0), "TypeError|AttributeError|IndexError|ValueError"),
+        (ROOMS, lambda p: write_h5(p, pixels(ROOMS)[:0], np.zeros((0, 3))), "it has no image"),
         (ROOMS, lambda p: write_h5(p, labels=np.zeros((24, 2))), r"its factors have the sizes \[1, 1\]"),
         (ROOMS, lambda p: write_h5(p, labels=np.arange(72.0).reshape(24, 3)), r"its factors have the sizes \[24"),
     ],
@@ -168,10 +194,84 @@ def test_a_file_that_is_not_whole_is_named_with_what_was_expected(tmp_path, open
     assert not list((tmp_path / "cache").glob("*"))  # nothing half done is left
 
 
-def test_a_full_disk_is_said_beforehand(tmp_path, open_file, monkeypatch):
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(1000, 900, 100))
-    with pytest.raises(OSError, match="takes 192 bytes, 100 are free; give another `cache_dir`"):
+def test_a_full_disk_is_said_before_anything_is_read(tmp_path, open_file, monkeypatch):
+    def full(handle, offset, size):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(OSError, match="takes 192 bytes, which the disk does not have; give another `cache_dir`"):
         open_file(SPRITES, write_npz(tmp_path / "sprites.npz"))
+    assert not list((tmp_path / "cache").glob("*"))
+
+
+@pytest.mark.parametrize(("original", "write"), CASES)
+def test_files_are_read_part_by_part(tmp_path, open_file, original, write, monkeypatch):
+    monkeypatch.setattr(official_files, "AT_ONCE", 5)
+    truth = open_file(original, write(tmp_path / original.file_name))
+    expected = pixels(original) / (1 if original.binary else 255)
+    np.testing.assert_allclose(truth.images(factors()), expected, rtol=1e-6)
+
+
+def test_several_may_unpack_at_once(tmp_path, open_file):
+    path = write_h5(tmp_path / "rooms.h5")
+    with ThreadPoolExecutor(6) as pool:
+        truths = list(pool.map(lambda _: open_file(ROOMS, path), range(6)))
+    for truth in truths:
+        np.testing.assert_allclose(truth.images(factors()), pixels(ROOMS) / 255, rtol=1e-6)
+    assert len(list((tmp_path / "cache").glob("*"))) == 1
+
+
+def test_what_a_killed_process_left_is_removed_in_time(tmp_path, open_file):
+    path = write_npz(tmp_path / "sprites.npz")
+    open_file(SPRITES, path)
+    (unpacked,) = (tmp_path / "cache").glob("*.npy")
+    old, new = (unpacked.with_name(f"{unpacked.name}.{name}.partial") for name in ("old", "new"))
+    unpacked.unlink()
+    for partial in old, new:
+        partial.write_text("half")
+    os.utime(old, (1, 1))
+    open_file(SPRITES, path)
+    assert (old.exists(), new.exists(), unpacked.exists()) == (False, True, True)
+
+
+@pytest.mark.parametrize("damage", [lambda content: content[:-20], lambda content: b"", lambda content: b"x" * 300])
+def test_a_damaged_unpacked_file_is_made_again(tmp_path, open_file, damage, capsys):
+    path = write_npz(tmp_path / "sprites.npz")
+    open_file(SPRITES, path)
+    (unpacked,) = (tmp_path / "cache").glob("*.npy")
+    unpacked.write_bytes(damage(unpacked.read_bytes()))
+    capsys.readouterr()
+    np.testing.assert_array_equal(open_file(SPRITES, path).images(factors()), pixels(SPRITES))
+    assert f"{unpacked} is damaged and made again" in capsys.readouterr().out
+
+
+def test_the_unpacked_file_of_an_older_version_is_removed(tmp_path, open_file):
+    path = write_npz(tmp_path / "sprites.npz")
+    open_file(SPRITES, path)
+    os.utime(path, (1, 1))
+    open_file(SPRITES, path)
+    assert len(list((tmp_path / "cache").glob("*"))) == 1
+    other = write_npz(tmp_path / "other.npz")
+    os.utime(other, (1, 1))
+    open_file(SPRITES, other)
+    assert len(list((tmp_path / "cache").glob("*"))) == 2
+
+
+def test_a_tilde_is_the_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write_npz(tmp_path / "sprites.npz")
+    load(SPRITES, "~/sprites.npz", "~/kept", lambda: 1 / 0)
+    assert list((tmp_path / "kept").glob("*.npy"))
+
+
+def test_a_file_that_another_process_writes_is_not_called_unfit(tmp_path, open_file, monkeypatch):
+    def locked(path):
+        raise BlockingIOError("Unable to lock file")
+
+    path = write_h5(tmp_path / "rooms.h5")
+    monkeypatch.setattr(h5py, "File", locked)
+    with pytest.raises(BlockingIOError, match="Unable to lock file"):
+        open_file(ROOMS, path)
 
 
 def test_a_path_that_is_no_file_is_refused(open_file):

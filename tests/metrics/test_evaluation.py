@@ -183,6 +183,8 @@ def test_so_many_images_are_drawn_by_the_seed(oracle, blobs):
     one, other = (evaluate(oracle, blobs, progress=False, include=["mig"], num_images=40, seed=3) for _ in range(2))
     assert one["mig"].convention["rows"] == 40
     assert one.compare(other)["mig"] == 0
+    others = evaluate(oracle, blobs, progress=False, include=["mig"], num_images=40, seed=4)
+    assert others.about["factor checksum"] != one.about["factor checksum"]
     assert evaluate(oracle, blobs, progress=False, include=["mig"], num_images=99)["mig"].convention["rows"] == 60
     pair = evaluate(oracle, arrays(blobs), progress=False, include=["mig"], num_images=40, seed=3, data="blobs drawn")
     assert pair.about["factor checksum"] == one.about["factor checksum"]
@@ -201,6 +203,10 @@ def test_a_csv_file_names_the_data_in_every_line(oracle, blobs, tmp_path):
     assert {line["data"] for line in lines} == {"blobs drawn"}
     assert [float(line["value"]) for line in lines] == [float(score) for score in card.values()]
     assert {line["rows"] for line in lines} == {"60"}
+    assert [line["unit"] for line in lines] == [score.unit for score in card.values()]
+    assert [line["seed"] for line in lines] == ["" if score.seed is None else "0" for score in card.values()]
+    assert lines[0]["estimator"] == card["mig"].convention["estimator"]
+    assert float(lines[-1]["standard_error"]) == list(card.values())[-1].standard_error
 
 
 def test_other_rows_of_the_same_data_do_not_compare(oracle, blobs):
