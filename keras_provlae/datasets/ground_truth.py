@@ -307,14 +307,14 @@ class GroundTruth:
             return self._drawn("subset", int(subset), seed)
         everything = np.arange(len(self))
         rows = everything[subset] if isinstance(subset, slice) else np.asarray(subset)
-        if rows.dtype == bool and len(rows) == len(self):
+        if rows.shape == everything.shape and rows.dtype == bool:
             rows = everything[rows]
-        elif rows.size and not (np.issubdtype(rows.dtype, np.integer) and rows.min() >= 0 and rows.max() < len(self)):
+        if rows.size and not (np.issubdtype(rows.dtype, np.integer) and 0 <= rows.min() <= rows.max() < len(self)):
             raise ValueError(
                 f"`subset` must be indices 0 .. {len(self) - 1}, a mask of {len(self)} Booleans, a slice or an int. "
                 f"Received: {subset!r}."
             )
-        if rows.ndim != 1 or not len(rows):
+        if rows.ndim != 1 or not rows.size:
             raise ValueError(f"`subset` must choose at least one image. Received: a choice of shape {rows.shape}.")
         return rows
 

@@ -71,6 +71,7 @@ def test_images_are_float32_and_those_of_their_factors(truth):
         (lambda t: t.tf_dataset(subset=[3, 30]), "`subset` must be indices 0 .. 29"),
         (lambda t: t.tf_dataset(subset=[-1]), r"`subset` must be indices 0 .. 29.*Received: \[-1\]"),
         (lambda t: t.tf_dataset(subset="train"), r"`subset` must be indices 0 .. 29.*Received: 'train'"),
+        (lambda t: t.tf_dataset(subset=True), "`subset` must be indices 0 .. 29.*Received: True"),
         (lambda t: t.tf_dataset(subset=[0.5]), "`subset` must be indices 0 .. 29"),
         (lambda t: t.tf_dataset(subset=31), "`subset` must be at most 30"),
         (lambda t: t.tf_dataset(subset=np.zeros(30, bool)), "`subset` must choose at least one image"),
