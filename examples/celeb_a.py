@@ -19,7 +19,11 @@ import keras_provlae as kp
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("output", "output/celeb_a", "Folder for the model, the pictures and the numbers.")
-flags.DEFINE_string("data_dir", "auto", "Folder with the images, at any depth; auto is what tfds has prepared.")
+flags.DEFINE_string(
+    "data_dir",
+    "auto",
+    "Folder with the images, at any depth; auto: what tfds has prepared, or a folder where Keras keeps data.",
+)
 flags.DEFINE_bool("quick", True, "A few minutes on 2 cores: half the size, a quarter of the widths, a short schedule.")
 flags.DEFINE_bool("paper", False, "The paper's network and schedule, at full size. Overrides --quick.")
 flags.DEFINE_integer("epochs", None, "Epochs of the whole training, shared by the rungs; default by the schedule.")
@@ -52,6 +56,11 @@ def schedule(train_batches):
     return {**plan, **{name: value for name, value in given.items() if value is not None}}
 
 
+def data_name():
+    """For titles and CSV files: other faces are not called CelebA."""
+    return "celeb_a" if FLAGS.data_dir in ("auto", "tfds") else Path(FLAGS.data_dir).name
+
+
 def train(plan, train_ds, test_images, output):
     """Grows a model through all of its stages in one `fit`."""
     shape = tuple(train_ds.element_spec.shape[1:])
@@ -65,7 +74,7 @@ def train(plan, train_ds, test_images, output):
         callbacks=[
             kp.GrowthCallback(fade_in_steps=plan["fade_in_steps"], verbose=1),
             kp.callbacks.InformationFlow(test_images, seed=FLAGS.seed),
-            kp.callbacks.CSVLogger(output / "history.csv", data=f"celeb_a {FLAGS.data_dir}"),
+            kp.callbacks.CSVLogger(output / "history.csv", data=data_name()),
             keras.callbacks.ModelCheckpoint(output / "model.keras"),
         ],
     )
@@ -84,7 +93,7 @@ def main(_):
     test_images = np.concatenate(list(test_ds.take(8).as_numpy_iterator()))[:1000]
     model, history = train(schedule(len(train_ds)), train_ds, test_images, output)
 
-    images, data = test_images[:8], f"celeb_a {size}x{size}"
+    images, data = test_images[:8], f"{data_name()} {size}x{size}"
     figures = {
         "reconstructions": kp.visualization.reconstructions(model, images, data=data),
         "rung_samples": kp.visualization.rung_samples(model, images[:1], n=36, seed=FLAGS.seed, data=data),

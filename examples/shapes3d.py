@@ -53,7 +53,7 @@ def train(truth, plan, output):
     else:
         model = kp.ProgressiveVAE.from_preset("shapes3d", image_shape=truth.image_shape, beta=plan["beta"])
         model.compile()  # Adam 5e-4, epsilon 1e-8, as in the paper
-    history = model.fit(
+    model.fit(
         truth.tf_dataset(batch_size=100, seed=FLAGS.seed, start_step=model.iteration, repeat=True),
         epochs=plan["epochs"],
         initial_epoch=model.iteration // plan["steps_per_epoch"],
@@ -67,10 +67,10 @@ def train(truth, plan, output):
             keras.callbacks.ModelCheckpoint(output / "model.keras"),
         ],
     )
-    return model, history.history
+    return model
 
 
-def write_pictures(model, history, card, truth, output):
+def write_pictures(model, card, truth, output):
     """The paper's figures for this model, as PNG files."""
     images, _ = truth.sample(8, seed=FLAGS.seed)
     figures = {
@@ -79,9 +79,8 @@ def write_pictures(model, history, card, truth, output):
         "traversals": kp.visualization.traversals(model, images[:1], data=truth),
         "mutual_information": kp.visualization.mutual_information_heatmap(card, model.rung_slices),
         "rung_factors": kp.visualization.rung_factor_heatmap(card),
+        "training": kp.visualization.training_curves(output / "history.csv", data=truth),
     }
-    if history:
-        figures["training"] = kp.visualization.training_curves(history, data=truth)
     for name, figure in figures.items():
         figure.savefig(output / f"{name}.png", dpi=150)
     return [output / f"{name}.png" for name in figures]
@@ -94,13 +93,18 @@ def main(_):
     keras.utils.set_random_seed(FLAGS.seed)
     plan = schedule()
     truth = kp.datasets.shapes3d(FLAGS.source).downscale(plan["downscale"])
-    model, history = train(truth, plan, output)
+    if FLAGS.resume and not (output / "plan.json").exists():
+        raise app.UsageError(f"There is nothing to resume in {output}.")
+    if FLAGS.resume and json.loads((output / "plan.json").read_text()) != plan:
+        raise app.UsageError("--resume takes the flags of the run that it goes on with.")
+    (output / "plan.json").write_text(json.dumps(plan))
+    model = train(truth, plan, output)
     how = {"num_images": plan["num_images"], "include": plan["include"], "seed": FLAGS.seed}
     card = kp.metrics.evaluate(model, truth, **how)
     print(f"\n{card}")
     (output / "card.json").write_text(json.dumps(card.to_dict(), indent=1))
     card.write_csv(output / "card.csv")
-    pictures = write_pictures(model, history, card, truth, output)
+    pictures = write_pictures(model, card, truth, output)
     print(f"\n{truth}: {model.iteration} steps, {time.time() - begin:.0f} seconds in all. Look at:")
     for path in [*pictures, *(output / name for name in ("card.json", "card.csv", "history.csv", "model.keras"))]:
         print(f"  {path}")

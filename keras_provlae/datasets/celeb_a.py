@@ -51,7 +51,8 @@ def celeb_a(
             it every tenth image is `"test"`, the others `"train"`, and a line says so.
         batch_size: Int >= 1. Images per batch; the last may be smaller.
         source: Where the images come from:
-            `"auto"`: `"tfds"` if it is prepared, or the folder `~/.keras/datasets/img_align_celeba`; there is no twin.
+            `"auto"`: `"tfds"` if it is prepared, else the folder
+            `~/.keras/datasets/img_align_celeba`; there is no twin.
             `"tfds"`: what tensorflow-datasets has prepared. Its training split is shuffled by a buffer of 10,000.
             A path: a folder with image files, at any depth.
         image_size: Int >= 1. Height and width, pixels.
@@ -193,13 +194,20 @@ def _of_split(folder, paths, split):
         held_out = paths[_HELD_OUT - 1 :: _HELD_OUT]
         chosen = {"test": held_out, "train": sorted({*paths} - {*held_out}), "validation": []}[split]
     else:
-        parts = _look_up(read_list(path)[1], paths, path)
+        listed = read_list(path)[1]
+        unlisted = [image for image in paths if Path(image).name not in listed]
+        if len(unlisted) == len(paths):
+            raise ValueError(f"{path} lists none of the {len(paths)} images in {folder}, not {unlisted[0]} for one.")
+        if unlisted:
+            say(f"CelebA: {len(unlisted)} images are not in {path} and are left out, {unlisted[0]} for one.")
+        paths = [image for image in paths if Path(image).name in listed]
+        parts = [listed[Path(image).name] for image in paths]
         unknown = {int(part[0]) for part in parts} - {0, 1, 2}
         if unknown:
             raise ValueError(f"{path} must list 0 (train), 1 (validation) or 2 (test). Received: {sorted(unknown)}.")
         chosen = [path for path, part in zip(paths, parts, strict=True) if part[0] == _SPLITS.index(split)]
     if not chosen:
-        raise ValueError(f"The split {split!r} has no image: {folder} has {len(paths)}, all in other splits.")
+        raise ValueError(f"The split {split!r} has no image: the {len(paths)} of {folder} are all in other splits.")
     return chosen
 
 

@@ -26,7 +26,7 @@ class GroundTruth:
             of its value, 0 .. size - 1; the values themselves (radians, names) are for people.
         image_shape: `(height, width, channels)`.
         render: A function of TensorFlow operations that turns int32 factors `(batch, factors)` into float32 images
-            `(batch, height, width, channels)` in [0, 1].
+            `(batch, height, width, channels)` in [0, 1]. Wrap NumPy in `tf.numpy_function`.
         name: What the data are, `"shapes3d"`.
         source: Where they come from: `"procedural"`, `"tfds"`, the path of a file. Name and source go
             together into metric cards, titles and CSV files.
@@ -36,7 +36,8 @@ class GroundTruth:
         image_shape, name, source: As given.
 
     Raises:
-        ValueError: If there is no factor, a factor has no value, or `image_shape` is unfit.
+        TypeError, ValueError: If there is no factor, a factor has no value, `image_shape` is unfit, or the first
+            image is not what `render` must return.
 
     Example:
         >>> render = lambda factors: tf.tile(tf.cast(factors[:, :1, None, None], "float32"), (1, 8, 8, 1))
@@ -53,6 +54,10 @@ class GroundTruth:
         name: str,
         source: str,
     ):
+        if not isinstance(factor_values, Mapping):
+            raise TypeError(
+                f"`factor_values` must be a dict {{name: values}}. Received: {type(factor_values).__name__}."
+            )
         self.factor_names = tuple(factor_values)
         self.factor_values = tuple(np.asarray(list(values)) for values in factor_values.values())
         self.factor_sizes = tuple(len(values) for values in self.factor_values)
@@ -66,6 +71,9 @@ class GroundTruth:
             raise ValueError(f"`image_shape` must be (height, width, channels). Received: {image_shape}.")
         self.name, self.source = name, source
         self._render = render
+        first = self.images(np.zeros(len(self.factor_names), "int64"))
+        if not 0 <= first.min() <= first.max() <= 1:
+            raise ValueError(f"`render` must return images in [0, 1]. Received: {first.min()} .. {first.max()}.")
 
     @classmethod
     def from_arrays(
@@ -109,6 +117,12 @@ class GroundTruth:
 
     def __len__(self):
         return math.prod(self.factor_sizes)
+
+    def __getitem__(self, index):
+        raise TypeError(
+            "A GroundTruth is no sequence: take `truth.images(truth.factors(index))`, "
+            "or `truth.tf_dataset()` for batches."
+        )
 
     def __str__(self):
         return f"{self.name} {self.source}"
@@ -261,11 +275,11 @@ class GroundTruth:
         small = (height // times, width // times, channels)
 
         def render(factors):
-            blocks = tf.reshape(self._render(factors), (-1, small[0], times, small[1], times, channels))
-            return tf.reduce_mean(blocks, axis=(2, 4))
+            return tf.nn.avg_pool2d(self._render(factors), times, times, "VALID")
 
         values = dict(zip(self.factor_names, self.factor_values, strict=True))
-        return GroundTruth(values, small, render, f"{self.name} {small[0]}x{small[1]}", self.source)
+        name = f"{self.name.removesuffix(f' {height}x{width}')} {small[0]}x{small[1]}"  # of its last size alone
+        return GroundTruth(values, small, render, name, self.source)
 
     @functools.cached_property
     def _compiled(self):
@@ -298,7 +312,8 @@ class GroundTruth:
         check_count(name, n)
         if n > len(self):
             raise ValueError(f"`{name}` must be at most {len(self)}, the number of images. Received: {name}={n}.")
-        return np.random.default_rng(seed).choice(len(self), n, replace=False)
+        # another stream than that of `sample`: images to train on are not those of a test with the same seed
+        return np.random.default_rng([len(name), seed]).choice(len(self), n, replace=False)
 
     def _rows(self, subset, seed):
         if subset is None:

@@ -156,7 +156,7 @@ class MetricCard(dict):
         }
 
     def write_csv(self, path: str | os.PathLike) -> None:
-        """Writes a line for each score: data, score, value, unit, standard error, rows, seed, estimator.
+        """Writes a line for each score: data, score, value, unit, standard error, rows, seed, estimator, note.
 
         The name of the data stands in every line, so that lines of several files can be put together.
 
@@ -165,10 +165,10 @@ class MetricCard(dict):
         """
         with open(path, "w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
-            writer.writerow(["data", "score", "value", "unit", "standard_error", "rows", "seed", "estimator"])
+            writer.writerow(["data", "score", "value", "unit", "standard_error", "rows", "seed", "estimator", "note"])
             for score in self.values():
                 how = score.convention
-                rest = [score.standard_error, how.get("rows"), score.seed, how.get("estimator")]
+                rest = [score.standard_error, how.get("rows"), score.seed, how.get("estimator"), score.note]
                 writer.writerow([how.get("data"), score.name, score.value, score.unit, *rest])
 
     @classmethod

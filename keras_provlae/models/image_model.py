@@ -59,7 +59,7 @@ class ImageModel(keras.Model):
 
     def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> keras.callbacks.History:
         """As `keras.Model.fit`, on images alone or (images, labels); labels are not used."""
-        x = self._checked_data(x, kwargs)
+        x = self._checked_data(x, kwargs, "steps_per_epoch", given=args)
         if hasattr(x, "element_spec") or inspect.isgenerator(x):
             kwargs.setdefault("shuffle", False)  # these shuffle themselves: Keras warns about its own default
         if len(args) < 5 and not isinstance(kwargs.get("callbacks"), keras.callbacks.CallbackList):
@@ -72,13 +72,13 @@ class ImageModel(keras.Model):
 
     def evaluate(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
         """As `keras.Model.evaluate`, on images alone or (images, labels); labels are not used."""
-        x = self._checked_data(x, kwargs)
+        x = self._checked_data(x, kwargs, "steps", given=args)
         with readable_errors():
             return super().evaluate(x, *args, **kwargs)
 
     def predict(self, x: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """As `keras.Model.predict`: the dict of `call` for many images, in batches."""
-        x = self._checked_data(x, kwargs)
+        x = self._checked_data(x, kwargs, "steps", given=args)
         with readable_errors():
             return super().predict(x, *args, **kwargs)
 
@@ -92,8 +92,9 @@ class ImageModel(keras.Model):
         with readable_errors():
             return super().test_on_batch(*args, **kwargs)
 
-    def _checked_data(self, x, kwargs):
-        check_data(x, self.image_shape)
+    def _checked_data(self, x, kwargs, steps_name, given):
+        # arguments given by position may hold the number of steps
+        check_data(x, self.image_shape, steps=1 if given else kwargs.get(steps_name))
         for name in ("sample_weight", "class_weight"):
             if kwargs.get(name) is not None:
                 raise ValueError(OWN_LOSS_RULE.format(name=name))  # Keras would drop it without targets

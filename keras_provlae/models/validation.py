@@ -93,16 +93,24 @@ def _is_traced(tensor):
     return tensor.device.type == "meta"  # where Keras on torch infers shapes
 
 
-def check_data(data: Any, image_shape: tuple) -> None:
+def check_data(data: Any, image_shape: tuple, steps: int | None = 1) -> None:
     """Checks what `fit` is given, as far as it can be seen before the first step.
 
     Args:
         data: Array, tensor or `tf.data.Dataset`; anything else is left to the steps.
         image_shape: What the model was built for, `(height, width, channels)`.
+        steps: How many batches are taken, or `None` for all there are.
 
     Raises:
-        TypeError, ValueError: As `check_images` and `check_pixels`.
+        TypeError, ValueError: As `check_images` and `check_pixels`. If the data have no end and `steps` none either.
     """
+    if hasattr(data, "tf_dataset"):
+        raise TypeError(
+            "A ground truth is no batches of images: give its `tf_dataset(batch_size, seed=0)`. "
+            f"Received: {type(data).__name__}."
+        )
+    if steps is None and hasattr(data, "cardinality") and int(data.cardinality()) == -1:
+        raise ValueError("The data set has no end: give the number of steps as well, or leave out `.repeat()`.")
     if hasattr(data, "element_spec"):
         spec = data.element_spec
         check_images(spec[0] if isinstance(spec, tuple) else spec, image_shape)

@@ -1,6 +1,9 @@
 """The course of a training: loss, KL of every rung, alpha and the unlocks."""
 
+import contextlib
+import csv
 import itertools
+import os
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,11 +15,14 @@ from matplotlib.ticker import MaxNLocator
 from keras_provlae.visualization.style import name_data, rung_color
 
 
-def training_curves(history: keras.callbacks.History | Mapping[str, Sequence[float]], data: Any = None) -> Figure:
+def training_curves(
+    history: keras.callbacks.History | Mapping[str, Sequence[float]] | str | os.PathLike, data: Any = None
+) -> Figure:
     """Loss, KL per rung and alpha over the epochs, with the unlocks marked.
 
     Args:
-        history: What `model.fit` returns, or its dict {name: one number per epoch}.
+        history: What `model.fit` returns, or its dict {name: one number per epoch}, or the path of the file that
+            `CSVLogger` wrote: it has the epochs before a resume too.
         data: What the images are, for the title: a text, or the `GroundTruth` itself; `None` is no title.
 
     Returns:
@@ -25,7 +31,7 @@ def training_curves(history: keras.callbacks.History | Mapping[str, Sequence[flo
     Raises:
         ValueError: If the history is not that of a ladder model.
     """
-    history = getattr(history, "history", history)
+    history = _read(history) if isinstance(history, str | os.PathLike) else getattr(history, "history", history)
     rungs = sorted(
         (int(name.rpartition("_")[2]) for name in history if re.fullmatch(r"kl_rung_\d+", name)), reverse=True
     )
@@ -47,6 +53,17 @@ def training_curves(history: keras.callbacks.History | Mapping[str, Sequence[flo
         axes.spines[["top", "right"]].set_visible(False)
         _mark_unlocks(axes, history.get("stage", []), len(rungs))
     return name_data(figure, data)
+
+
+def _read(path):
+    """The columns of numbers of a CSV file."""
+    with open(path, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    found = {}
+    for name in rows[0] if rows else ():
+        with contextlib.suppress(ValueError):  # of texts, and of what Keras calls NA
+            found[name] = [float(row[name]) for row in rows]
+    return found
 
 
 def _epochs(values):

@@ -86,8 +86,14 @@ def test_without_a_list_every_tenth_is_held_out_and_a_line_says_so(folder, capsy
     assert faces(celeb_a("test", source=folder)) == [10, 20]
     assert "every 10th image is the test split" in capsys.readouterr().out
     assert len(faces(celeb_a("train", source=folder))) == 18
-    with pytest.raises(ValueError, match="split 'validation' has no image: .* has 20, all in other splits"):
+    with pytest.raises(ValueError, match="split 'validation' has no image: the 20 of .* are all in other splits"):
         celeb_a("validation", source=folder)
+
+
+def test_images_that_are_not_listed_are_left_out_and_a_line_says_so(folder, capsys):
+    write(folder / "preview.png", aligned(25))
+    assert faces(celeb_a("validation", source=folder)) == [13, 14, 15]
+    assert "1 images are not in " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("kind", ["txt", "csv"])
@@ -133,7 +139,7 @@ def test_lists_are_found_beside_the_images_too(folder):
         ("list_attr_celeba.txt", "20\nA B\n000001.jpg 1 5\n", r"attributes of 1 and -1.*Received: 5"),
         ("list_attr_celeba.txt", "2\nA B\n000001.jpg 1 1\n", "lacks 4 of 5 images, .*000017"),
         ("list_attr_celeba.txt", "", "at least one image"),
-        ("list_eval_partition.txt", "000001.jpg 0\n", "lacks 19 of 20 images, .*000002.jpg for one"),
+        ("list_eval_partition.txt", "a.jpg 0\n", "lists none of the 20 images in .*000001.jpg for one"),
         ("list_eval_partition.txt", "000001.jpg\n", "line 1"),
         (
             "list_eval_partition.txt",

@@ -22,7 +22,7 @@ def test_the_example_leaves_model_pictures_and_history(tmp_path):
     for picture in "reconstructions", "rung_samples", "traversals", "training":
         assert (output / f"{picture}.png").read_bytes().startswith(b"\x89PNG"), picture
     with (output / "history.csv").open(newline="") as file:
-        assert {row["data"] for row in csv.DictReader(file)} == {"celeb_a faces"}
+        assert {row["data"] for row in csv.DictReader(file)} == {"faces"}
     assert "I(x; z_l) in nats, of 4 test images" in done.stdout
     assert "every 10th image is the test split" in done.stdout
 

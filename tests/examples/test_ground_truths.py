@@ -61,10 +61,22 @@ def test_it_goes_on_where_it_stopped(finished):
     name, output, _ = finished
     if name == "dsprites":
         pytest.skip("the code is that of shapes3d")
-    done = run(output.parents[1], name, "--epochs=4", *SHORT[1:], "--resume")
+    model = keras.models.load_model(output / "model.keras")
+    rows = (output / "history.csv").read_text().splitlines()
+    model.iteration_variable.assign(4)  # as if it had been stopped before the last epoch
+    model.save(output / "model.keras")
+    (output / "history.csv").write_text("\n".join(rows[:-1]) + "\n")
+    refused = run(output.parents[1], name, *SHORT, "--resume", "--beta=3")
+    assert "takes the flags of the run that it goes on with" in refused.stdout + refused.stderr
+    done = run(output.parents[1], name, *SHORT, "--resume")
     assert done.returncode == 0, done.stderr[-3000:]
-    assert "Epoch 4/4" in done.stdout
-    assert "Epoch 3/4" not in done.stdout
-    assert keras.models.load_model(output / "model.keras").iteration == 8
+    assert "Epoch 3/3" in done.stdout
+    assert "Epoch 2/3" not in done.stdout
+    assert keras.models.load_model(output / "model.keras").iteration == 6
     with (output / "history.csv").open(newline="") as file:
-        assert [row["epoch"] for row in csv.DictReader(file)] == ["0", "1", "2", "3"]
+        assert [row["epoch"] for row in csv.DictReader(file)] == ["0", "1", "2"]
+
+
+def test_there_may_be_nothing_to_resume(tmp_path):
+    done = run(tmp_path, "shapes3d", "--resume")
+    assert "There is nothing to resume in output/shapes3d" in done.stdout + done.stderr

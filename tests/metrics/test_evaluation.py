@@ -205,6 +205,7 @@ def test_a_csv_file_names_the_data_in_every_line(oracle, blobs, tmp_path):
     assert {line["rows"] for line in lines} == {"60"}
     assert [line["unit"] for line in lines] == [score.unit for score in card.values()]
     assert [line["seed"] for line in lines] == ["" if score.seed is None else "0" for score in card.values()]
+    assert [line["note"] for line in lines] == [score.note for score in card.values()]
     assert lines[0]["estimator"] == card["mig"].convention["estimator"]
     assert float(lines[-1]["standard_error"]) == list(card.values())[-1].standard_error
 

@@ -52,3 +52,12 @@ def test_another_history_is_refused():
 def test_curves_name_their_data():
     history = {"loss": [2.0], "reconstruction": [1.0], "kl_rung_1": [0.5]}
     assert training_curves(history, data="rooms procedural").get_suptitle() == "rooms procedural"
+
+
+def test_curves_of_a_file(tmp_path):
+    path = tmp_path / "history.csv"
+    path.write_text("epoch,loss,reconstruction,kl_rung_1,data,val_loss\n0,2,1,0.5,rooms,NA\n1,1.5,0.9,0.6,rooms,NA\n")
+    panels = training_curves(path).axes
+    expected = training_curves({"loss": [2.0, 1.5], "reconstruction": [1.0, 0.9], "kl_rung_1": [0.5, 0.6]}).axes
+    assert [lines(axes) for axes in panels] == [lines(axes) for axes in expected]
+    assert training_curves(str(path)).axes
