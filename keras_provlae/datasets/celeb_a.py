@@ -115,8 +115,8 @@ def read_list(path: str | os.PathLike) -> tuple[tuple[str, ...], dict[str, np.nd
 
     Args:
         path: Path of the list. txt: the number of images and the names of the columns on lines of their own (the
-        partition has neither), then
-            a line `000001.jpg -1 1 ...` for each image. csv: a line of names, then `000001.jpg,-1,1,...`.
+            partition has neither), then a line `000001.jpg -1 1 ...` for each image. csv: a line of names, then
+            `000001.jpg,-1,1,...`.
 
     Returns:
         `(names, {file name: int64 array})`.

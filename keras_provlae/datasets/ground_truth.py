@@ -28,7 +28,7 @@ class GroundTruth:
         render: A function of TensorFlow operations that turns int32 factors `(batch, factors)` into float32 images
             `(batch, height, width, channels)` in [0, 1]. Wrap NumPy in `tf.numpy_function`.
         name: What the data are, `"shapes3d"`.
-        source: Where they come from: `"procedural"`, `"tfds"`, the path of a file. Name and source go
+        source: Where they come from: `"procedural"`, `"tfds"`, the name of a file. Name and source go
             together into metric cards, titles and CSV files.
 
     Attributes:

@@ -33,8 +33,8 @@ def scenes() -> GroundTruth:
     deep rungs should take scene and daylight, and shallow ones the rest.
 
     Factors, the last one fastest: scene 3, daylight 4, left 4, middle 4, right 4, waves 4, windows 4, fruit 4. An
-    image is there 16 times, once for each value of the details that cannot be seen: no code can hold all of a detail
-    factor, at most a third of its entropy as a rule.
+    image is there 16 times, once for each value of the details that cannot be seen, and tells a third of the entropy
+    of a detail factor: no code can hold more.
 
     Returns:
         A `GroundTruth` named `"scenes"`.
