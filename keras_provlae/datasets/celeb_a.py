@@ -165,8 +165,7 @@ def _found(source):
 
 def _from_folder(folder, split, image_size, with_attributes, seed, on_bad_image):
     """A data set of (image, attributes) that knows its length."""
-    paths = _of_split(folder, find_images(folder), split)
-    paths = [paths[number] for number in good_images(paths, 3, on_bad_image)]
+    paths = good_images(_of_split(folder, find_images(folder), split), 3, on_bad_image)
     attributes = tf.zeros((len(paths), 0), tf.int64)
     if with_attributes:
         path = _find_list(folder, "list_attr_celeba")
@@ -183,7 +182,10 @@ def _attributes(list_path, paths):
     listed = np.stack(list(rows.values()))
     if np.abs(listed).max() > 1:
         raise ValueError(f"{list_path} must list attributes of 1 and -1. Received: {np.abs(listed).max()}.")
-    return (np.stack(_look_up(rows, paths, list_path)) > 0).astype("int64")
+    missing = [path for path in paths if Path(path).name not in rows]
+    if missing:
+        raise ValueError(f"{list_path} lacks {len(missing)} of {len(paths)} images, {missing[0]} for one.")
+    return (np.stack([rows[Path(path).name] for path in paths]) > 0).astype("int64")
 
 
 def _of_split(folder, paths, split):
@@ -209,13 +211,6 @@ def _of_split(folder, paths, split):
     if not chosen:
         raise ValueError(f"The split {split!r} has no image: the {len(paths)} of {folder} are all in other splits.")
     return chosen
-
-
-def _look_up(rows, paths, list_path):
-    missing = [path for path in paths if Path(path).name not in rows]
-    if missing:
-        raise ValueError(f"{list_path} lacks {len(missing)} of {len(paths)} images, {missing[0]} for one.")
-    return [rows[Path(path).name] for path in paths]
 
 
 def _find_list(folder, name):

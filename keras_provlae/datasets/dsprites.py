@@ -167,8 +167,7 @@ def _cross_heart(scale, angle, v):
 
 
 def _one_run(enter, leave):
-    nothing = ~(enter < leave)
-    runs = np.stack([enter, leave, enter, enter], axis=1)
-    runs[nothing] = np.nan
-    runs[:, 2:] = np.nan
+    runs = np.full((len(enter), 4), np.nan)
+    met = enter < leave  # nan is not
+    runs[met, 0], runs[met, 1] = enter[met], leave[met]
     return runs

@@ -53,8 +53,8 @@ def check_on_bad_image(on_bad_image: str) -> None:
         raise ValueError(f"`on_bad_image` must be one of {_ON_BAD_IMAGE}. Received: on_bad_image={on_bad_image!r}.")
 
 
-def good_images(paths: Sequence[str], channels: int, on_bad_image: str) -> np.ndarray:
-    """Numbers of the paths to use: all, or with `"skip"` those that can be decoded.
+def good_images(paths: list[str], channels: int, on_bad_image: str) -> list[str]:
+    """The paths to use: all, or with `"skip"` those that can be decoded.
 
     Args:
         paths: Paths of images.
@@ -62,14 +62,14 @@ def good_images(paths: Sequence[str], channels: int, on_bad_image: str) -> np.nd
         on_bad_image: `"error"`: all, unseen. `"skip"`: decodes each once and warns how many are left out.
 
     Returns:
-        int64 array.
+        A list of paths.
 
     Raises:
         ValueError: If an argument is unknown, or no image can be decoded.
     """
     check_on_bad_image(on_bad_image)
     if on_bad_image == "error":
-        return np.arange(len(paths))
+        return paths
     if len(paths) > 10_000:
         say(f"Looks for bad ones among {len(paths):,} images ...")
     ds = _decoded(tf.data.Dataset.range(len(paths)), paths, channels)
@@ -84,7 +84,7 @@ def good_images(paths: Sequence[str], channels: int, on_bad_image: str) -> np.nd
             f"{len(bad)} of {len(paths)} images cannot be decoded and are left out: {', '.join(bad[:3])}{more}.",
             stacklevel=3,
         )
-    return np.flatnonzero(good)
+    return [paths[number] for number in np.flatnonzero(good)]
 
 
 def decode_one(path: str, channels: int) -> np.ndarray:

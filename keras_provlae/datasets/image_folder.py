@@ -57,10 +57,13 @@ def image_folder(
     if channels not in (1, 3) or isinstance(channels, bool):
         raise ValueError(f"`channels` must be 3 (colour) or 1 (gray). Received: channels={channels!r}.")
     size = None if image_size is None else _height_and_width(image_size)
-    paths = find_images(folder)
-    paths = [paths[number] for number in good_images(paths, channels, on_bad_image)]
-    prepare = _same_size(paths[0], channels) if size is None else _resized(*size)
-    shape = (*(size or decode_one(paths[0], channels).shape[:2]), channels)
+    paths = good_images(find_images(folder), channels, on_bad_image)
+    if size is None:
+        size = decode_one(paths[0], channels).shape[:2]
+        prepare = _same_size(paths[0], *size)
+    else:
+        prepare = _resized(*size)
+    shape = (*size, channels)
     numbers = index_batches(len(paths), batch_size, seed, shuffle)
     ds = load_images(numbers.unbatch(), paths, channels, prepare).map(
         lambda number, image: tf.ensure_shape(image, shape)
@@ -82,9 +85,7 @@ def _resized(height, width):
     return lambda image, path: resize(center_crop(image, height, width), height, width)
 
 
-def _same_size(first_path, channels):
-    height, width, _ = decode_one(first_path, channels).shape
-
+def _same_size(first_path, height, width):
     def prepare(image, path):
         size = tf.shape(image)[:2]
         rule = f"All images must be {height} x {width} as {first_path}, or pass `image_size`. Received:"

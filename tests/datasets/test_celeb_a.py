@@ -1,14 +1,10 @@
-import os
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from keras_provlae.datasets import celeb_a, celeb_a_attributes
-from tests.conftest import REPOSITORY
 from tests.datasets.test_image_folder import write
+from tests.datasets.tfds_scripts import prepare_and_read
 
 NAMES = ("Bald", "Smiling", "Young")
 
@@ -244,11 +240,7 @@ print(faces(celeb_a("train", 4, seed=3)) == faces(celeb_a("train", 4, seed=3)), 
 
 
 def test_prepared_tfds_data_come_first(tmp_path):
-    environment = {**os.environ, "TFDS_DATA_DIR": str(tmp_path), "PYTHONPATH": str(REPOSITORY)}
-    for script in PREPARE, READ:
-        command = [sys.executable, "-c", script, str(tmp_path)]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr[-2000:]
+    done = prepare_and_read(tmp_path, PREPARE, READ)
     assert done.stdout.splitlines() == [
         "40 5_o_Clock_Shadow Young [3, 1, 2]",
         f"{list(range(1, 13))} True (12, 40)",

@@ -1,5 +1,3 @@
-import os
-import subprocess
 import sys
 
 import numpy as np
@@ -7,8 +5,8 @@ import pytest
 import tensorflow as tf
 
 from keras_provlae.datasets import digits, mnist
-from tests.conftest import REPOSITORY
 from tests.datasets.test_idx import write_folder
+from tests.datasets.tfds_scripts import prepare_and_read
 
 
 def collect(ds):
@@ -104,12 +102,7 @@ for source in "auto", "tfds":
 
 
 def test_prepared_tfds_data_come_first(tmp_path):
-    environment = {**os.environ, "TFDS_DATA_DIR": str(tmp_path), "PYTHONPATH": str(REPOSITORY)}
-    for script in PREPARE, READ:
-        done = subprocess.run(
-            [sys.executable, "-c", script, str(tmp_path)], env=environment, capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stderr[-2000:]
+    done = prepare_and_read(tmp_path, PREPARE, READ)
     assert done.stdout.splitlines() == ["auto [20, 7] 0.2", "tfds [20, 7] 0.2"]
 
 

@@ -3,8 +3,6 @@
 import errno
 import functools
 import os
-import subprocess
-import sys
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 
@@ -18,7 +16,7 @@ from keras_provlae.datasets import availability, official_files, originals
 from keras_provlae.datasets.ground_truth import GroundTruth
 from keras_provlae.datasets.official_files import Original
 from keras_provlae.datasets.originals import load
-from tests.conftest import REPOSITORY
+from tests.datasets.tfds_scripts import prepare_and_read
 
 URL = "https://localhost:1/nothing"
 
@@ -368,11 +366,7 @@ for source in "auto", "tfds":
 
 
 def test_prepared_tfds_data_come_first(tmp_path):
-    environment = {**os.environ, "TFDS_DATA_DIR": str(tmp_path), "PYTHONPATH": str(REPOSITORY)}
-    for script in PREPARE, READ:
-        command = [sys.executable, "-c", script, str(tmp_path)]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr[-2000:]
+    done = prepare_and_read(tmp_path, PREPARE, READ)
     assert [line for line in done.stderr.splitlines() if line.startswith("tfds ")] == ["tfds True"] * 2
     assert done.stdout.startswith("small_sprites: the original, as prepared by tensorflow-datasets.\n")
     assert done.stdout.count("unpacks") == 1
