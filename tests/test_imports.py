@@ -16,6 +16,7 @@ MAY_IMPORT = {
     "ladder": {"layers"},
     "models": {"ladder", "layers", "losses", "presets"},
     "conversion": set(),
+    "export": set(),
     "metrics": set(),
     "callbacks": {"metrics"},
 }

@@ -88,6 +88,7 @@ class LadderVAE(ImageModel, abc.ABC):
         # === Config ===
         self.beta = non_negative("beta", beta)
         self.likelihood = likelihood
+        self.preset = None  # `from_preset` says which
         self.build((None, *self.spec.image_shape))
 
     @classmethod
@@ -105,7 +106,9 @@ class LadderVAE(ImageModel, abc.ABC):
             ValueError: If the preset is unknown; the message lists the known ones.
             TypeError: If this class has no argument of an override's name.
         """
-        return cls(**{**cls.preset_settings(preset), **overrides})
+        model = cls(**{**cls.preset_settings(preset), **overrides})
+        model.preset = preset
+        return model
 
     @classmethod
     def preset_settings(cls, preset: str) -> dict:
@@ -318,4 +321,13 @@ class LadderVAE(ImageModel, abc.ABC):
             "likelihood": self.likelihood,
             "name": self.name,
             "dtype": keras.dtype_policies.serialize(self.dtype_policy),
+            **({} if self.preset is None else {"preset": self.preset}),
         }
+
+    @classmethod
+    def from_config(cls, config):
+        settings = dict(config)
+        preset = settings.pop("preset", None)
+        model = super().from_config(settings)
+        model.preset = preset
+        return model

@@ -1,0 +1,165 @@
+"""ONNX and LiteRT files of the encoder and the decoder, checked against the model before they are kept."""
+
+import importlib
+import os
+import tempfile
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from keras_provlae.export.savedmodel import check_model
+from keras_provlae.export.tensorflow_process import in_tensorflow
+
+TOLERANCE = 1e-5
+PARTS = ("encode", "decode")
+EXTRA = {"onnx": ("tf2onnx", "onnxruntime"), "tflite": ("ai_edge_litert.interpreter",)}
+
+
+def export_onnx(model: keras.Model, folder: str | os.PathLike, overwrite: bool = False) -> dict[str, Path]:
+    """Writes `encode.onnx` and `decode.onnx`, for onnxruntime and others. Needs the extra `export`.
+
+    `encode` takes `images`, float32 `(batch, height, width, channels)` in [0, 1], and gives `mean` and
+    `log_var`, `(batch, latents)`, the deepest rung's columns first. `decode` takes `codes` and gives `images`.
+    The batch is dynamic. The files check no values: an image outside [0, 1] gives a code all the same.
+
+    Args:
+        model: A `LadderVAE`; what is exported is its present stage.
+        folder: Where the files go; made if need be.
+        overwrite: Whether files of these names are replaced.
+
+    Returns:
+        `{"encode": path, "decode": path}`.
+
+    Raises:
+        TypeError: If `model` is not a `LadderVAE`.
+        FileExistsError: If a file exists and `overwrite` is not set.
+        ImportError: If tf2onnx or onnxruntime is missing.
+        RuntimeError: If onnxruntime's answers differ from the model's by more than 1e-5 (of a value above 1: 1e-5
+            of it); or on the JAX and PyTorch backends, if the TensorFlow process that does the work fails.
+
+    Source: the format is ONNX's, opset 15.
+    """
+    return _export(model, Path(folder), overwrite, "onnx")
+
+
+def export_litert(model: keras.Model, folder: str | os.PathLike, overwrite: bool = False) -> dict[str, Path]:
+    """Writes `encode.tflite` and `decode.tflite`, for LiteRT (once TensorFlow Lite). Needs the extra `export`.
+
+    Inputs and outputs are those of `export_onnx`, as the signatures `encode` and `decode` of the files. The
+    batch is dynamic: `interpreter.get_signature_runner("encode")` resizes the input itself.
+
+    Args:
+        model: A `LadderVAE`; what is exported is its present stage.
+        folder: Where the files go; made if need be.
+        overwrite: Whether files of these names are replaced.
+
+    Returns:
+        `{"encode": path, "decode": path}`.
+
+    Raises:
+        TypeError, FileExistsError: As `export_onnx`.
+        ImportError: If ai-edge-litert is missing.
+        RuntimeError: If LiteRT's answers differ from the model's by more than 1e-5, as for `export_onnx`.
+
+    Source: the format is LiteRT's; float32, no quantization.
+    """
+    return _export(model, Path(folder), overwrite, "tflite")
+
+
+def _export(model, folder, overwrite, suffix):
+    check_model(model)
+    _check_extra(suffix)
+    paths = {part: folder / f"{part}.{suffix}" for part in PARTS}
+    existing = [str(path) for path in paths.values() if path.exists()]
+    if existing and not overwrite:
+        raise FileExistsError(f"{', '.join(existing)} exists. Give another folder, or pass `overwrite=True`.")
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".exporting-", dir=folder) as temporary:
+        write_converted(model, temporary, suffix)
+        for path in paths.values():
+            os.replace(Path(temporary) / path.name, path)
+    return paths
+
+
+def write_converted(model: keras.Model, folder: str, suffix: str) -> None:
+    """Writes both files into a folder; on JAX and PyTorch by a process that runs TensorFlow."""
+    if keras.backend.backend() != "tensorflow":
+        in_tensorflow("keras_provlae.export.converted:write_converted", model, folder, suffix)
+        return
+    import tensorflow as tf
+
+    # without the checks of values that the signatures of a SavedModel have: these formats have none
+    def encode(images):
+        mean, log_var = model.encode(images)
+        return {"mean": mean, "log_var": log_var}
+
+    def decode(codes):
+        return {"images": model.decode(codes)}
+
+    rng = np.random.default_rng(0)
+    latents = model.rung_slices[-1][1].stop
+    inputs = {
+        "encode": (encode, "images", rng.random((3, *model.image_shape), dtype="float32")),
+        "decode": (decode, "codes", rng.standard_normal((3, latents), dtype="float32")),
+    }
+    write, run = {"onnx": (_write_onnx, _run_onnx), "tflite": (_write_litert, _run_litert)}[suffix]
+    for part, (function, name, example) in inputs.items():
+        traced = tf.function(function, input_signature=[tf.TensorSpec((None, *example.shape[1:]), tf.float32, name)])
+        file = Path(folder) / f"{part}.{suffix}"
+        write(part, traced, file)
+        _compare(file, run(part, file, {name: example}), traced(example))
+
+
+def _check_extra(suffix):
+    try:
+        for name in EXTRA[suffix]:
+            importlib.import_module(name)
+    except ImportError as error:
+        raise ImportError(
+            f"{error}. The converters are those of the extra `export`: pip install 'keras_provlae[export]'."
+        ) from error
+
+
+def _compare(file, received, expected):
+    if set(received) != set(expected):
+        raise RuntimeError(f"{file.name} has other outputs than the model: {sorted(received)}, {sorted(expected)}.")
+    for name, values in expected.items():
+        values = np.asarray(values)
+        error = np.max(np.abs(received[name] - values) / np.maximum(np.abs(values), 1.0))
+        if not error <= TOLERANCE:  # NaN as well
+            raise RuntimeError(
+                f"{file.name} was not kept: its `{name}` differs from the model's by {error:.2g}, "
+                f"more than {TOLERANCE:g}."
+            )
+
+
+def _write_onnx(part, traced, file):
+    import tf2onnx
+
+    tf2onnx.convert.from_function(traced, input_signature=traced.input_signature, opset=15, output_path=str(file))
+
+
+def _run_onnx(part, file, inputs):
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(names, inputs), strict=True))
+
+
+def _write_litert(part, traced, file):
+    import tensorflow as tf
+
+    module = tf.Module()
+    concrete = traced.get_concrete_function()
+    module.function, module.used_variables = traced, list(concrete.variables)
+    with tempfile.TemporaryDirectory() as folder:
+        tf.saved_model.save(module, folder, signatures={part: concrete})
+        file.write_bytes(tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[part]).convert())
+
+
+def _run_litert(part, file, inputs):
+    from ai_edge_litert.interpreter import Interpreter
+
+    return Interpreter(str(file)).get_signature_runner(part)(**inputs)

@@ -1,0 +1,145 @@
+"""What an exported model can be asked: functions of TensorFlow tensors, each a flat dict of tensors."""
+
+from typing import Any
+
+import tensorflow as tf
+
+PIXEL_RULE = "`images` must hold finite values in [0, 1], or uint8 values; lowest and highest value received:"
+
+
+def traced_signatures(model: Any) -> tuple[tf.Module, dict[str, Any]]:
+    """The signatures of an exported model, traced, and the object to save them with.
+
+    Where images enter, there are two traces, for float32 in [0, 1] and for uint8. A signature has one
+    dtype, so the second one has a signature of its own, `<name>_uint8`; the function of that name
+    that `tf.saved_model.load` gives back takes both.
+
+    Args:
+        model: A `LadderVAE` on the TensorFlow backend.
+
+    Returns:
+        `(module, signatures)`: a `tf.Module` with the functions and the variables that they read, without
+        optimizer, metrics and seeds; and a dict from name to concrete function.
+    """
+    functions = _Functions(model)
+    codes = tf.TensorSpec((None, len(functions.rung_of_latent)), tf.float32, "codes")
+    values = tf.TensorSpec((None,), tf.float32, "values")
+    n, seed, rung, latent = (tf.TensorSpec((), tf.int32, name) for name in ("n", "seed", "rung", "latent"))
+    specs = {"decode": [codes], "sample": [n, seed]}
+    for dtype, suffix in ((tf.float32, ""), (tf.uint8, "_uint8")):
+        images, others = (tf.TensorSpec((None, *model.image_shape), dtype, name) for name in ("images", "others"))
+        specs[f"encode{suffix}"] = specs[f"reconstruct{suffix}"] = [images]
+        specs[f"sample_rung{suffix}"] = [images, rung, n, seed]
+        specs[f"swap_rung{suffix}"] = [images, others, rung]
+        specs[f"traverse{suffix}"] = [images, latent, values]
+
+    module, signatures = tf.Module(name="keras_provlae"), {}
+    for name, inputs in specs.items():
+        function_name = name.removesuffix("_uint8")
+        if not hasattr(module, function_name):
+            setattr(module, function_name, tf.function(getattr(functions, function_name)))
+        signatures[name] = getattr(module, function_name).get_concrete_function(*inputs)
+    signatures["serving_default"] = signatures["reconstruct"]
+    module.used_variables = used_variables(*signatures.values())
+    return module, signatures
+
+
+def used_variables(*functions: Any) -> list[tf.Variable]:
+    """The variables that concrete functions read, each once."""
+    return list({variable.ref(): variable for function in functions for variable in function.variables}.values())
+
+
+def described(signatures: dict[str, Any]) -> dict[str, Any]:
+    """Of every signature: its inputs and outputs with dtype and shape, where `None` is any size."""
+
+    def specs(tensors):
+        return {name: {"dtype": spec.dtype.name, "shape": spec.shape.as_list()} for name, spec in tensors.items()}
+
+    return {
+        name: {
+            "inputs": specs({spec.name: spec for spec in function.structured_input_signature[0]}),
+            "outputs": specs(function.structured_outputs),
+        }
+        for name, function in sorted(signatures.items())
+    }
+
+
+class _Functions:
+    """The model's own functions and what is made of them; `images` are float32 or uint8 everywhere."""
+
+    def __init__(self, model):
+        self.model = model
+        self.rung_slices = model.rung_slices
+        self.rung_of_latent = [rung for rung, z in self.rung_slices for _ in range(z.start, z.stop)]
+
+    def encode(self, images):
+        mean, log_var = self.model.encode(self._pixels(images))
+        outputs = {"mean": mean, "log_var": log_var}
+        for rung, columns in self.rung_slices:
+            outputs[f"mean_rung_{rung}"] = mean[:, columns]
+            outputs[f"log_var_rung_{rung}"] = log_var[:, columns]
+        return outputs
+
+    def decode(self, codes):
+        codes = tf.ensure_shape(codes, (None, len(self.rung_of_latent)))
+        codes = _require(codes, tf.reduce_all(tf.math.is_finite(codes)), "`codes` must be finite, not NaN or infinite.")
+        return {"images": self.model.decode(codes)}
+
+    def reconstruct(self, images):
+        return self.decode(self._mean(images))
+
+    def sample(self, n, seed):
+        return self.decode(self._drawn(_at_least_one(n), seed))
+
+    def sample_rung(self, images, rung, n, seed):
+        """`n` images of each image, one after the other: the same `n` codes of the rung, whatever the batch."""
+        mean, n = self._mean(images), _at_least_one(n)
+        held, drawn = tf.repeat(mean, n, axis=0), tf.tile(self._drawn(n, seed), (tf.shape(mean)[0], 1))
+        return self.decode(tf.where(self._is_of(rung), drawn, held))
+
+    def swap_rung(self, images, others, rung):
+        mean, other = self._mean(images), self._mean(others)
+        sizes = tf.shape(mean)[0], tf.shape(other)[0]
+        rule = "`images` and `others` must be batches of the same size; received:"
+        other = _require(other, sizes[0] == sizes[1], rule, *sizes)
+        return self.decode(tf.where(self._is_of(rung), other, mean))
+
+    def traverse(self, images, latent, values):
+        """Each image with each value, one image after the other."""
+        last = len(self.rung_of_latent) - 1
+        rule = f"`latent` must be 0 .. {last}, a column of the code; received:"
+        latent = _require(latent, (latent >= 0) & (latent <= last), rule, latent)
+        mean = self._mean(images)
+        held, swept = tf.repeat(mean, tf.size(values), axis=0), tf.tile(values[:, None], (tf.shape(mean)[0], 1))
+        return self.decode(tf.where(tf.range(last + 1) == latent, swept, held))
+
+    def _mean(self, images):
+        mean, _ = self.model.encode(self._pixels(images))
+        return mean
+
+    def _pixels(self, images):
+        images = tf.ensure_shape(images, (None, *self.model.image_shape))
+        if images.dtype == tf.uint8:
+            return tf.cast(images, tf.float32) / 255.0
+        low, high = tf.reduce_min(images), tf.reduce_max(images)
+        good = ((low >= 0.0) & (high <= 1.0)) | (tf.size(images) == 0)  # of no images the least is infinity
+        return _require(images, good, PIXEL_RULE, low, high)
+
+    def _drawn(self, n, seed):
+        """Codes from the prior: those of `model.sample(n, seed=seed)`."""
+        return tf.random.stateless_normal((n, len(self.rung_of_latent)), seed=tf.stack([seed, 0]))
+
+    def _is_of(self, rung):
+        rungs = len(self.rung_slices)
+        rule = f"`rung` must be 1 .. {rungs}; received:"
+        return tf.constant(self.rung_of_latent) == _require(rung, (rung >= 1) & (rung <= rungs), rule, rung)
+
+
+def _at_least_one(n):
+    return _require(n, n >= 1, "`n` must be at least 1; received:", n)
+
+
+def _require(tensor, condition, rule, *received):
+    """The tensor, which nothing reads before the condition is known to hold."""
+    with tf.control_dependencies([tf.debugging.Assert(condition, [rule, *received])]):
+        return tf.identity(tensor)
