@@ -1,0 +1,133 @@
+"""JSON bodies of predict requests, by the rules of TensorFlow Serving's REST interface: rows or columns."""
+
+from typing import Any
+
+import numpy as np
+import orjson
+import tensorflow as tf
+
+
+class BadRequestError(ValueError):
+    """What is wrong with a request, for the one who sent it."""
+
+
+def parse_request(body: bytes) -> tuple[str, bool, Any]:
+    """Reads the body of a predict request.
+
+    Args:
+        body: JSON with `inputs` (columns: one array per input) or `instances` (rows: one entry per
+            image), and `signature_name` unless it is `serving_default`.
+
+    Returns:
+        `(signature name, whether it has rows, inputs or instances)`.
+
+    Raises:
+        BadRequestError: If it is none of these.
+    """
+    try:
+        request = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise BadRequestError(
+            f"The body must be JSON, without NaN and not nested deeper than 1,000: {error}."
+        ) from None
+    if not isinstance(request, dict):
+        raise BadRequestError(f"The body must be a JSON object. Received: a {_kind(request)}.")
+    name = request.get("signature_name") or "serving_default"
+    if not isinstance(name, str):
+        raise BadRequestError(f"`signature_name` must be a string. Received: a {_kind(name)}.")
+    if ("inputs" in request) == ("instances" in request):
+        raise BadRequestError("The body must have either `inputs` (columns) or `instances` (rows).")
+    if "inputs" in request:
+        return name, False, request["inputs"]
+    rows = request["instances"]
+    if not isinstance(rows, list) or not rows:
+        raise BadRequestError("`instances` must be a list that is not empty.")
+    return name, True, rows
+
+
+def to_arrays(values: Any, has_rows: bool, specs: dict[str, tf.TensorSpec]) -> dict[str, np.ndarray]:
+    """One array per input of the signature, of its dtype and a shape that it takes.
+
+    Args:
+        values: As from `parse_request`.
+        has_rows: As from `parse_request`.
+        specs: The inputs that the signature wants, by name.
+
+    Returns:
+        A dict from name to array.
+
+    Raises:
+        BadRequestError: If an input is missing or unknown, or its values or shape do not fit.
+    """
+    columns = _columns(values, specs) if has_rows else values
+    if len(specs) == 1 and not isinstance(columns, dict):
+        columns = {next(iter(specs)): columns}
+    if not isinstance(columns, dict):
+        raise BadRequestError(f"This signature has several inputs, so name them: {sorted(specs)}.")
+    if set(columns) != set(specs):
+        raise BadRequestError(f"This signature has the inputs {sorted(specs)}. Received: {sorted(columns)}.")
+    return {name: _to_array(name, columns[name], spec, has_rows) for name, spec in specs.items()}
+
+
+def to_json(outputs: dict[str, np.ndarray], has_rows: bool) -> bytes:
+    """The answer to a predict request: `predictions`, one per row, or `outputs`.
+
+    Args:
+        outputs: Arrays by name.
+        has_rows: Whether the request had rows.
+
+    Returns:
+        JSON. A single output has no name, as with TensorFlow Serving.
+
+    Raises:
+        BadRequestError: If the outputs cannot be told apart by rows.
+    """
+    outputs = {name: np.ascontiguousarray(array) for name, array in outputs.items()}
+    single = next(iter(outputs.values())) if len(outputs) == 1 else None
+    if not has_rows:
+        answer = {"outputs": outputs if single is None else single}
+    elif len({array.shape[:1] for array in outputs.values()}) != 1 or () in {a.shape for a in outputs.values()}:
+        raise BadRequestError("The outputs differ in their batch: use `inputs` (columns) with this signature.")
+    elif single is not None:
+        answer = {"predictions": single}
+    else:
+        rows = zip(*outputs.values(), strict=True)
+        answer = {"predictions": [dict(zip(outputs, row, strict=True)) for row in rows]}
+    return orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _columns(rows, specs):
+    """Rows of named inputs, one list per name; rows of the only input as they are."""
+    if not isinstance(rows[0], dict):
+        return rows
+    for row in rows:
+        if not isinstance(row, dict) or set(row) != set(rows[0]):
+            raise BadRequestError(f"All `instances` must name the same inputs: {sorted(specs)}.")
+    return {name: [row[name] for row in rows] for name in rows[0]}
+
+
+def _to_array(name, values, spec, has_rows):
+    try:
+        array = np.array(values)
+    except ValueError:
+        raise BadRequestError(f"`{name}` must be a number or lists of equal lengths.") from None
+    integers = spec.dtype.is_integer
+    if array.dtype.kind not in ("iu" if integers else "iuf"):
+        wanted = "integers" if integers else "numbers"
+        raise BadRequestError(f"`{name}` must hold {wanted}, in lists of equal lengths. Received: {_kind(values)}.")
+    if integers and array.size and not spec.dtype.min <= array.min() <= array.max() <= spec.dtype.max:
+        raise BadRequestError(
+            f"`{name}` must be {spec.dtype.name}, {spec.dtype.min} .. {spec.dtype.max}. "
+            f"Received: {array.min()} .. {array.max()}."
+        )
+    if not spec.shape.is_compatible_with(array.shape):
+        hint = " Scalars have no rows: use `inputs` instead of `instances`." if has_rows and spec.shape == () else ""
+        wanted = tuple("any" if size is None else size for size in spec.shape)
+        raise BadRequestError(f"`{name}` must have the shape {wanted}. Received: {array.shape}.{hint}")
+    with np.errstate(over="ignore"):  # too large for float32 is infinite, and refused as that
+        return array.astype(spec.dtype.as_numpy_dtype)
+
+
+def _kind(value):
+    names = {dict: "object", list: "list", str: "string", bool: "boolean", type(None): "null"}
+    return names.get(type(value), "number")
