@@ -1,13 +1,15 @@
 # Two commands, each doing everything on a fresh machine with Python 3.11 or later:
 #   make mnist    set up, then train on real digits and leave pictures in output/mnist
 #   make test     set up, then run the whole test suite
+# and a third for what takes longer:
+#   make test-serving    set up, then run exported models in programs that are not ours, the server and its page
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
 
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: mnist test clean
+.PHONY: mnist test test-serving clean
 
 mnist: $(VENV)/examples
 	$(BIN)/python examples/mnist.py --output=output/mnist
@@ -16,6 +18,11 @@ test: $(VENV)/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest
+
+test-serving: $(VENV)/dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "selenium>=4.25" "grpcio>=1.60"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps tensorflow-serving-api
+	$(BIN)/python -m pytest -m serving tests/serving
 
 $(BIN)/python:
 	$(PYTHON) -c "import sys; sys.exit('Python 3.11 or later is needed: make PYTHON=...' if sys.version_info < (3, 11) else 0)"
@@ -26,7 +33,7 @@ $(VENV)/examples: $(BIN)/python setup.py
 	touch $@
 
 $(VENV)/dev: $(VENV)/examples
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev,examples]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev,examples,export,metrics,serve]"
 	touch $@
 
 clean:

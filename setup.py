@@ -31,8 +31,10 @@ setup(
     ],
     extras_require={
         "metrics": ["scikit-learn>=1.5"],
+        "export": ["tf2onnx>=1.16", "onnxruntime>=1.20", "ai-edge-litert>=1.2"],
+        "serve": ["fastapi>=0.115", "uvicorn>=0.32", "orjson>=3.10"],
         "examples": ["mlxtend>=0.23", "imageio>=2.34"],
-        "dev": ["pytest>=8", "ruff>=0.12", "hypothesis>=6", "scikit-learn>=1.5", "tensorboard>=2.19"],
+        "dev": ["pytest>=8", "ruff>=0.12", "hypothesis>=6", "scikit-learn>=1.5", "tensorboard>=2.19", "httpx2>=2"],
     },
     classifiers=[
         "Development Status :: 3 - Alpha",

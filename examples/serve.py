@@ -41,6 +41,7 @@ def main(_):
         port=FLAGS.rest_api_port,
         log_level="info",
         access_log=False,
+        timeout_keep_alive=60,
         timeout_graceful_shutdown=int(FLAGS.stop_seconds),
     )
 

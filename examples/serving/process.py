@@ -1,0 +1,57 @@
+"""The server as a process of its own on a free port, for tests and benchmarks."""
+
+import contextlib
+import os
+import queue
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+SCRIPT = Path(__file__).resolve().parents[1] / "serve.py"
+
+
+@contextlib.contextmanager
+def served(folder: Path, *flags: str) -> Iterator[tuple[str, subprocess.Popen, list[str]]]:
+    """Starts the server, waits until it listens, and kills it at the end if it still runs.
+
+    Args:
+        folder: Folder of the model's versions.
+        *flags: More flags of `examples/serve.py`.
+
+    Yields:
+        `(address, process, lines)`: the last is what it has printed so far.
+
+    Raises:
+        RuntimeError: If it ends before it listens, with what it printed.
+    """
+    command = [sys.executable, str(SCRIPT), f"--model_base_path={folder}", "--rest_api_port=0", *flags]
+    # elsewhere, and without this folder's path: the server does not need the package
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    process = subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    lines: list[str] = []
+    addresses: queue.Queue[str | None] = queue.Queue()
+
+    def read():
+        for line in process.stdout:
+            lines.append(line)
+            if found := re.search(r"running on (http://\S+)", line):
+                addresses.put(found[1])
+        addresses.put(None)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        address = addresses.get(timeout=120)
+        if address is None:
+            raise RuntimeError("".join(lines))
+        yield address, process, lines
+    finally:
+        process.kill()
+        process.wait()
+        reader.join()
+        process.stdout.close()

@@ -1,0 +1,148 @@
+"""Exports as others use them: no line of this package runs where the graph does."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_provlae as kp
+
+pytestmark = pytest.mark.serving
+HERE = Path(__file__).parent
+
+
+def run(*command, folder, stdin=None):
+    """Standard output of a program that must succeed, in a folder that is not the repository."""
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    environment.pop("PYTHONPATH", None)
+    done = subprocess.run(list(map(str, command)), cwd=folder, env=environment, input=stdin, capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()[-3000:]
+    return done.stdout
+
+
+def expected_answers(model, images):
+    """Of every signature: inputs, and what the model itself says."""
+    pair, others = images[:2], images[2:4]
+    codes = np.array(model.encode(pair)[0])
+    swapped, swept = codes.copy(), np.repeat(codes, 3, axis=0)
+    swapped[:, 3:5] = np.array(model.encode(others)[0])[:, 3:5]
+    values = np.array([-1, 0, 1], "float32")
+    swept[:, 0] = np.tile(values, 2)
+    drawn = [model.sample(4, rung=3, around=image[None], seed=5) for image in pair]
+    numbers = {"rung": np.int32(3), "n": np.int32(4), "seed": np.int32(5)}
+    answers = {
+        "encode": ({"images": pair}, dict(zip(("mean", "log_var"), model.encode(pair), strict=True))),
+        "reconstruct": ({"images": pair}, {"images": model.reconstruct(pair)}),
+        "sample_rung": ({"images": pair, **numbers}, {"images": np.concatenate(drawn)}),
+        "swap_rung": ({"images": pair, "others": others, "rung": np.int32(2)}, {"images": model.decode(swapped)}),
+        "traverse": ({"images": pair, "latent": np.int32(0), "values": values}, {"images": model.decode(swept)}),
+    }
+    for name, (inputs, outputs) in list(answers.items()):
+        integers = {key: np.rint(inputs[key] * 255).astype("uint8") for key in ("images", "others") if key in inputs}
+        answers[f"{name}_uint8"] = ({**inputs, **integers}, outputs)
+    answers["serving_default"] = answers["reconstruct"]
+    answers["decode"] = ({"codes": codes}, {"images": model.decode(codes)})
+    answers["sample"] = ({"n": np.int32(4), "seed": np.int32(5)}, {"images": model.sample(4, seed=5)})
+    return answers
+
+
+def test_tensorflow_alone_runs_every_signature(exported, growing_model, eight, tmp_path):
+    answers = expected_answers(growing_model, eight)
+    assert set(answers) == set(kp.export.read_metadata(exported)["signatures"])
+    inputs = {
+        f"{signature}/{name}": array for signature, (given, _) in answers.items() for name, array in given.items()
+    }
+    np.savez(tmp_path / "inputs.npz", **inputs)
+    run(sys.executable, HERE / "tensorflow_only.py", exported, "inputs.npz", "outputs.npz", folder=tmp_path)
+    received = np.load(tmp_path / "outputs.npz")
+    for signature, (_, outputs) in answers.items():
+        for name, array in outputs.items():
+            np.testing.assert_allclose(received[f"{signature}/{name}"], array, atol=1e-6, err_msg=signature)
+
+
+@pytest.fixture(scope="module")
+def shown(exported, tmp_path_factory):
+    """What `saved_model_cli show` prints of every signature."""
+    cli = Path(sys.executable).with_name("saved_model_cli")
+    return run(
+        cli, "show", "--dir", exported, "--tag_set", "serve", "--all", folder=tmp_path_factory.mktemp("c")
+    ).decode()
+
+
+def test_saved_model_cli_shows_every_signature(shown, exported):
+    assert set(re.findall(r"signature_def\['(\w+)'\]", shown)) >= set(kp.export.read_metadata(exported)["signatures"])
+
+
+def test_saved_model_cli_runs_signatures(exported, growing_model, eight, tmp_path):
+    np.save(tmp_path / "images.npy", eight[:1])
+    for name, number in {"rung": 3, "n": 4, "seed": 5}.items():
+        np.save(tmp_path / f"{name}.npy", np.int32(number))
+    cli = Path(sys.executable).with_name("saved_model_cli")
+    names = ";".join(f"{name}={name}.npy" for name in ("images", "rung", "n", "seed"))
+    run(
+        cli, "run", "--dir", exported, "--tag_set", "serve", "--signature_def", "sample_rung", "--inputs", names,
+        "--outdir", "out", folder=tmp_path,
+    )  # fmt: skip
+    expected = growing_model.sample(4, rung=3, around=eight[:1], seed=5)
+    np.testing.assert_allclose(np.load(tmp_path / "out/images.npy"), expected, atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def decode_program(tmp_path_factory):
+    """`decode.c`, compiled with the headers and the libraries in the TensorFlow wheel."""
+    if shutil.which("gcc") is None:
+        pytest.skip("no C compiler")
+    library, program = tf.sysconfig.get_lib(), tmp_path_factory.mktemp("c") / "decode"
+    run(
+        "gcc", "-Wall", "-Werror", f"-I{tf.sysconfig.get_include()}", HERE / "decode.c", "-o", program,
+        f"-L{library}", "-l:libtensorflow_cc.so.2", "-l:libtensorflow_framework.so.2", f"-Wl,-rpath,{library}",
+        folder=program.parent,
+    )  # fmt: skip
+    return program
+
+
+def operations(shown, signature):
+    """Names of the only input and the only output of a signature in the graph."""
+    return re.findall(r"name: (\S+)", shown.split(f"signature_def['{signature}']")[1])[:2]
+
+
+def test_a_c_program_decodes(decode_program, shown, exported, growing_model, tmp_path):
+    codes = np.random.default_rng(0).standard_normal((5, 6), dtype="float32")
+    answer = run(decode_program, exported, *operations(shown, "decode"), 6, folder=tmp_path, stdin=codes.tobytes())
+    images = np.frombuffer(answer, "float32").reshape(5, 8, 8, 1)
+    np.testing.assert_allclose(images, growing_model.decode(codes), atol=1e-6)
+
+
+def test_the_checks_hold_in_the_c_program_too(decode_program, shown, exported, tmp_path):
+    for codes, latents, message in (np.full(6, np.nan, "float32"), 6, b"must be finite"), (np.zeros(5), 5, b"[?,6]"):
+        command = [str(decode_program), str(exported), *operations(shown, "decode"), str(latents)]
+        done = subprocess.run(command, input=codes.astype("float32").tobytes(), capture_output=True)
+        assert done.returncode == 1
+        assert message in done.stderr
+
+
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_models_of_other_backends_are_exported_as_well(backend, tmp_path, eight):
+    pytest.importorskip(backend)
+    script = """if True:
+        import keras, numpy as np, keras_provlae as kp
+        model = kp.ProgressiveVAE((8, 8, 1), num_rungs=2, latent_dim=2, channels=4, dense=8)
+        model.grow(fade_in_steps=0)
+        images = np.load("images.npy")
+        np.save("mean.npy", keras.ops.convert_to_numpy(model.encode(images)[0]))
+        path = kp.export.export_savedmodel(model, "served/blobs", example_images=images)
+        print(keras.backend.backend(), path, kp.export.read_metadata(path)["stage"])"""
+    np.save(tmp_path / "images.npy", eight)
+    environment = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": str(HERE.parents[1])}
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )  # fmt: skip
+    assert done.stdout.split() == [backend, "served/blobs/1", "1"], done.stderr[-3000:]
+    loaded = tf.saved_model.load(str(tmp_path / "served/blobs/1"))
+    np.testing.assert_allclose(loaded.encode(eight)["mean"], np.load(tmp_path / "mean.npy"), atol=1e-5)

@@ -1,0 +1,157 @@
+import re
+import shutil
+import tempfile
+
+import imageio.v3 as imageio
+import numpy as np
+import pytest
+from serving.process import served
+
+pytestmark = pytest.mark.serving
+webdriver = pytest.importorskip("selenium.webdriver")
+if not (shutil.which("chromium") and shutil.which("chromedriver")):
+    pytest.skip("no chromium and chromedriver", allow_module_level=True)
+
+By = pytest.importorskip("selenium.webdriver.common.by").By
+WebDriverWait = pytest.importorskip("selenium.webdriver.support.ui").WebDriverWait
+
+
+@pytest.fixture(scope="module")
+def address(exported):
+    with served(exported.parent) as (address, _, _):
+        yield address
+
+
+@pytest.fixture
+def page(address, tmp_path):
+    options = webdriver.ChromeOptions()
+    options.binary_location = shutil.which("chromium")
+    for flag in (
+        "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+        "--disable-background-networking", "--disable-component-update", f"--user-data-dir={tempfile.mkdtemp()}",
+    ):  # fmt: skip
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which("chromedriver")))
+    driver.set_window_size(500, 900)
+    try:
+        driver.get(address)
+        wait(driver, lambda _: driver.execute_script("return document.body.dataset.ready"))
+        yield driver
+        assert driver.find_element(By.ID, "error").text == ""
+        assert [entry for entry in driver.get_log("browser") if entry["level"] == "SEVERE"] == []
+    finally:
+        driver.quit()
+
+
+def wait(page, condition):
+    return WebDriverWait(page, 20, poll_frequency=0.05).until(condition)
+
+
+def pixels(page, slot, which=0):
+    """What a canvas of a slot shows: the decoded image, or the one that was chosen (1)."""
+    script = """
+        const canvas = document.querySelectorAll(arguments[0])[arguments[1]];
+        return Array.from(canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data)"""
+    shown = page.execute_script(script, f"#slot-{slot} canvas", which)
+    return np.array(shown).reshape(8, 8, 4)[..., :1]
+
+
+def codes(page):
+    return np.array([float(page.find_element(By.ID, f"latent-{i}").get_attribute("value")) for i in range(6)])
+
+
+def shows(page, slot, expected):
+    """Waits until a slot shows an image in [0, 1], within one part in 255."""
+    wait(page, lambda _: np.abs(pixels(page, slot) - 255 * np.asarray(expected)).max() <= 1)
+
+
+def set_slider(page, latent, value):
+    script = "arguments[0].value = arguments[1]; arguments[0].dispatchEvent(new Event('input'))"
+    page.execute_script(script, page.find_element(By.ID, f"latent-{latent}"), value)
+
+
+def click(page, element):
+    page.find_element(By.ID, element).click()
+
+
+def test_it_starts_with_two_stored_images(page, growing_model, eight):
+    assert "blobs, version 1, still growing: stage 1, alpha 0.50" in page.find_element(By.ID, "about").text
+    for slot, image in ("A", eight[:1]), ("B", eight[1:2]):
+        shows(page, slot, growing_model.reconstruct(image)[0])
+        assert np.array_equal(pixels(page, slot, which=1), np.rint(255 * image[0]))
+    np.testing.assert_allclose(codes(page), growing_model.encode(eight[:1])[0][0], atol=1e-5)
+    assert len(page.find_elements(By.CSS_SELECTOR, "#gallery button")) == 8 + 5
+
+
+def test_dragging_a_slider_changes_the_image(page, growing_model, eight):
+    expected = np.array(growing_model.encode(eight[:1])[0])
+    for value in np.linspace(-2, 2, 21):
+        set_slider(page, 4, float(value))
+    expected[0, 4] = 2
+    shows(page, "A", growing_model.decode(expected)[0])
+    assert page.find_element(By.ID, "value-4").text == "2.00"
+    shows(page, "B", growing_model.reconstruct(eight[1:2])[0])
+    click(page, "reset-2")
+    shows(page, "A", growing_model.reconstruct(eight[:1])[0])
+
+
+def test_one_rung_is_resampled_or_swapped(page, growing_model, eight):
+    start = codes(page)
+    click(page, "resample-3")
+    wait(page, lambda _: np.all(codes(page)[:3] != start[:3]))
+    assert np.array_equal(codes(page)[3:], start[3:])
+    shows(page, "A", growing_model.decode(codes(page)[None])[0])
+    click(page, "reset-3")
+    click(page, "swap-2")
+    a, b = (np.array(growing_model.encode(eight[i : i + 1])[0]) for i in (0, 1))
+    a[0, 3:5], b[0, 3:5] = b[0, 3:5].copy(), a[0, 3:5].copy()
+    shows(page, "A", growing_model.decode(a)[0])
+    shows(page, "B", growing_model.decode(b)[0])
+    click(page, "slot-B")
+    np.testing.assert_allclose(codes(page), b[0], atol=1e-5)
+
+
+def test_locked_rungs_cannot_be_moved(page):
+    assert not page.find_element(By.ID, "latent-5").is_enabled()
+    assert not page.find_element(By.ID, "resample-1").is_enabled()
+    assert "locked" in page.find_elements(By.CSS_SELECTOR, ".rung")[2].text
+
+
+def test_an_uploaded_image_is_encoded(page, growing_model, tmp_path):
+    image = np.zeros((40, 60, 3), "uint8")
+    image[:, 15:] = 255  # of the middle, 40 x 40, one eighth on the left is dark
+    imageio.imwrite(tmp_path / "half.png", image)
+    click(page, "slot-B")
+    page.find_element(By.ID, "upload").send_keys(str(tmp_path / "half.png"))
+    wait(page, lambda _: pixels(page, "B", which=1)[4, 0] < 60)
+    chosen = pixels(page, "B", which=1)
+    assert chosen[:, 0].max() < 60 < 200 < chosen[:, 1].min()
+    assert chosen[:, 2:].min() == 255
+    shows(page, "B", growing_model.reconstruct(chosen[None].astype("float32") / 255)[0])
+
+
+def test_images_of_the_gallery_and_new_ones_can_be_chosen(page, growing_model, eight):
+    gallery = page.find_elements(By.CSS_SELECTOR, "#gallery button")
+    gallery[3].click()
+    shows(page, "A", growing_model.reconstruct(eight[3:4])[0])
+    click(page, "draw")
+    wait(page, lambda _: len(page.find_elements(By.CSS_SELECTOR, "#gallery button")) == 21)
+
+
+def test_errors_are_shown_and_go_away(page, tmp_path):
+    (tmp_path / "note.png").write_text("no picture")
+    page.find_element(By.ID, "upload").send_keys(str(tmp_path / "note.png"))
+    wait(page, lambda _: "note.png is no image" in page.find_element(By.ID, "error").text)
+    click(page, "resample-3")
+    wait(page, lambda _: page.find_element(By.ID, "error").text == "")
+
+
+@pytest.mark.parametrize("width", [360, 1200])
+def test_nothing_is_wider_than_the_window(page, width):
+    page.set_window_size(width, 800)
+    inner, content = page.execute_script("return [window.innerWidth, document.documentElement.scrollWidth]")
+    assert content <= inner
+    for button in page.find_elements(By.CSS_SELECTOR, ".bar button"):
+        assert button.size["height"] >= 40  # a finger's width
+    assert re.search("Rung 3", page.find_element(By.ID, "rungs").text)
