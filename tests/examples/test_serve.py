@@ -1,5 +1,7 @@
+import gc
 import json
 import shutil
+import weakref
 
 import numpy as np
 import orjson
@@ -20,7 +22,8 @@ def served(exported, tmp_path_factory):
     """A folder of versions of its own, with version 1."""
     folder = tmp_path_factory.mktemp("watched") / "blobs"
     shutil.copytree(exported, folder / "1")
-    return WatchedModel(folder)
+    yield WatchedModel(folder)
+    gc.unfreeze()  # the server's process is its own, this one is not
 
 
 @pytest.fixture(scope="module")
@@ -201,6 +204,10 @@ def test_new_versions_are_picked_up_and_broken_ones_passed_over(client, served, 
     served.refresh()
     assert client.get("/v1/models/blobs").json()["model_version_status"][0]["version"] == "2"
     assert first.predict("sample", {"n": np.int32(1), "seed": np.int32(0)})  # a request in flight keeps its version
+    graph = weakref.ref(first.signatures["sample"].graph)
+    del first
+    served.refresh()
+    assert graph() is None  # and when it is over, the memory is free
     (folder / "5/saved_model.pb").write_bytes(b"broken")
     served.refresh()
     assert served.current.number == 2
