@@ -77,7 +77,7 @@ def test_scores_are_in_the_logs(make_model, truth, blob_images):
 
 
 def test_ten_measurements_and_the_unlocks_by_default(make_model, images):
-    model = make_model(kp.VLAE)
+    model = make_model(kp.VLAE, num_rungs=1)
     model.compile()
     flow = InformationFlow(images, draws=50)
     model.fit(images, batch_size=40, epochs=20, verbose=0, callbacks=[flow])
@@ -85,7 +85,7 @@ def test_ten_measurements_and_the_unlocks_by_default(make_model, images):
 
 
 def test_chosen_epochs(make_model, images):
-    model = make_model(kp.VLAE)
+    model = make_model(kp.VLAE, num_rungs=1)
     model.compile()
     flow = InformationFlow(images, every=[2, 3, 30], draws=50)
     model.fit(images, batch_size=40, epochs=7, verbose=0, callbacks=[flow])
@@ -95,7 +95,7 @@ def test_chosen_epochs(make_model, images):
 
 
 def test_checkpoints_and_early_stopping_can_follow_a_score(make_model, truth, blob_images, tmp_path, monkeypatch):
-    model = make_model(kp.VLAE)
+    model = make_model(kp.VLAE, num_rungs=1)
     model.compile()
     monitor = DisentanglementMonitor(truth, every=3, scores=["mig"])
     values = iter([0.1, 0.3, 0.2, 0.25])
@@ -110,7 +110,7 @@ def test_a_resumed_training_is_no_unlock(make_model, images, tmp_path):
     """BackupAndRestore brings the stage back after the observer's own beginning."""
     records = []
     for stop_after in 3, None:
-        model = make_model()
+        model = make_model(num_rungs=2)
         model.compile()
         flow = InformationFlow(images, every=1, draws=50)
         stop = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs, last=stop_after: _stop(epoch, last))
@@ -118,7 +118,7 @@ def test_a_resumed_training_is_no_unlock(make_model, images, tmp_path):
         with contextlib.suppress(KeyboardInterrupt):
             model.fit(images, batch_size=20, epochs=6, verbose=0, callbacks=callbacks)
         records.append([(record["when"], record["epoch"]) for record in flow.records])
-    assert records[0] == [("epoch", 0), ("epoch", 1), ("unlock", 2), ("epoch", 2), ("epoch", 3)]
+    assert records[0] == [("epoch", 0), ("epoch", 1), ("epoch", 2), ("unlock", 3), ("epoch", 3)]
     assert records[1] == [("epoch", 4), ("epoch", 5)]
 
 
@@ -128,7 +128,7 @@ def _stop(epoch, last):
 
 
 def test_unfit_images_and_factors_are_refused_before_an_epoch_is_spent(make_model, truth, blob_images):
-    model = make_model(kp.VLAE)
+    model = make_model(kp.VLAE, num_rungs=1)
     model.compile()
     for bad in blob_images * 2, blob_images[:, :4], (255 * blob_images).astype("uint8"):
         with pytest.raises((TypeError, ValueError), match="Images must"):
@@ -140,7 +140,7 @@ def test_unfit_images_and_factors_are_refused_before_an_epoch_is_spent(make_mode
 
 
 def test_a_training_that_is_stopped_ends_with_a_measurement(make_model, images):
-    model = make_model(kp.VLAE)
+    model = make_model(kp.VLAE, num_rungs=1)
     model.compile()
     stop = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: setattr(model, "stop_training", epoch == 3))
     for order, when in ("before", "epoch"), ("after", "end"):
@@ -169,7 +169,7 @@ def test_the_seed_of_the_votes(make_model, truth, blob_images):
 
 
 def test_scores_are_0_while_no_latent_is_active(make_model, truth, blob_images):
-    model = make_model(kp.VLAE)
+    model = make_model(kp.VLAE, num_rungs=1)
     model.compile(keras.optimizers.SGD(0.0))
     model.set_weights([0 * weight for weight in model.get_weights()])
     history = model.fit(blob_images, verbose=0, callbacks=[DisentanglementMonitor(truth)]).history
@@ -230,7 +230,7 @@ def test_training_is_not_disturbed(make_model, images):
     weights = []
     for observers in [], [InformationFlow(images, every=1, draws=50)]:
         keras.utils.set_random_seed(1)
-        model = make_model()
+        model = make_model(num_rungs=2)
         model.compile()
         model.fit(
             images, batch_size=20, epochs=3, shuffle=False, verbose=0, callbacks=[kp.GrowthCallback(), *observers]

@@ -28,9 +28,9 @@ class Record(keras.callbacks.Callback):
             file.write(f"{model.iteration} {model.stage} {model.alpha:.6f}\n")
 
 
-def build():
+def build(num_rungs=3):
     keras.utils.set_random_seed(0)
-    model = kp.ProgressiveVAE((8, 8, 1), num_rungs=3, latent_dim=2, channels=4, dense=8)
+    model = kp.ProgressiveVAE((8, 8, 1), num_rungs=num_rungs, latent_dim=2, channels=4, dense=8)
     model.compile()
     return model
 
@@ -39,7 +39,7 @@ def images():
     return np.random.default_rng(0).uniform(size=(STEPS * BATCH, 8, 8, 1)).astype("float32")
 
 
-def main(folder, die_at):
+def main(folder, die_at=None):
     folder, model = Path(folder), build()
     model.fit(
         images(),

@@ -371,7 +371,7 @@ def test_mistakes_are_told_the_way_out(truth, make_model):
 @pytest.mark.parametrize("method", ["fit", "evaluate", "predict"])
 def test_data_without_an_end_need_steps(make_model, method):
     """Keras would go on in the first epoch for ever."""
-    model = make_model(image_shape=(8, 8, 1))
+    model = make_model(num_rungs=1)
     model.compile()
     ds = tf.data.Dataset.from_tensors(np.zeros((2, 8, 8, 1), "float32")).repeat()
     with pytest.raises(ValueError, match="has no end: give the number of steps"):

@@ -1,4 +1,4 @@
-"""Prepares data for tensorflow-datasets and reads them, each in a process of its own."""
+"""Prepares data for tensorflow-datasets and reads them, in a process of its own."""
 
 import os
 import subprocess
@@ -6,12 +6,14 @@ import sys
 
 from tests.conftest import REPOSITORY
 
+MARK = "=== prepared ===\n"
+
 
 def prepare_and_read(folder, prepare, read):
-    """Runs both scripts with `folder` as tfds's own and as argument; returns the second, finished."""
+    """Runs both scripts with `folder` as tfds's own and as argument; returns the process, with the second's output."""
     environment = {**os.environ, "TFDS_DATA_DIR": str(folder), "PYTHONPATH": str(REPOSITORY)}
-    for script in prepare, read:
-        command = [sys.executable, "-c", script, str(folder)]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr[-2000:]
+    command = [sys.executable, "-c", f"{prepare}\nprint({MARK!r}, end='')\n{read}", str(folder)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    _, done.stdout = done.stdout.split(MARK)
     return done

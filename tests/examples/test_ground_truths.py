@@ -6,19 +6,15 @@ import keras
 import pytest
 
 import keras_provlae as kp
-from tests.examples.test_every_example import run
+from tests.examples.conftest import SHORT, run
 
-SHORT = ("--epochs=3", "--steps_per_epoch=2", "--num_images=300")
 PICTURES = ("reconstructions", "rung_samples", "traversals", "mutual_information", "rung_factors", "training")
 LATENTS = {"dsprites": 6, "shapes3d": 9}
 
 
-@pytest.fixture(scope="module", params=["dsprites", "shapes3d"])
-def finished(request, tmp_path_factory):
-    folder = tmp_path_factory.mktemp(request.param)
-    done = run(folder, request.param, *SHORT)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return request.param, folder / "output" / request.param, done.stdout
+@pytest.fixture(params=LATENTS)
+def finished(request, trained):
+    return request.param, *trained[request.param]
 
 
 def test_the_example_leaves_model_pictures_and_history(finished):
@@ -57,18 +53,17 @@ def test_the_last_lines_are_the_paths(finished):
     assert ("MIG without the shape, as published:" in printed) == (name == "dsprites")
 
 
-def test_it_goes_on_where_it_stopped(finished):
-    name, output, _ = finished
-    if name == "dsprites":
-        pytest.skip("the code is that of shapes3d")
+def test_it_goes_on_where_it_stopped(trained):
+    output, _ = trained["shapes3d"]  # whose code is that of dsprites
     model = keras.models.load_model(output / "model.keras")
     rows = (output / "history.csv").read_text().splitlines()
     model.iteration_variable.assign(4)  # as if it had been stopped before the last epoch
     model.save(output / "model.keras")
     (output / "history.csv").write_text("\n".join(rows[:-1]) + "\n")
-    refused = run(output.parents[1], name, *SHORT, "--resume", "--beta=3")
+    resume = ("shapes3d", *SHORT, "--resume")
+    refused, done = run(output.parents[1], (*resume, "--beta=3"), resume)
+    assert refused.returncode != 0
     assert "takes the flags of the run that it goes on with" in refused.stdout + refused.stderr
-    done = run(output.parents[1], name, *SHORT, "--resume")
     assert done.returncode == 0, done.stderr[-3000:]
     assert "Epoch 3/3" in done.stdout
     assert "Epoch 2/3" not in done.stdout
@@ -77,6 +72,6 @@ def test_it_goes_on_where_it_stopped(finished):
         assert [row["epoch"] for row in csv.DictReader(file)] == ["0", "1", "2"]
 
 
-def test_there_may_be_nothing_to_resume(tmp_path):
-    done = run(tmp_path, "shapes3d", "--resume")
+def test_there_may_be_nothing_to_resume(answers):
+    done = answers["resume"]
     assert "There is nothing to resume in output/shapes3d" in done.stdout + done.stderr

