@@ -8,7 +8,6 @@ import orjson
 import pytest
 
 import keras_provlae as kp
-from tests.examples.test_every_example import run
 
 pytest.importorskip("fastapi")
 from fastapi.testclient import TestClient
@@ -226,8 +225,12 @@ def test_new_versions_are_picked_up_and_broken_ones_passed_over(client, served, 
     assert loads == ["2", "5", "1"]
 
 
-def test_without_a_version_it_says_how_to_get_one(tmp_path):
-    done = run(tmp_path, "serve", "--model_base_path=served/digits")
-    assert done.returncode == 1
-    assert "There is no version of a SavedModel in served/digits, such as served/digits/1." in done.stderr
-    assert "export_savedmodel(model, 'served/digits')" in done.stderr
+def test_without_a_version_it_says_how_to_get_one(tmp_path, exported):
+    (tmp_path / "digits/notes").mkdir(parents=True)
+    message = r"There is no version of a SavedModel in .*digits, such as .*digits/1. Write one: keras_provlae.export"
+    with pytest.raises(FileNotFoundError, match=message):
+        WatchedModel(tmp_path / "digits")
+    (tmp_path / "digits/1").mkdir()
+    (tmp_path / "digits/1/saved_model.pb").write_bytes(b"broken")
+    with pytest.raises(ValueError, match="No version in .*digits can be loaded: {1: "):
+        WatchedModel(tmp_path / "digits")

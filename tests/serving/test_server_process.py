@@ -107,3 +107,8 @@ def test_malformed_requests_never_break_it(exported):
         assert post(address, SAMPLE) == expected
         assert process.poll() is None
         assert "Traceback" not in "".join(lines)
+
+
+def test_without_a_version_it_ends_and_says_so(tmp_path):
+    with pytest.raises(RuntimeError, match="There is no version of a SavedModel in"), served(tmp_path):
+        pass
