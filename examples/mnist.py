@@ -29,6 +29,7 @@ flags.DEFINE_float("gamma", 0.5, "Weight of the KL of locked rungs; 0 is the pap
 flags.DEFINE_bool("fade_in", True, "Whether new rungs are faded in; --nofade_in is the paper's ablation.")
 flags.DEFINE_integer("fade_in_steps", 5000, "Length of the fade-in; at most half of a stage is used.", lower_bound=0)
 flags.DEFINE_float("learning_rate", 5e-4, "Learning rate of Adam.", lower_bound=0.0)
+flags.DEFINE_string("export", None, "Folder to export the model to as well, such as served/mnist for serve.py.")
 flags.DEFINE_integer("seed", 0, "Seed of the weights, the noise and the order of the images.")
 
 
@@ -82,7 +83,8 @@ def main(_):
     model, history, test_ds = train(output)
     scores = model.evaluate(test_ds, verbose=0, return_dict=True)
     model.save(output / "model.keras")
-    pictures = write_pictures(model, history, one_of_each(test_ds), output)
+    digits = one_of_each(test_ds)
+    pictures = write_pictures(model, history, digits, output)
 
     print(f"\nTest images, in nats per image, at stage {model.stage} with alpha {model.alpha:g}:")
     for name in "elbo", "reconstruction", *(f"kl_rung_{rung}" for rung, _ in model.rung_slices):
@@ -94,6 +96,9 @@ def main(_):
     print(f"{model.iteration} steps in {time.time() - begin:.0f} seconds. Look at:")
     for path in [*pictures, output / "history.csv", output / "model.keras"]:
         print(f"  {path}")
+    if FLAGS.export:
+        exported = kp.export.export_savedmodel(model, FLAGS.export, example_images=digits)
+        print(f"Exported to {exported}. Serve it: python examples/serve.py --model_base_path={exported.parent}")
 
 
 if __name__ == "__main__":

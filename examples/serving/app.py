@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import os
 import re
 from collections.abc import AsyncIterator
@@ -12,8 +13,10 @@ import anyio
 import numpy as np
 import orjson
 import tensorflow as tf
-from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
 from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import ClientDisconnect
 
 from .tensors import BadRequestError, parse_request, to_arrays, to_json
 from .versions import Version, WatchedModel
@@ -21,76 +24,104 @@ from .versions import Version, WatchedModel
 PAGE = Path(__file__).with_name("explorer.html")
 MODEL = "/v1/models/{name}"
 MAX_EXAMPLES = 24
+MAX_ERROR = 1000  # characters: an error that quotes the request is not as long as the request
+LOG = logging.getLogger("uvicorn.error")
 
 
 class Limits(NamedTuple):
     """What a request may ask for at most."""
 
     body_bytes: int = 32 * 2**20
+    all_bodies_bytes: int = 512 * 2**20  # of the requests that are being read or wait for their turn
     images: int = 256  # of a batch that enters, and of one that comes out
     read_seconds: float = 30.0
 
 
-def create_app(model: WatchedModel, limits: Limits | None = None, poll_seconds: float = 1.0) -> FastAPI:
+router = APIRouter()
+
+
+@router.get("/")
+async def explorer() -> Response:
+    """The page of the latent explorer."""
+    return Response(PAGE.read_bytes(), media_type="text/html; charset=utf-8")
+
+
+@router.get("/explorer.json")
+async def explorer_facts(request: Request) -> Response:
+    """What the page needs to know of the model."""
+    version = request.app.state.model.current
+    if version.metadata is None:
+        raise HTTPException(404, "The latent explorer needs a model exported by keras_provlae.")
+    examples = [] if version.example_images is None else np.ascontiguousarray(version.example_images[:MAX_EXAMPLES])
+    name, limit = request.app.state.model.name, request.app.state.limits.images
+    facts = {"name": name, "version": version.number, "max_images": limit, "metadata": version.metadata}
+    return _json(orjson.dumps({**facts, "examples": examples}, option=orjson.OPT_SERIALIZE_NUMPY))
+
+
+@router.get(MODEL)
+@router.get(MODEL + "/versions/{number}")
+async def status(request: Request, name: str, number: str | None = None) -> dict[str, Any]:
+    """Which version is served, and which could not be loaded."""
+    model = request.app.state.model
+    _check_name(model, name)
+    failures = sorted(model.failures.items(), reverse=True)
+    states = [_state(failure, "END", "UNKNOWN", error) for failure, error in failures]
+    states.insert(0, _state(model.current.number, "AVAILABLE", "OK", ""))
+    if number not in (None, *(state["version"] for state in states)):
+        _find(model, name, number)  # raises the error
+    return {"model_version_status": [state for state in states if number in (None, state["version"])]}
+
+
+@router.get(MODEL + "/metadata")
+@router.get(MODEL + "/versions/{number}/metadata")
+async def metadata(request: Request, name: str, number: str | None = None) -> dict[str, Any]:
+    """The signatures of the served version."""
+    version = _find(request.app.state.model, name, number)
+    return {
+        "model_spec": {"name": name, "signature_name": "", "version": str(version.number)},
+        "metadata": {"signature_def": {"signature_def": version.signature_defs}},
+    }
+
+
+@router.post(MODEL + ":predict")
+@router.post(MODEL + "/versions/{number}:predict")
+async def predict(request: Request, name: str, number: str | None = None) -> Response:
+    """The outputs of a signature."""
+    state = request.app.state
+    version = _find(state.model, name, number)
+    async with _body(request) as body:
+        return _json(await anyio.to_thread.run_sync(_answer, version, body, state.limits, limiter=state.threads))
+
+
+def create_app(
+    model: WatchedModel, limits: Limits | None = None, poll_seconds: float = 1.0, allowed_hosts: tuple = ("*",)
+) -> FastAPI:
     """The server as an ASGI application.
 
     Args:
         model: What is served.
         limits: What a request may ask for at most; `None` takes the defaults of `Limits`.
         poll_seconds: How often the folder is looked at for another version.
+        allowed_hosts: Names by which it may be called: web pages of others that point a name of theirs to
+            this machine are refused.
 
     Returns:
         A `FastAPI`, for uvicorn.
     """
-    app = FastAPI(title="keras_provlae", docs_url=None, redoc_url=None, openapi_url=None, lifespan=_watching)
-    app.state.model, app.state.poll_seconds = model, poll_seconds
-    limits = limits or Limits()
-    threads = anyio.CapacityLimiter(max(2, os.cpu_count() or 2))  # TensorFlow itself uses all cores
-
-    @app.get("/")
-    async def explorer() -> Response:
-        """The page of the latent explorer."""
-        return Response(PAGE.read_bytes(), media_type="text/html; charset=utf-8")
-
-    @app.get("/explorer.json")
-    async def explorer_facts() -> Response:
-        """What the page needs to know of the model."""
-        version = model.current
-        if version.metadata is None:
-            raise HTTPException(404, "The latent explorer needs a model exported by keras_provlae.")
-        examples = [] if version.example_images is None else version.example_images[:MAX_EXAMPLES]
-        facts = {"name": model.name, "version": version.number, "metadata": version.metadata, "examples": examples}
-        return _json(orjson.dumps(facts, option=orjson.OPT_SERIALIZE_NUMPY))
-
-    @app.get(MODEL)
-    @app.get(MODEL + "/versions/{number}")
-    async def status(name: str, number: str | None = None) -> dict[str, Any]:
-        version = _find(model, name, number, failed_too=True)
-        states = [] if version is None else [_state(version.number, "AVAILABLE", "OK", "")]
-        failed = sorted(model.failures.items(), reverse=True)
-        failures = [_state(failure, "END", "UNKNOWN", error) for failure, error in failed]
-        return {"model_version_status": [s for s in states + failures if number in (None, s["version"])]}
-
-    @app.get(MODEL + "/metadata")
-    @app.get(MODEL + "/versions/{number}/metadata")
-    async def metadata(name: str, number: str | None = None) -> dict[str, Any]:
-        version = _find(model, name, number)
-        return {
-            "model_spec": {"name": name, "signature_name": "", "version": str(version.number)},
-            "metadata": {"signature_def": {"signature_def": version.signature_defs}},
-        }
-
-    @app.post(MODEL + ":predict")
-    @app.post(MODEL + "/versions/{number}:predict")
-    async def predict(request: Request, name: str, number: str | None = None) -> Response:
-        version = _find(model, name, number)
-        body = await _read_body(request, limits)
-        return _json(await anyio.to_thread.run_sync(_answer, version, body, limits, limiter=threads))
-
-    @app.exception_handler(StarletteHTTPException)
-    async def refuse(request: Request, error: StarletteHTTPException) -> Response:
-        return _json(orjson.dumps({"error": str(error.detail)}), error.status_code)
-
+    app = FastAPI(
+        title="keras_provlae",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,
+        lifespan=_watching,
+    )
+    app.state.model, app.state.limits, app.state.poll_seconds = model, limits or Limits(), poll_seconds
+    app.state.threads = anyio.CapacityLimiter(max(2, os.cpu_count() or 2))  # TensorFlow itself uses all cores
+    app.state.held_bytes = 0
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(allowed_hosts), www_redirect=False)
+    app.add_exception_handler(StarletteHTTPException, _refuse)
+    app.include_router(router)
     return app
 
 
@@ -101,52 +132,83 @@ async def _watching(app: FastAPI) -> AsyncIterator[None]:
     async def watch():
         while True:
             await asyncio.sleep(app.state.poll_seconds)
-            await anyio.to_thread.run_sync(app.state.model.refresh)
+            try:
+                await anyio.to_thread.run_sync(app.state.model.refresh)
+            except Exception:  # such as a file system that is away for a moment
+                LOG.exception("Cannot look for versions in %s", app.state.model.base_path)
 
     task = asyncio.create_task(watch())
     yield
     task.cancel()
 
 
-def _find(model, name, number, failed_too=False) -> Version | None:
-    version = model.current
+async def _refuse(request: Request, error: StarletteHTTPException) -> Response:
+    """Every error is JSON with one entry, `error`."""
+    return _json(orjson.dumps({"error": str(error.detail)[:MAX_ERROR]}), error.status_code, error.headers)
+
+
+def _check_name(model, name):
+    if name == f"{model.name}:predict":
+        raise HTTPException(405, "Send predict requests with POST.", {"Allow": "POST"})
     if name != model.name:
         raise HTTPException(404, f"Servable not found for request: Latest({name}). Served here: {model.name}.")
-    if number is None or number == str(version.number):
-        return version
-    if failed_too and number in map(str, model.failures):
-        return None
-    raise HTTPException(
-        404, f"Servable not found for request: Specific({name}, {number}). Served here: version {version.number}."
-    )
 
 
-async def _read_body(request, limits):
-    """The body, refused as soon as it is known to be too long."""
-    if request.headers.get("content-encoding", "identity") != "identity":
-        raise HTTPException(415, "The body must not be compressed.")
-    too_long = HTTPException(413, f"The body must not be longer than {limits.body_bytes} bytes.")
-    if int(request.headers.get("content-length", 0)) > limits.body_bytes:
-        raise too_long
-    body = bytearray()
+def _find(model, name, number) -> Version:
+    _check_name(model, name)
+    version = model.current
+    if number not in (None, str(version.number)):
+        raise HTTPException(
+            404, f"Servable not found for request: Specific({name}, {number}). Served here: version {version.number}."
+        )
+    return version
+
+
+@contextlib.asynccontextmanager
+async def _body(request):
+    """The body, refused as soon as it is known to be too long; its bytes count until it is answered."""
+    if request.headers.get("content-encoding", "").lower() not in ("", "identity"):
+        raise _closing(415, "The body must not be compressed.")
+    state, body = request.app.state, bytearray()
     try:
-        async with asyncio.timeout(limits.read_seconds):
-            async for part in request.stream():
-                body += part
-                if len(body) > limits.body_bytes:
-                    raise too_long
-    except TimeoutError:
-        raise HTTPException(408, f"The body did not arrive within {limits.read_seconds:g} seconds.") from None
-    return bytes(body)
+        try:
+            async with asyncio.timeout(state.limits.read_seconds):
+                await _read(request, body)
+        except TimeoutError:
+            raise _closing(408, f"The body did not arrive within {state.limits.read_seconds:g} seconds.") from None
+        except ClientDisconnect:
+            raise _closing(400, "The body ended too early.") from None
+        yield bytes(body)
+    finally:
+        state.held_bytes -= len(body)
+
+
+async def _read(request, body):
+    state = request.app.state
+    too_long = f"The body must not be longer than {state.limits.body_bytes} bytes."
+    if int(request.headers.get("content-length", 0)) > state.limits.body_bytes:
+        raise _closing(413, too_long)
+    async for part in request.stream():
+        body += part
+        state.held_bytes += len(part)
+        if len(body) > state.limits.body_bytes:
+            raise _closing(413, too_long)
+        if state.held_bytes > state.limits.all_bodies_bytes:
+            raise _closing(503, "Too many long requests at once: try again later.")
+
+
+def _closing(status_code, detail):
+    """An error after which the rest of the body is not waited for."""
+    return HTTPException(status_code, detail, {"Connection": "close"})
 
 
 def _answer(version: Version, body: bytes, limits: Limits) -> bytes:
-    """From JSON to JSON, in a thread of its own: the event loop does nothing that takes long."""
+    """From JSON to JSON, in a thread: the event loop goes on, though Python's lock slows it while JSON is read."""
     try:
         signature_name, has_rows, values = parse_request(body)
         if signature_name not in version.signatures:
             known = ", ".join(sorted(version.signatures))
-            raise BadRequestError(f"There is no signature {signature_name!r}. Known: {known}.")
+            raise BadRequestError(f"There is no signature {signature_name[:100]!r}. Known: {known}.")
         arrays = to_arrays(values, has_rows, version.specs(signature_name))
         _check_size(arrays, limits)
         return to_json(version.predict(signature_name, arrays), has_rows)
@@ -154,14 +216,14 @@ def _answer(version: Version, body: bytes, limits: Limits) -> bytes:
         raise HTTPException(400, str(error)) from None
     except tf.errors.InvalidArgumentError as error:
         raise HTTPException(400, _rule_in(error.message)) from None
-    except tf.errors.ResourceExhaustedError:
+    except (tf.errors.ResourceExhaustedError, MemoryError):
         raise HTTPException(503, "There is not enough memory for this request.") from None
 
 
 def _check_size(arrays, limits):
     """A batch, times the `n` samples or the `values` of each of its images."""
     batch = max((len(array) for name, array in arrays.items() if name != "values" and array.ndim), default=1)
-    total = batch * max(int(arrays.get("n", 1)), 1) * max(np.size(arrays.get("values", 0)), 1)
+    total = batch * max(int(np.max(arrays.get("n", 1), initial=1)), np.size(arrays.get("values", 0)))
     if total > limits.images:
         raise BadRequestError(f"A request may have or ask for at most {limits.images} images. Received: {total}.")
 
@@ -178,5 +240,5 @@ def _state(number, state, code, error):
     return {"version": str(number), "state": state, "status": {"error_code": code, "error_message": error}}
 
 
-def _json(content, status_code=200):
-    return Response(content, status_code, media_type="application/json")
+def _json(content, status_code=200, headers=None):
+    return Response(content, status_code, headers, media_type="application/json")

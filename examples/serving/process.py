@@ -39,7 +39,7 @@ def served(folder: Path, *flags: str) -> Iterator[tuple[str, subprocess.Popen, l
     def read():
         for line in process.stdout:
             lines.append(line)
-            if found := re.search(r"running on (http://\S+)", line):
+            if found := re.search(r"Serving .* at (http://\S+)", line):
                 addresses.put(found[1])
         addresses.put(None)
 

@@ -1,5 +1,6 @@
 """JSON bodies of predict requests, by the rules of TensorFlow Serving's REST interface: rows or columns."""
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -32,9 +33,10 @@ def parse_request(body: bytes) -> tuple[str, bool, Any]:
         ) from None
     if not isinstance(request, dict):
         raise BadRequestError(f"The body must be a JSON object. Received: a {_kind(request)}.")
-    name = request.get("signature_name") or "serving_default"
+    name = request.get("signature_name", "")
     if not isinstance(name, str):
         raise BadRequestError(f"`signature_name` must be a string. Received: a {_kind(name)}.")
+    name = name or "serving_default"
     if ("inputs" in request) == ("instances" in request):
         raise BadRequestError("The body must have either `inputs` (columns) or `instances` (rows).")
     if "inputs" in request:
@@ -80,8 +82,10 @@ def to_json(outputs: dict[str, np.ndarray], has_rows: bool) -> bytes:
         JSON. A single output has no name, as with TensorFlow Serving.
 
     Raises:
-        BadRequestError: If the outputs cannot be told apart by rows.
+        BadRequestError: If the outputs cannot be told apart by rows, or JSON has no word for their values.
     """
+    if not all(np.isfinite(array).all() for array in outputs.values()):
+        raise BadRequestError("The answer is not finite: the inputs are too large.")
     outputs = {name: np.ascontiguousarray(array) for name, array in outputs.items()}
     single = next(iter(outputs.values())) if len(outputs) == 1 else None
     if not has_rows:
@@ -107,14 +111,12 @@ def _columns(rows, specs):
 
 
 def _to_array(name, values, spec, has_rows):
+    integers = spec.dtype.is_integer
+    _check_leaves(name, values, integers)
     try:
         array = np.array(values)
     except ValueError:
         raise BadRequestError(f"`{name}` must be a number or lists of equal lengths.") from None
-    integers = spec.dtype.is_integer
-    if array.dtype.kind not in ("iu" if integers else "iuf"):
-        wanted = "integers" if integers else "numbers"
-        raise BadRequestError(f"`{name}` must hold {wanted}, in lists of equal lengths. Received: {_kind(values)}.")
     if integers and array.size and not spec.dtype.min <= array.min() <= array.max() <= spec.dtype.max:
         raise BadRequestError(
             f"`{name}` must be {spec.dtype.name}, {spec.dtype.min} .. {spec.dtype.max}. "
@@ -122,12 +124,29 @@ def _to_array(name, values, spec, has_rows):
         )
     if not spec.shape.is_compatible_with(array.shape):
         hint = " Scalars have no rows: use `inputs` instead of `instances`." if has_rows and spec.shape == () else ""
-        wanted = tuple("any" if size is None else size for size in spec.shape)
-        raise BadRequestError(f"`{name}` must have the shape {wanted}. Received: {array.shape}.{hint}")
+        wanted = ", ".join("any" if size is None else str(size) for size in spec.shape)
+        received = ", ".join(map(str, array.shape))
+        raise BadRequestError(f"`{name}` must have the shape ({wanted}). Received: ({received}).{hint}")
     with np.errstate(over="ignore"):  # too large for float32 is infinite, and refused as that
         return array.astype(spec.dtype.as_numpy_dtype)
 
 
+def _check_leaves(name, values, integers):
+    """Looks at the types before NumPy does, which would make room for the longest string at every place."""
+    allowed, level = ({int} if integers else {int, float}), [values]
+    while level:
+        wrong = set(map(type, level)) - {list} - allowed
+        if wrong:
+            kinds = " and ".join(sorted(map(_KINDS.__getitem__, wrong)))
+            raise BadRequestError(
+                f"`{name}` must hold {'integers' if integers else 'numbers'} alone. Received: {kinds}."
+            )
+        level = list(itertools.chain.from_iterable(value for value in level if type(value) is list))
+
+
+_KINDS = {dict: "object", list: "list", str: "string", bool: "boolean", int: "number", float: "number with a fraction"}
+_KINDS[type(None)] = "null"
+
+
 def _kind(value):
-    names = {dict: "object", list: "list", str: "string", bool: "boolean", type(None): "null"}
-    return names.get(type(value), "number")
+    return _KINDS[type(value)]

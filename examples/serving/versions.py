@@ -4,6 +4,7 @@ import contextlib
 import gc
 import json
 import logging
+import os
 import threading
 import weakref
 from pathlib import Path
@@ -22,11 +23,12 @@ class Version:
     """One loaded version of a SavedModel, with every signature called once.
 
     Args:
+        number: Its number.
         folder: `<name>/<version>`.
     """
 
-    def __init__(self, folder: Path):
-        self.number = int(folder.name)
+    def __init__(self, number: int, folder: Path):
+        self.number = number
         self.signature_defs = _signature_defs(folder)
         self.signatures = dict(tf.saved_model.load(str(folder)).signatures)
         self.metadata = _read(folder / EXTRA / "keras_provlae.json", lambda path: json.loads(path.read_text()))
@@ -66,21 +68,21 @@ class WatchedModel:
 
     Raises:
         FileNotFoundError: If there is no version.
-        ValueError: If none can be loaded.
+        ValueError: If none can be loaded, or the name cannot be part of a path.
     """
 
-    def __init__(self, base_path: Path, name: str | None = None):
+    def __init__(self, base_path: str | Path, name: str | None = None):
         self.base_path = Path(base_path)
-        self.name = name or self.base_path.resolve().name
-        self.failures: dict[int, str] = {}
+        self.name = name or Path(os.path.abspath(base_path)).name
+        if not self.name or set(self.name) & set("/:"):
+            raise ValueError(f"The model's name must not be empty, nor have / or : in it. Received: {self.name!r}.")
         self.current: Version | None = None
+        self.failures: dict[int, str] = {}
+        self._failed_files: dict[int, list] = {}
+        self._retired: list[weakref.ref] = []  # versions before, while requests hold them
         self._refreshing = threading.Lock()
-        self._retired: weakref.ref | None = None  # the version before, while requests hold it
-        if not self._numbers():
-            raise FileNotFoundError(
-                f"There is no version of a SavedModel in {self.base_path}, such as {self.base_path / '1'}. "
-                f"Write one: keras_provlae.export.export_savedmodel(model, '{self.base_path}')"
-            )
+        if not self._folders():
+            raise FileNotFoundError(_no_version(self.base_path))
         self.refresh()
         if self.current is None:
             raise ValueError(f"No version in {self.base_path} can be loaded: {self.failures}")
@@ -89,29 +91,33 @@ class WatchedModel:
         """Loads the newest version unless it is there already.
 
         The version before it serves until then, and requests that hold it keep it to their end. One that cannot
-        be loaded is passed over, and tried again the next time; a served one that is deleted makes way for
-        the newest that is left, and serves on if none is.
+        be loaded is passed over until its files change; a served one that is deleted makes way for the newest
+        that is left, and serves on if none is.
         """
         with self._refreshing:
-            if self._retired is not None and self._retired() is None:  # no request holds it any more
+            if any(version() is None for version in self._retired):  # no request holds it any more
                 self._clean_up()
-            numbers = self._numbers()
-            self.failures = {number: error for number, error in self.failures.items() if number in numbers}
-            for number in reversed(numbers):
-                if (self.current is not None and number == self.current.number) or self._load(number):
+            folders = self._folders()
+            self.failures = {number: error for number, error in self.failures.items() if number in folders}
+            for number, folder in sorted(folders.items(), reverse=True):
+                if (self.current is not None and number == self.current.number) or self._load(number, folder):
                     return
 
-    def _load(self, number):
+    def _load(self, number, folder):
         """Whether the version could be loaded; then it is the current one."""
+        files = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(folder.rglob("*"))]
+        if number in self.failures and self._failed_files.get(number) == files:
+            return False
         try:
-            version = Version(self.base_path / str(number))
+            version = Version(number, folder)
         except Exception as error:  # whatever is wrong with the files, the server goes on
             if number not in self.failures:
-                LOG.error("Version %d of %s cannot be loaded: %s", number, self.name, error)
-            self.failures[number] = str(error)
+                LOG.error("Version %d of %s in %s cannot be loaded: %s", number, self.name, folder, error)
+            self.failures[number], self._failed_files[number] = f"{folder}: {error}", files
             return False
         self.failures.pop(number, None)
-        self._retired = None if self.current is None else weakref.ref(self.current)
+        if self.current is not None:
+            self._retired.append(weakref.ref(self.current))
         self.current = version
         self._clean_up()
         LOG.info("Serving version %d of %s", number, self.name)
@@ -125,14 +131,31 @@ class WatchedModel:
         gc.unfreeze()
         gc.collect()
         gc.freeze()
-        if self._retired is not None and self._retired() is None:
-            self._retired = None
+        self._retired = [version for version in self._retired if version() is not None]
 
-    def _numbers(self):
-        if not self.base_path.is_dir():
-            return []
-        names = [folder.name for folder in self.base_path.iterdir() if (folder / "saved_model.pb").is_file()]
-        return sorted(int(name) for name in names if name.isascii() and name.isdigit())
+    def _folders(self):
+        return _version_folders(self.base_path)
+
+
+def _version_folders(base_path):
+    """Folders of versions by number: names of digits, leading zeros or not, with a SavedModel in them."""
+    if not base_path.is_dir():
+        return {}
+    folders = [child for child in base_path.iterdir() if child.name.isascii() and child.name.isdigit()]
+    return {int(folder.name): folder for folder in folders if (folder / "saved_model.pb").is_file()}
+
+
+def _no_version(path):
+    """What to do instead of serving this path."""
+    if not path.exists():
+        return f"There is no folder {path}."
+    if (path / "saved_model.pb").is_file():
+        return f"{path} is one version of a model. Give the folder that holds its versions: {path.absolute().parent}."
+    models = [str(child) for child in sorted(path.glob("*")) if _version_folders(child)]
+    hint = (
+        f"Did you mean {' or '.join(models)}?" if models else "Write one with keras_provlae.export.export_savedmodel."
+    )
+    return f"There is no version of a SavedModel in {path}, such as {path / '1'}. {hint}"
 
 
 def _signature_defs(folder: Path) -> dict[str, Any]:

@@ -8,12 +8,14 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from keras_provlae.export.metadata import METADATA_FILE, describe, to_text
 from keras_provlae.export.savedmodel import check_model
 from keras_provlae.export.tensorflow_process import in_tensorflow
 
 TOLERANCE = 1e-5
 PARTS = ("encode", "decode")
-EXTRA = {"onnx": ("tf2onnx", "onnxruntime"), "tflite": ("ai_edge_litert.interpreter",)}
+OUTPUTS = ("mean", "log_var", "images")
+EXTRA = {"onnx": ("tf2onnx", "onnxruntime"), "tflite": ("ai_edge_litert",)}
 
 
 def export_onnx(model: keras.Model, folder: str | os.PathLike, overwrite: bool = False) -> dict[str, Path]:
@@ -21,7 +23,8 @@ def export_onnx(model: keras.Model, folder: str | os.PathLike, overwrite: bool =
 
     `encode` takes `images`, float32 `(batch, height, width, channels)` in [0, 1], and gives `mean` and
     `log_var`, `(batch, latents)`, the deepest rung's columns first. `decode` takes `codes` and gives `images`.
-    The batch is dynamic. The files check no values: an image outside [0, 1] gives a code all the same.
+    The batch is dynamic. The files check no values: an image outside [0, 1] gives a code all the same. What
+    `read_metadata` tells of a SavedModel lies beside them as `keras_provlae.json`.
 
     Args:
         model: A `LadderVAE`; what is exported is its present stage.
@@ -33,10 +36,19 @@ def export_onnx(model: keras.Model, folder: str | os.PathLike, overwrite: bool =
 
     Raises:
         TypeError: If `model` is not a `LadderVAE`.
+        ValueError: If the model computes in mixed precision.
         FileExistsError: If a file exists and `overwrite` is not set.
         ImportError: If tf2onnx or onnxruntime is missing.
         RuntimeError: If onnxruntime's answers differ from the model's by more than 1e-5 (of a value above 1: 1e-5
             of it); or on the JAX and PyTorch backends, if the TensorFlow process that does the work fails.
+
+    Example:
+        >>> import keras_provlae as kp
+        >>> model = kp.VLAE((8, 8, 1), num_rungs=2, latent_dim=3, channels=4, dense=8, dtype="mixed_bfloat16")
+        >>> export_onnx(model, "onnx")
+        Traceback (most recent call last):
+        ...
+        ValueError: Only float32 models can be converted. Received: dtype policy mixed_bfloat16. Convert a copy: ...
 
     Source: the format is ONNX's, opset 15.
     """
@@ -58,7 +70,7 @@ def export_litert(model: keras.Model, folder: str | os.PathLike, overwrite: bool
         `{"encode": path, "decode": path}`.
 
     Raises:
-        TypeError, FileExistsError: As `export_onnx`.
+        TypeError, ValueError, FileExistsError: As `export_onnx`.
         ImportError: If ai-edge-litert is missing.
         RuntimeError: If LiteRT's answers differ from the model's by more than 1e-5, as for `export_onnx`.
 
@@ -69,16 +81,17 @@ def export_litert(model: keras.Model, folder: str | os.PathLike, overwrite: bool
 
 def _export(model, folder, overwrite, suffix):
     check_model(model)
+    _check_precision(model)
     _check_extra(suffix)
     paths = {part: folder / f"{part}.{suffix}" for part in PARTS}
     existing = [str(path) for path in paths.values() if path.exists()]
     if existing and not overwrite:
-        raise FileExistsError(f"{', '.join(existing)} exists. Give another folder, or pass `overwrite=True`.")
+        raise FileExistsError(f"There is already {', '.join(existing)}. Give another folder, or pass `overwrite=True`.")
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".exporting-", dir=folder) as temporary:
         write_converted(model, temporary, suffix)
-        for path in paths.values():
-            os.replace(Path(temporary) / path.name, path)
+        for file in list(Path(temporary).iterdir()):
+            os.replace(file, folder / file.name)
     return paths
 
 
@@ -104,11 +117,21 @@ def write_converted(model: keras.Model, folder: str, suffix: str) -> None:
         "decode": (decode, "codes", rng.standard_normal((3, latents), dtype="float32")),
     }
     write, run = {"onnx": (_write_onnx, _run_onnx), "tflite": (_write_litert, _run_litert)}[suffix]
+    (Path(folder) / METADATA_FILE.name).write_text(to_text(describe(model)))
     for part, (function, name, example) in inputs.items():
         traced = tf.function(function, input_signature=[tf.TensorSpec((None, *example.shape[1:]), tf.float32, name)])
         file = Path(folder) / f"{part}.{suffix}"
         write(part, traced, file)
         _compare(file, run(part, file, {name: example}), traced(example))
+
+
+def _check_precision(model):
+    if model.compute_dtype != "float32":
+        raise ValueError(
+            f"Only float32 models can be converted. Received: dtype policy {model.dtype_policy.name}. Convert a copy: "
+            "copy = type(model).from_config({**model.get_config(), 'dtype': 'float32'}); "
+            "copy.set_weights(model.get_weights())"
+        )
 
 
 def _check_extra(suffix):
@@ -117,7 +140,7 @@ def _check_extra(suffix):
             importlib.import_module(name)
     except ImportError as error:
         raise ImportError(
-            f"{error}. The converters are those of the extra `export`: pip install 'keras_provlae[export]'."
+            f"{error}. The converters are those of the extra `export` of this package: {' '.join(EXTRA[suffix])}."
         ) from error
 
 
@@ -135,9 +158,17 @@ def _compare(file, received, expected):
 
 
 def _write_onnx(part, traced, file):
+    import onnx
     import tf2onnx
 
-    tf2onnx.convert.from_function(traced, input_signature=traced.input_signature, opset=15, output_path=str(file))
+    file_model, _ = tf2onnx.convert.from_function(traced, input_signature=traced.input_signature, opset=15)
+    graph = file_model.graph
+    outputs = sorted(graph.output, key=lambda output: OUTPUTS.index(output.name))
+    del graph.output[:]
+    graph.output.extend(outputs)  # `mean` first, as from `model.encode`
+    for value in (*graph.input, *graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = "batch"
+    onnx.save(file_model, file)
 
 
 def _run_onnx(part, file, inputs):

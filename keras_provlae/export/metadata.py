@@ -52,7 +52,12 @@ def is_grown(model: Any) -> bool:
 def write_metadata(metadata: dict[str, Any], folder: Path) -> None:
     """Writes `metadata` into an export's folder."""
     (folder / METADATA_FILE).parent.mkdir(exist_ok=True)
-    (folder / METADATA_FILE).write_text(json.dumps(metadata, indent=2) + "\n")
+    (folder / METADATA_FILE).write_text(to_text(metadata))
+
+
+def to_text(metadata: dict[str, Any]) -> str:
+    """`metadata` as JSON."""
+    return json.dumps(metadata, indent=2) + "\n"
 
 
 def read_metadata(path: str | Path) -> dict[str, Any]:
@@ -62,9 +67,10 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
         path: Folder of a version, or the folder of all versions: then the newest is read.
 
     Returns:
-        A dict: `model` (class, preset, config), `image_shape`, `num_rungs`, `num_latents`, `rungs` (deepest
-        first: number, `start` and `stop` of its columns, `unlocked`), `stage`, `alpha`, `iteration`,
-        `grown`, `signatures` (name -> inputs and outputs with dtype and shape), `versions`, `exported_at`.
+        A dict: `format` (of this file, 1), `model` (class, preset, config), `image_shape`, `num_rungs`, `num_latents`,
+        `rungs` (deepest first: number, `start` and `stop` of its columns, `unlocked`), `stage`, `alpha` and
+        `iteration` (optimiser steps), which are `None` for models that do not grow, `grown`, `signatures` (name ->
+        inputs and outputs with dtype and shape), `versions` (of packages), `exported_at` (UTC).
 
     Raises:
         FileNotFoundError: If there is no export of this package at the path.
@@ -76,8 +82,8 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
         FileNotFoundError: There is no exported model in no/such/export: no assets.extra/keras_provlae.json in it...
     """
     folder = Path(path)
-    if not (folder / METADATA_FILE).is_file() and (found := versions(folder)):
-        folder = folder / str(found[-1])
+    if not (folder / METADATA_FILE).is_file():
+        folder = [folder, *version_folders(folder).values()][-1]
     if not (folder / METADATA_FILE).is_file():
         raise FileNotFoundError(
             f"There is no exported model in {path}: no {METADATA_FILE} in it or in its newest version. "
@@ -86,15 +92,19 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
     return json.loads((folder / METADATA_FILE).read_text())
 
 
-def versions(folder: Path) -> list[int]:
-    """The version numbers in the folder of a model, ascending; other names are no versions."""
+def version_folders(folder: Path) -> dict[int, Path]:
+    """What has the name of a version in the folder of a model, by number, ascending.
+
+    As for TensorFlow Serving, a version is a name of digits, with or without leading zeros.
+    """
     if not folder.is_dir():
-        return []
-    return sorted(int(child.name) for child in folder.iterdir() if is_version(child.name) and child.is_dir())
+        return {}
+    found = {int(child.name): child for child in folder.iterdir() if is_version(child.name)}
+    return dict(sorted(found.items()))
 
 
 def is_version(name: str) -> bool:
-    """Whether a folder's name is a version number."""
+    """Whether a name is a version number."""
     return name.isascii() and name.isdigit()
 
 

@@ -82,8 +82,9 @@ class _Functions:
 
     def decode(self, codes):
         codes = tf.ensure_shape(codes, (None, len(self.rung_of_latent)))
-        codes = _require(codes, tf.reduce_all(tf.math.is_finite(codes)), "`codes` must be finite, not NaN or infinite.")
-        return {"images": self.model.decode(codes)}
+        codes = _require(codes, _is_finite(codes), "`codes` must be finite, not NaN or infinite.")
+        images = self.model.decode(codes)
+        return {"images": _require(images, _is_finite(images), "`codes` must be smaller: the images are not finite.")}
 
     def reconstruct(self, images):
         return self.decode(self._mean(images))
@@ -109,6 +110,7 @@ class _Functions:
         last = len(self.rung_of_latent) - 1
         rule = f"`latent` must be 0 .. {last}, a column of the code; received:"
         latent = _require(latent, (latent >= 0) & (latent <= last), rule, latent)
+        values = _require(values, _is_finite(values), "`values` must be finite, not NaN or infinite.")
         mean = self._mean(images)
         held, swept = tf.repeat(mean, tf.size(values), axis=0), tf.tile(values[:, None], (tf.shape(mean)[0], 1))
         return self.decode(tf.where(tf.range(last + 1) == latent, swept, held))
@@ -122,17 +124,21 @@ class _Functions:
         if images.dtype == tf.uint8:
             return tf.cast(images, tf.float32) / 255.0
         low, high = tf.reduce_min(images), tf.reduce_max(images)
-        good = ((low >= 0.0) & (high <= 1.0)) | (tf.size(images) == 0)  # of no images the least is infinity
-        return _require(images, good, PIXEL_RULE, low, high)
+        return _require(images, (low >= 0.0) & (high <= 1.0), PIXEL_RULE, low, high)  # which holds for no images
 
     def _drawn(self, n, seed):
-        """Codes from the prior: those of `model.sample(n, seed=seed)`."""
+        """Codes from the prior: those of `model.sample(n, seed=seed)`, for which Keras folds the seed like this."""
+        seed = tf.math.floormod(seed, tf.int32.max - 1)
         return tf.random.stateless_normal((n, len(self.rung_of_latent)), seed=tf.stack([seed, 0]))
 
     def _is_of(self, rung):
         rungs = len(self.rung_slices)
         rule = f"`rung` must be 1 .. {rungs}; received:"
         return tf.constant(self.rung_of_latent) == _require(rung, (rung >= 1) & (rung <= rungs), rule, rung)
+
+
+def _is_finite(tensor):
+    return tf.reduce_all(tf.math.is_finite(tensor))
 
 
 def _at_least_one(n):
