@@ -15,7 +15,10 @@ from keras_provlae.export.tensorflow_process import in_tensorflow
 TOLERANCE = 1e-5
 PARTS = ("encode", "decode")
 OUTPUTS = ("mean", "log_var", "images")
-EXTRA = {"onnx": ("tf2onnx", "onnxruntime"), "tflite": ("ai_edge_litert",)}
+EXTRA = {  # modules, and the packages that have them
+    "onnx": {"tf2onnx": "tf2onnx", "onnxruntime": "onnxruntime"},
+    "tflite": {"ai_edge_litert.interpreter": "ai-edge-litert"},
+}
 
 
 def export_onnx(model: keras.Model, folder: str | os.PathLike, overwrite: bool = False) -> dict[str, Path]:
@@ -140,7 +143,7 @@ def _check_extra(suffix):
             importlib.import_module(name)
     except ImportError as error:
         raise ImportError(
-            f"{error}. The converters are those of the extra `export` of this package: {' '.join(EXTRA[suffix])}."
+            f"{error}. The converters are those of the extra `export`: pip install {' '.join(EXTRA[suffix].values())}."
         ) from error
 
 

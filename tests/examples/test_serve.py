@@ -1,7 +1,12 @@
+import asyncio
 import gc
+import itertools
 import json
 import shutil
+import time
 import weakref
+from concurrent.futures import ThreadPoolExecutor
+from typing import ClassVar
 
 import numpy as np
 import orjson
@@ -13,6 +18,7 @@ pytest.importorskip("fastapi")
 from fastapi.testclient import TestClient
 from serving import versions
 from serving.app import Limits, create_app
+from serving.tensors import BadRequestError, to_json
 from serving.versions import Version, WatchedModel
 
 
@@ -75,6 +81,7 @@ def test_status_and_metadata_are_tensorflow_serving_s(client):
 
 
 IMAGE = np.zeros((1, 8, 8, 1)).tolist()
+HUGE = list(itertools.product((3e38, -3e38), repeat=6))  # some of these overflow to NaN
 
 
 @pytest.mark.parametrize(
@@ -86,6 +93,13 @@ IMAGE = np.zeros((1, 8, 8, 1)).tolist()
         (b"[1]", "must be a JSON object. Received: a list"),
         ({}, "either `inputs` (columns) or `instances` (rows)"),
         ({"inputs": IMAGE, "instances": IMAGE}, "either `inputs` (columns) or `instances` (rows)"),
+        (
+            {"signature_name": "decode", "inputs": [[0, True, 0, 0, 0, 0]]},
+            "must hold numbers alone. Received: boolean.",
+        ),
+        ({"inputs": ["x" * 20_000] + ["a"] * 20_000}, "must hold numbers alone. Received: string."),
+        ({"signature_name": "decode", "inputs": HUGE}, "`codes` must be smaller: the images are not finite"),
+        ({"signature_name": False, "inputs": IMAGE}, "`signature_name` must be a string. Received: a boolean"),
         ({"signature_name": 3, "inputs": IMAGE}, "`signature_name` must be a string. Received: a number"),
         ({"signature_name": "rotate", "inputs": IMAGE}, "There is no signature 'rotate'. Known: decode, encode, enc"),
         ({"instances": []}, "`instances` must be a list that is not empty"),
@@ -93,12 +107,12 @@ IMAGE = np.zeros((1, 8, 8, 1)).tolist()
         ({"inputs": {"image": IMAGE}}, "has the inputs ['images']. Received: ['image']"),
         ({"signature_name": "swap_rung", "inputs": IMAGE}, "has several inputs, so name them: ['images', 'others'"),
         ({"inputs": [[1, 2], [3]]}, "`images` must be a number or lists of equal lengths"),
-        ({"inputs": "image"}, "`images` must hold numbers, in lists of equal lengths. Received: string"),
-        ({"inputs": None}, "`images` must hold numbers, in lists of equal lengths. Received: null"),
-        ({"inputs": {"images": True}}, "`images` must hold numbers, in lists of equal lengths. Received: boolean"),
-        ({"inputs": {"images": {"b64": "AAAA"}}}, "`images` must hold numbers, in lists of equal lengths. Received: o"),
-        ({"inputs": np.zeros((1, 8, 9, 1)).tolist()}, "must have the shape ('any', 8, 8, 1). Received: (1, 8, 9, 1)."),
-        ({"instances": np.zeros((8, 8, 1)).tolist()}, "must have the shape ('any', 8, 8, 1). Received: (8, 8, 1)."),
+        ({"inputs": "image"}, "`images` must hold numbers alone. Received: string."),
+        ({"inputs": None}, "`images` must hold numbers alone. Received: null."),
+        ({"inputs": {"images": True}}, "`images` must hold numbers alone. Received: boolean."),
+        ({"inputs": {"images": {"b64": "AAAA"}}}, "`images` must hold numbers alone. Received: object."),
+        ({"inputs": np.zeros((1, 8, 9, 1)).tolist()}, "must have the shape (any, 8, 8, 1). Received: (1, 8, 9, 1)."),
+        ({"instances": np.zeros((8, 8, 1)).tolist()}, "must have the shape (any, 8, 8, 1). Received: (8, 8, 1)."),
         (b'{"inputs": NaN}', "The body must be JSON, without NaN"),
         (b'{"inputs": ' + b"[" * 200 + b"]" * 200 + b"}", "`images` must be a number or lists of equal lengths"),
         (
@@ -141,11 +155,19 @@ IMAGE = np.zeros((1, 8, 8, 1)).tolist()
         ),
         ({"inputs": IMAGE * 65}, "at most 64 images. Received: 65."),
         (
+            {"signature_name": "sample_rung", "inputs": {"images": IMAGE * 65, "rung": 1, "n": -5, "seed": 0}},
+            "at most 64 images. Received: 65.",
+        ),
+        (
+            {"signature_name": "traverse", "inputs": {"images": IMAGE * 65, "latent": 0, "values": []}},
+            "at most 64 images. Received: 65.",
+        ),
+        (
             {"signature_name": "swap_rung", "inputs": {"images": IMAGE, "others": IMAGE * 2, "rung": 1}},
             "`images` and `others` must be batches of the same size; received: 1 2",
         ),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_malformed_requests_are_400_and_say_what_was_wrong(client, body, message):
     content = body if isinstance(body, bytes) else json.dumps(body)
@@ -188,17 +210,218 @@ def test_the_explorer_gets_a_page_and_the_facts(client, exported, eight):
     assert np.array_equal(facts["examples"], np.rint(eight[:5] * 255))
 
 
-def test_new_versions_are_picked_up_and_broken_ones_passed_over(client, served, monkeypatch):
-    loads = []
+def test_exactly_the_limit_is_allowed(client):
+    assert len(predict(client, signature_name="sample", inputs={"n": 64, "seed": 0}).json()["outputs"]) == 64
 
-    class Counted(Version):
-        def __init__(self, folder):
-            loads.append(folder.name)
-            super().__init__(folder)
 
-    monkeypatch.setattr(versions, "Version", Counted)
+def test_errors_do_not_repeat_a_long_request(client):
+    for body in {"signature_name": "x" * 10**5}, {"inputs": {f"name {i}": 0 for i in range(10**4)}}:
+        assert len(predict(client, **{"inputs": 0, **body}).json()["error"]) <= 1000
+
+
+def post_in_parts(app, *parts):
+    """Status and error of a request whose body comes in parts, `None` for silence; without an HTTP client."""
+    received = []
+
+    async def receive():
+        part = next(coming, None)
+        if part is None:
+            await asyncio.sleep(60)
+        return (
+            {"type": "http.disconnect"}
+            if part == "hang up"
+            else {"type": "http.request", "body": part, "more_body": True}
+        )
+
+    async def send(message):
+        received.append(message)
+
+    coming = iter(parts)
+    path = "/v1/models/blobs:predict"
+    scope = {"type": "http", "method": "POST", "path": path, "headers": [], "query_string": b"", "scheme": "http"}
+    asyncio.run(app(scope, receive, send))
+    return received[0]["status"], json.loads(received[1]["body"])["error"], dict(received[0]["headers"])
+
+
+def test_bodies_that_do_not_come_to_an_end_are_given_up(served):
+    app = create_app(served, Limits(read_seconds=0.2))
+    status, error, headers = post_in_parts(app, b"{", None)
+    assert (status, error) == (408, "The body did not arrive within 0.2 seconds.")
+    assert headers[b"connection"] == b"close"
+    assert post_in_parts(app, b"{", "hang up")[:2] == (400, "The body ended too early.")
+    assert app.state.held_bytes == 0
+
+
+def test_all_bodies_together_are_limited(served):
+    with TestClient(create_app(served, Limits(all_bodies_bytes=100))) as client:
+        for _ in range(3):  # what is over does not count
+            assert client.post("/v1/models/blobs:predict", content=b" " * 90).status_code == 400
+        answer = client.post("/v1/models/blobs:predict", content=b" " * 101)
+        assert (answer.status_code, answer.headers["connection"]) == (503, "close")
+        assert "try again later" in answer.json()["error"]
+
+
+def test_only_names_of_this_machine_are_answered(served):
+    with TestClient(create_app(served, allowed_hosts=("127.0.0.1",)), base_url="http://evil.example") as client:
+        assert client.get("/explorer.json").status_code == 400
+        assert client.get("/explorer.json", headers={"host": "127.0.0.1:8501"}).status_code == 200
+
+
+def test_lack_of_memory_is_a_503(client, served, monkeypatch):
+    def fail(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(served.current, "predict", fail)
+    assert predict(client, signature_name="sample", inputs={"n": 1, "seed": 0}).status_code == 503
+
+
+def test_an_export_of_somebody_else_is_served_without_explorer(client, served, monkeypatch):
+    monkeypatch.setattr(served.current, "metadata", None)
+    answer = client.get("/explorer.json")
+    assert (answer.status_code, answer.json()["error"][:36]) == (404, "The latent explorer needs a model ex")
+    assert predict(client, signature_name="sample", inputs={"n": 1, "seed": 0}).status_code == 200
+
+
+def test_every_signature_is_called_once_before_it_serves(exported, monkeypatch):
+    called, call = [], Version.predict
+    monkeypatch.setattr(Version, "predict", lambda *arguments: called.append(arguments[1]) or call(*arguments))
+    version = Version(1, exported)
+    assert sorted(called) == sorted(kp.export.read_metadata(exported)["signatures"])
+    names = list(version.predict("encode", {"images": np.zeros((1, 8, 8, 1), "float32")}))
+    assert names == sorted(names)
+
+
+def test_rows_are_told_apart_or_refused():
+    same = to_json({"a": np.zeros((2, 1), order="F"), "b": np.ones(2)}, has_rows=True)
+    assert json.loads(same) == {"predictions": [{"a": [0.0], "b": 1.0}, {"a": [0.0], "b": 1.0}]}
+    for other in np.ones(3), np.float32(1):
+        with pytest.raises(BadRequestError, match="differ in their batch: use `inputs`"):
+            to_json({"a": np.zeros((2, 1)), "b": other}, has_rows=True)
+    with pytest.raises(BadRequestError, match="The answer is not finite"):
+        to_json({"a": np.array([np.nan])}, has_rows=False)
+
+
+class Stub(Version):
+    """A version that takes no time, or fails as its file says."""
+
+    loads: ClassVar = []
+
+    def __init__(self, number, folder):
+        self.number, self.folder = number, folder
+        self.loads.append(folder.name)
+        if (folder / "saved_model.pb").read_text() == "broken":
+            raise ValueError("broken")
+
+
+@pytest.fixture
+def stubs(tmp_path, monkeypatch):
+    """Writes versions of a folder `m`."""
+    monkeypatch.setattr(versions, "Version", Stub)
+    monkeypatch.setattr(Stub, "loads", [])
+
+    def write(name, content="good"):
+        (tmp_path / "m" / name).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "m" / name / "saved_model.pb").write_text(content)
+
+    yield write
+    gc.unfreeze()
+
+
+def test_broken_versions_are_passed_over_until_their_files_change(stubs, tmp_path, caplog):
+    stubs("1")
+    model = WatchedModel(tmp_path / "m")
+    assert gc.get_freeze_count() > 10_000  # or every few large requests would wait for the collector
+    (tmp_path / "m/4").mkdir()  # being copied: no saved_model.pb yet
+    stubs("3", "broken")
+    stubs("2", "broken")
+    for _ in range(3):
+        model.refresh()
+    assert (model.current.number, sorted(model.failures)) == (1, [2, 3])
+    assert Stub.loads == ["1", "3", "2"]
+    assert sum("Version 3 of m in" in record.message for record in caplog.records) == 1
+    with TestClient(create_app(model)) as client:
+        states = client.get("/v1/models/m").json()["model_version_status"]
+        assert [(state["version"], state["state"]) for state in states] == [
+            ("1", "AVAILABLE"),
+            ("3", "END"),
+            ("2", "END"),
+        ]
+        assert "m/3: broken" in states[1]["status"]["error_message"]
+        assert client.get("/v1/models/m/versions/3").json()["model_version_status"] == states[1:2]
+        assert client.get("/v1/models/flowers/versions/3").status_code == 404
+    shutil.rmtree(tmp_path / "m/2")
+    stubs("3", "mended")
+    model.refresh()
+    assert (model.current.number, model.failures) == (3, {})
+
+
+def test_deleted_versions_make_way_for_those_that_are_left(stubs, tmp_path):
+    for name in "1", "00000002", "10":
+        stubs(name)
+    model = WatchedModel(tmp_path / "m")
+    assert model.current.number == 10
+    for name, then in ("10", 2), ("00000002", 1), ("1", 1):
+        shutil.rmtree(tmp_path / "m" / name)
+        model.refresh()
+        assert model.current.number == then
+    shutil.rmtree(tmp_path / "m")
+    model.refresh()
+    assert model.current.number == 1
+    assert Stub.loads == ["10", "00000002", "1"]
+
+
+def test_versions_that_requests_hold_are_freed_when_these_are_over(stubs, tmp_path):
+    stubs("1")
+    model = WatchedModel(tmp_path / "m")
+    held = [model.current]
+    held[0].itself = held[0]  # only the collector frees it, as it is with graphs
+    held[0].cycle = [held[0]]
+    for name in "2", "3":
+        stubs(name)
+        model.refresh()
+    first = weakref.ref(held[0])
+    del held[0].itself, held[0].cycle
+    held.clear()
+    model.refresh()
+    assert first() is None
+
+
+def test_many_who_look_load_once(stubs, tmp_path):
+    stubs("1")
+    model = WatchedModel(tmp_path / "m")
+    stubs("2")
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: model.refresh(), range(8)))
+    assert Stub.loads == ["1", "2"]
+
+
+def test_the_watcher_outlives_what_it_meets(stubs, tmp_path, monkeypatch, caplog):
+    stubs("1")
+    model = WatchedModel(tmp_path / "m")
+    refresh, calls = model.refresh, []
+
+    def sometimes():
+        calls.append(1)
+        if len(calls) == 1:
+            raise OSError("stale file handle")
+        refresh()
+
+    monkeypatch.setattr(model, "refresh", sometimes)
+    with TestClient(create_app(model, poll_seconds=0.01)):
+        stubs("2")
+        for _ in range(500):
+            if model.current.number == 2:
+                break
+            time.sleep(0.01)
+    assert model.current.number == 2
+    assert "Cannot look for versions in" in caplog.text
+    after = len(calls)
+    time.sleep(0.05)
+    assert len(calls) <= after + 1  # it ends with the server
+
+
+def test_new_versions_replace_the_old_one_and_its_memory(client, served, exported):
     first, folder = served.current, served.base_path
-    (folder / "5").mkdir()  # being copied: no saved_model.pb yet
     shutil.copytree(folder / "1", folder / "2")
     served.refresh()
     assert client.get("/v1/models/blobs").json()["model_version_status"][0]["version"] == "2"
@@ -207,30 +430,46 @@ def test_new_versions_are_picked_up_and_broken_ones_passed_over(client, served, 
     del first
     served.refresh()
     assert graph() is None  # and when it is over, the memory is free
-    (folder / "5/saved_model.pb").write_bytes(b"broken")
-    served.refresh()
-    assert served.current.number == 2
-    states = client.get("/v1/models/blobs").json()["model_version_status"]
-    assert [(state["version"], state["state"]) for state in states] == [("2", "AVAILABLE"), ("5", "END")]
-    assert client.get("/v1/models/blobs/versions/5").json()["model_version_status"] == states[1:]
-    shutil.rmtree(folder / "5")
-    shutil.rmtree(folder / "2")
-    served.refresh()  # back to the version before
-    assert served.current.number == 1
-    shutil.move(folder / "1", folder.with_name("away"))
-    served.refresh()  # nothing left: it serves on
+    assert client.get("/explorer.json").json()["version"] == 2
     assert predict(client, signature_name="sample", inputs={"n": 1, "seed": 0}).status_code == 200
-    shutil.move(folder.with_name("away"), folder / "1")
-    served.refresh()
-    assert loads == ["2", "5", "1"]
+    assert client.post("/v1/models/blobs/versions/1:predict", content=b"{}").status_code == 404
 
 
-def test_without_a_version_it_says_how_to_get_one(tmp_path, exported):
-    (tmp_path / "digits/notes").mkdir(parents=True)
-    message = r"There is no version of a SavedModel in .*digits, such as .*digits/1. Write one: keras_provlae.export"
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("nowhere", "There is no folder .*nowhere"),
+        ("m/1", "m/1 is one version of a model. Give the folder that holds its versions: .*/m[.]$"),
+        (".", "There is no version of a SavedModel in .* Did you mean .*/m[?]"),
+        (
+            "empty",
+            "There is no version of a SavedModel in .*empty, such as .*empty/1. Write one with",
+        ),
+    ],
+)
+def test_without_a_version_it_says_what_to_do(stubs, tmp_path, path, message):
+    stubs("1")
+    (tmp_path / "empty/notes").mkdir(parents=True)
     with pytest.raises(FileNotFoundError, match=message):
-        WatchedModel(tmp_path / "digits")
-    (tmp_path / "digits/1").mkdir()
-    (tmp_path / "digits/1/saved_model.pb").write_bytes(b"broken")
-    with pytest.raises(ValueError, match="No version in .*digits can be loaded: {1: "):
-        WatchedModel(tmp_path / "digits")
+        WatchedModel(tmp_path / path)
+
+
+def test_names_and_broken_folders_are_refused(stubs, tmp_path, monkeypatch):
+    stubs("1", "broken")
+    with pytest.raises(ValueError, match="No version in .*m can be loaded: {1: '.*m/1: broken'}"):
+        WatchedModel(tmp_path / "m")
+    stubs("1")
+    for name in "a/b", "a:b":
+        with pytest.raises(ValueError, match="must not be empty, nor have / or : in it"):
+            WatchedModel(tmp_path / "m", name)
+    monkeypatch.chdir(tmp_path / "m")
+    assert WatchedModel(".").name == "m"
+    (tmp_path / "linked").symlink_to(tmp_path / "m")
+    assert WatchedModel(tmp_path / "linked").name == "linked"
+
+
+def test_a_get_says_that_it_must_be_a_post(client):
+    answer = client.get("/v1/models/blobs:predict")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+    assert answer.json() == {"error": "Send predict requests with POST."}
+    assert client.get("/v1/models/blobs/", follow_redirects=False).status_code == 404

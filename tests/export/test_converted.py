@@ -1,4 +1,6 @@
+import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -51,14 +53,63 @@ def test_a_file_that_differs_is_not_kept(paths, growing_model, tmp_path, monkeyp
     assert list(tmp_path.iterdir()) == []
 
 
-def test_files_are_replaced_only_when_asked(paths, growing_model):
-    suffix = paths["encode"].suffix[1:]
-    with pytest.raises(FileExistsError, match="exists. Give another folder, or pass `overwrite=True`"):
-        EXPORTS[suffix](growing_model, paths["encode"].parent)
+def test_files_are_replaced_only_when_asked(paths, growing_model, monkeypatch):
+    suffix, folder = paths["encode"].suffix[1:], paths["encode"].parent
+    seen = []
+
+    def write(model, temporary, suffix):
+        seen.append(Path(temporary).parent)
+        for part in "encode", "decode":
+            (Path(temporary) / f"{part}.{suffix}").write_text("new")
+
+    monkeypatch.setattr(converted, "write_converted", write)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(FileExistsError, match="There is already .*encode.*decode.* Give another folder, or"):
+        EXPORTS[suffix](growing_model, folder)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert EXPORTS[suffix](growing_model, folder, overwrite=True) == paths
+    assert [path.read_text() for path in paths.values()] == ["new", "new"]
+    assert seen == [folder]  # a rename within one file system
+    for name, content in before.items():
+        (folder / name).write_bytes(content)
+
+
+def test_metadata_lie_beside_the_files(paths):
+    metadata = json.loads((paths["encode"].parent / "keras_provlae.json").read_text())
+    assert (metadata["stage"], metadata["image_shape"]) == (1, [8, 8, 1])
+
+
+def test_onnx_outputs_have_an_order_and_a_batch(paths):
+    if paths["encode"].suffix != ".onnx":
+        pytest.skip("LiteRT's outputs have names alone")
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(paths["encode"]))
+    assert [(output.name, output.shape) for output in session.get_outputs()] == [
+        ("mean", ["batch", 6]),
+        ("log_var", ["batch", 6]),
+    ]
+    assert session.get_inputs()[0].shape == ["batch", 8, 8, 1]
+
+
+@pytest.mark.parametrize(
+    ("received", "message"),
+    [
+        ({"mean": np.array([100.0, 1.0 + 1.1e-5])}, "its `mean` differs from the model's by 1.1e-05, more than 1e-05"),
+        ({"mean": np.array([100.0011, 1.0])}, "differs from the model's by 1.1e-05"),
+        ({"mean": np.array([np.nan, 1.0])}, "differs from the model's by nan"),
+        ({"mean": np.array([100.0, 1.0]), "more": np.zeros(1)}, "has other outputs than the model"),
+    ],
+)
+def test_differences_are_absolute_or_of_values_above_1_relative(received, message):
+    expected = {"mean": np.array([100.0, 1.0])}
+    converted._compare(Path("encode.onnx"), {"mean": np.array([100.0009, 1.0 + 9e-6])}, expected)
+    with pytest.raises(RuntimeError, match=message):
+        converted._compare(Path("encode.onnx"), received, expected)
 
 
 @pytest.mark.parametrize("suffix", ["onnx", "tflite"])
 def test_a_missing_converter_names_the_extra(growing_model, tmp_path, monkeypatch, suffix):
     monkeypatch.setitem(sys.modules, NEEDS[suffix][0], None)
-    with pytest.raises(ImportError, match=r"The converters are those of the extra `export`: pip install"):
+    with pytest.raises(ImportError, match="of the extra `export`: pip install (tf2onnx onnxruntime|ai-edge-litert)"):
         EXPORTS[suffix](growing_model, tmp_path)

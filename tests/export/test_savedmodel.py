@@ -1,4 +1,6 @@
+import datetime
 import json
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -15,7 +17,7 @@ def quick(monkeypatch):
     """Exports write a file with the model's name instead of a graph: these tests look at folders alone."""
 
     def write(model, folder):
-        folder.mkdir()
+        (folder / "assets.extra").mkdir(parents=True)
         (folder / "saved_model.pb").write_text(model.name)
 
     monkeypatch.setattr(savedmodel, "write_savedmodel", write)
@@ -41,14 +43,30 @@ def test_every_variable_is_stored_once(exported, growing_model):
 
 
 def test_the_next_free_version_is_the_default(quick, tmp_path):
+    assert quick("zero", tmp_path / "z/0") == tmp_path / "z/0"
     assert quick("a", tmp_path / "m") == tmp_path / "m/1"
     assert quick("b", str(tmp_path / "m/7")) == tmp_path / "m/7"
     assert quick("c", tmp_path / "m") == tmp_path / "m/8"
     assert quick("d", tmp_path / "m", version=3) == tmp_path / "m/3"
     (tmp_path / "m/notes").mkdir()
     (tmp_path / "m/notes/saved_model.pb").write_text("no version")
+    (tmp_path / "m/٣٣").mkdir()  # digits, but no version
+    (tmp_path / "m/٣٣/saved_model.pb").write_text("no version")
     assert quick("e", tmp_path / "m") == tmp_path / "m/9"
-    assert content(tmp_path / "m") == {"1": "a", "7": "b", "8": "c", "3": "d", "9": "e", "notes": "no version"}
+    assert set(content(tmp_path / "m")) == {"1", "7", "8", "3", "9", "notes", "٣٣"}
+    (tmp_path / "m/00000011").mkdir()  # as TensorFlow Serving's own examples
+    (tmp_path / "m/12").touch()
+    (tmp_path / "m/13").symlink_to("nowhere")
+    assert quick("f", tmp_path / "m") == tmp_path / "m/14"
+    with pytest.raises(FileExistsError, match="00000011 exists"):
+        quick("g", tmp_path / "m/11")
+
+
+def test_a_home_folder_is_meant_by_a_tilde(quick, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert quick("a", "~/served") == tmp_path / "served/1"
+    with pytest.raises(ValueError, match="`path` must name a folder for the model, such as 'served/mnist'"):
+        quick("a", "")
 
 
 def test_an_existing_version_is_replaced_only_when_asked(quick, tmp_path):
@@ -58,6 +76,9 @@ def test_an_existing_version_is_replaced_only_when_asked(quick, tmp_path):
     assert content(tmp_path / "m") == {"1": "a"}
     assert quick("b", tmp_path / "m/1", overwrite=True) == tmp_path / "m/1"
     assert content(tmp_path / "m") == {"1": "b"}
+    (tmp_path / "m/1").rename(tmp_path / "m/001")
+    assert quick("b", tmp_path / "m/1", overwrite=True) == tmp_path / "m/001"
+    (tmp_path / "m/001").rename(tmp_path / "m/1")
     quick("c", tmp_path / "m", overwrite=True)
     assert content(tmp_path / "m") == {"1": "b", "2": "c"}
 
@@ -75,6 +96,45 @@ def test_a_failed_export_leaves_nothing_and_takes_nothing(quick, tmp_path, monke
         with pytest.raises(OSError, match="disk full"):
             quick("b", tmp_path / "m", **arguments)
         assert content(tmp_path / "m") == {"1": "a"}
+
+
+def test_an_existing_version_is_refused_before_the_work(quick, tmp_path, monkeypatch):
+    quick("a", tmp_path / "m")
+    monkeypatch.setattr(savedmodel, "write_savedmodel", lambda model, folder: pytest.fail("all for nothing"))
+    with pytest.raises(FileExistsError):
+        quick("b", tmp_path / "m/1")
+
+
+def test_a_version_that_somebody_else_wrote_meanwhile_is_kept(quick, tmp_path, monkeypatch):
+    def write(model, folder):
+        folder.mkdir()
+        (folder / "saved_model.pb").write_text(model.name)
+        if model.name == "slow":
+            quick("fast", tmp_path / "m/1")
+
+    monkeypatch.setattr(savedmodel, "write_savedmodel", write)
+    with pytest.raises(FileExistsError):
+        quick("slow", tmp_path / "m/1")
+    assert content(tmp_path / "m") == {"1": "fast"}
+
+
+@pytest.mark.parametrize("error", [PermissionError, KeyboardInterrupt])
+def test_what_is_being_replaced_comes_back_when_that_fails(quick, tmp_path, monkeypatch, error):
+    quick("a", tmp_path / "m")
+    rename = Path.rename
+
+    def fail(self, target):
+        if self.name == "export":
+            raise error
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises(error):
+        quick("b", tmp_path / "m/1", overwrite=True)
+    assert content(tmp_path / "m") == {"1": "a"}
+    with pytest.raises(error):
+        quick("b", tmp_path / "m")  # ends, instead of trying for ever
+    assert content(tmp_path / "m") == {"1": "a"}
 
 
 def test_the_folder_appears_when_it_is_complete(quick, tmp_path, monkeypatch):
@@ -106,7 +166,9 @@ def test_who_is_slower_takes_the_next_number(quick, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("path", "version", "error", "message"),
     [
-        ("m", -1, ValueError, "`version` must not be negative. Received: version=-1"),
+        ("m", -1, ValueError, "`version` must not be negative, and below 2 .* Received: version=-1"),
+        ("m", 2**63, ValueError, "`version` must not be negative, and below 2"),
+        ("m/01", None, ValueError, "`path` must end with a version without leading zeros"),
         ("m", "2", TypeError, "`version` must be an integer. Received: version='2'"),
         ("m", True, TypeError, "`version` must be an integer"),
         ("m/1", 2, ValueError, "`path` ends with another version than `version`"),
@@ -132,8 +194,8 @@ def test_other_models_are_refused(tmp_path):
 
 
 def test_metadata_say_what_it_is(exported, growing_model):
-    for folder in exported, exported.parent, str(exported.parent):
-        metadata = kp.export.read_metadata(folder)
+    metadata = kp.export.read_metadata(exported)
+    assert kp.export.read_metadata(exported.parent) == kp.export.read_metadata(str(exported.parent)) == metadata
     assert metadata["image_shape"] == [8, 8, 1]
     assert (metadata["num_rungs"], metadata["num_latents"]) == (3, 6)
     assert metadata["rungs"] == [
@@ -172,6 +234,19 @@ def test_a_model_remembers_its_preset(tmp_path):
     assert again.get_config() == model.get_config()
 
 
+def test_metadata_of_a_folder_are_those_of_the_newest_version(tmp_path):
+    for version in "9", "10", "002":
+        (tmp_path / version / "assets.extra").mkdir(parents=True)
+        (tmp_path / version / "assets.extra/keras_provlae.json").write_text(json.dumps({"version": version}))
+    assert kp.export.read_metadata(tmp_path) == {"version": "10"}
+
+
+def test_metadata_say_when(exported):
+    when = datetime.datetime.fromisoformat(kp.export.read_metadata(exported)["exported_at"])
+    assert when.utcoffset() == datetime.timedelta(0)
+    assert abs(datetime.datetime.now(datetime.UTC) - when) < datetime.timedelta(hours=1)
+
+
 def test_there_may_be_no_metadata(tmp_path):
     (tmp_path / "3").mkdir()
     with pytest.raises(FileNotFoundError, match="no assets.extra/keras_provlae.json in it or in its newest version"):
@@ -182,7 +257,19 @@ def test_example_images_travel_with_the_export(exported, eight, growing_model, t
     assert np.array_equal(np.load(exported / EXAMPLES_FILE), np.rint(eight[:5] * 255).astype("uint8"))
     with pytest.raises(ValueError, match="Images must have the shape"):
         kp.export.export_savedmodel(growing_model, tmp_path / "m", example_images=np.zeros((1, 9, 9, 1), "uint8"))
+    for nothing in eight[:0], "digits.npy", [eight], tf.data.Dataset.from_tensors(eight):
+        with pytest.raises(TypeError, match="`example_images` must be an array of at least one image, .* Received: "):
+            kp.export.export_savedmodel(growing_model, tmp_path / "m", example_images=nothing)
     assert not (tmp_path / "m").exists()
+
+
+def test_example_images_are_rounded_to_bytes(quick, tmp_path, growing_model):
+    every = np.arange(256, dtype="uint8").reshape(4, 8, 8, 1)
+    for images in every, every / np.float32(255), np.asfortranarray(every), (every / np.float32(255) - 0.001).clip(0):
+        path = kp.export.export_savedmodel(growing_model, tmp_path / "m", example_images=images)
+        stored = np.load(path / EXAMPLES_FILE)
+        assert np.array_equal(stored, every)
+        assert stored.flags.c_contiguous
 
 
 def test_metadata_are_plain_json(exported):

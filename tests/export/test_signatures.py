@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -39,6 +41,8 @@ def test_sample_draws_what_the_model_draws_with_this_seed(loaded, growing_model)
     close(sample, growing_model.sample(4, seed=7))
     assert np.array_equal(sample, ask(loaded, "sample", n=4, seed=7)["images"])
     assert not np.allclose(sample, ask(loaded, "sample", n=4, seed=8)["images"])
+    for seed in -1, 2**31 - 1:
+        close(ask(loaded, "sample", n=2, seed=seed)["images"], growing_model.sample(2, seed=seed))
 
 
 @pytest.mark.parametrize("rung", [2, 3])
@@ -97,11 +101,16 @@ def test_the_loaded_functions_take_both_dtypes_and_plain_numbers(loaded, growing
     close(loaded.sample(2, 0)["images"], growing_model.sample(2, seed=0))
 
 
+HUGE = np.array(list(itertools.product((3e38, -3e38), repeat=6)), "float32")  # some of these overflow to NaN
+
+
 @pytest.mark.parametrize(
     ("signature", "inputs", "message"),
     [
         ("encode", {"images": np.full((1, 8, 8, 1), 255.0, "float32")}, "finite values in [0, 1]"),
         ("encode", {"images": np.full((1, 8, 8, 1), np.nan, "float32")}, "finite values in [0, 1]"),
+        ("encode", {"images": np.full((1, 8, 8, 1), -0.01, "float32")}, "received:] [-0.01"),
+        ("decode", {"codes": HUGE}, "`codes` must be smaller: the images are not finite"),
         ("reconstruct", {"images": np.zeros((1, 7, 8, 1), "float32")}, "expected shape [?,8,8,1]"),
         ("decode", {"codes": np.full((1, 6), np.inf, "float32")}, "`codes` must be finite"),
         ("decode", {"codes": np.zeros((1, 5), "float32")}, "expected shape [?,6]"),
@@ -113,7 +122,7 @@ def test_the_loaded_functions_take_both_dtypes_and_plain_numbers(loaded, growing
         ("swap_rung", {"images": 0, "others": np.full((1, 8, 8, 1), 2, "float32"), "rung": 1}, "finite values"),
         ("traverse", {"images": 0, "latent": 6, "values": np.zeros(2, "float32")}, "`latent` must be 0 .. 5, a"),
         ("traverse", {"images": 0, "latent": -1, "values": np.zeros(2, "float32")}, "received:] [-1]"),
-        ("traverse", {"images": 0, "latent": 0, "values": np.full(2, np.nan, "float32")}, "must be finite"),
+        ("traverse", {"images": 0, "latent": 0, "values": np.full(2, np.nan, "float32")}, "`values` must be fin"),
     ],
 )
 def test_bad_values_are_errors_that_say_the_rule(loaded, eight, signature, inputs, message):
