@@ -22,7 +22,7 @@ test: $(VENV)/dev
 test-serving: $(VENV)/dev
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "selenium>=4.25" "grpcio>=1.60"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps tensorflow-serving-api
-	$(BIN)/python -m pytest -m serving tests/serving
+	$(BIN)/python -m pytest -m serving -rs tests/serving
 
 $(BIN)/python:
 	$(PYTHON) -c "import sys; sys.exit('Python 3.11 or later is needed: make PYTHON=...' if sys.version_info < (3, 11) else 0)"

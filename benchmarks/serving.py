@@ -146,9 +146,9 @@ def mixed_bodies(model):
     return [json.dumps({"signature_name": name, "inputs": inputs}).encode() for name, inputs in bodies.items()]
 
 
-def load(address, name, bodies):
+def load(address: str, name: str, bodies: list[bytes], clients: int, seconds: float) -> tuple[list[float], list]:
     """Many clients at once: seconds of every answer, and what was no answer."""
-    taken, failed, end = [], [], time.monotonic() + FLAGS.load_seconds
+    taken, failed, end = [], [], time.monotonic() + seconds
 
     def ask(seed):
         rng, client = random.Random(seed), Client(address, name)
@@ -158,17 +158,18 @@ def load(address, name, bodies):
                 status, answer = client.post(rng.choice(bodies))
             except (OSError, http.client.HTTPException) as error:
                 failed.append(error)
-                client = Client(address, name)
+                client.connection.close()  # the next request opens another one
                 continue
             taken.append(time.perf_counter() - start)
             if status != 200:
                 failed.append((status, answer))
+        client.connection.close()
 
-    clients = [threading.Thread(target=ask, args=(seed,)) for seed in range(FLAGS.clients)]
-    for client in clients:
-        client.start()
-    for client in clients:
-        client.join()
+    threads = [threading.Thread(target=ask, args=(seed,)) for seed in range(clients)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     return taken, failed
 
 
@@ -191,7 +192,7 @@ def main(_):
             print(f"memory of the server: {resident(process)[0]:.0f} MB")
             measure_calls(path, address, model)
 
-            taken, failed = load(address, FLAGS.preset, bodies)
+            taken, failed = load(address, FLAGS.preset, bodies, FLAGS.clients, FLAGS.load_seconds)
             median, p99 = np.percentile(taken, [50, 99]) * 1000
             print(
                 f"\n{FLAGS.clients} clients, {FLAGS.load_seconds:g} s: {len(taken):,} requests, {len(failed)} failed, "

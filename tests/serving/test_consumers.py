@@ -137,12 +137,13 @@ def test_models_of_other_backends_are_exported_as_well(backend, tmp_path, eight)
         images = np.load("images.npy")
         np.save("mean.npy", keras.ops.convert_to_numpy(model.encode(images)[0]))
         path = kp.export.export_savedmodel(model, "served/blobs", example_images=images)
-        print(keras.backend.backend(), path, kp.export.read_metadata(path)["stage"])"""
+        onnx = kp.export.export_onnx(model, "onnx")["encode"]
+        print(keras.backend.backend(), path, kp.export.read_metadata(path)["stage"], onnx)"""
     np.save(tmp_path / "images.npy", eight)
     environment = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": str(HERE.parents[1])}
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True
     )  # fmt: skip
-    assert done.stdout.split() == [backend, "served/blobs/1", "1"], done.stderr[-3000:]
+    assert done.stdout.split() == [backend, "served/blobs/1", "1", "onnx/encode.onnx"], done.stderr[-3000:]
     loaded = tf.saved_model.load(str(tmp_path / "served/blobs/1"))
     np.testing.assert_allclose(loaded.encode(eight)["mean"], np.load(tmp_path / "mean.npy"), atol=1e-5)

@@ -11,7 +11,7 @@ import urllib.request
 import pytest
 from serving.process import served
 
-from benchmarks.serving import malformed
+from benchmarks.serving import load, malformed, mixed_bodies
 
 pytestmark = pytest.mark.serving
 
@@ -27,6 +27,13 @@ def post(address, content, timeout=60):
         return error.code, json.loads(error.read())
 
 
+def wait_for(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
 SAMPLE = {"signature_name": "sample", "inputs": {"n": 2, "seed": 0}}
 
 
@@ -39,21 +46,28 @@ def test_it_listens_on_this_machine_alone(exported):
 
 
 def test_a_stop_finishes_requests_in_flight(exported):
-    with served(exported.parent, "--max_images=60000") as (address, process, lines):
-        status = []
-        long = {"signature_name": "sample", "inputs": {"n": 60000, "seed": 0}}
-        request = threading.Thread(target=lambda: status.append(post(address, long)))
-        request.start()
-        time.sleep(0.4)
-        assert not status
-        process.send_signal(signal.SIGTERM)
-        request.join()
-        process.wait(timeout=30)
-        assert status[0][0] == 200
-        assert len(status[0][1]["outputs"]) == 60000
-        assert "Finished server process" in "".join(lines)
-        with pytest.raises(urllib.error.URLError):
-            post(address, SAMPLE)
+    with served(exported.parent) as (address, process, lines):
+        port, body = int(address.rsplit(":", 1)[1]), json.dumps(SAMPLE).encode()
+        head = f"POST /v1/models/blobs:predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(body)}\r\n\r\n"
+        with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+            connection.sendall(head.encode() + body[:10])
+            time.sleep(0.5)  # it has begun
+            process.send_signal(signal.SIGTERM)
+            wait_for(lambda: any("Shutting down" in line for line in lines))
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection(("127.0.0.1", port), timeout=2)
+            connection.sendall(body[10:])
+            with connection.makefile("rb") as answer:
+                assert answer.readline().startswith(b"HTTP/1.1 200")
+                assert len(json.loads(answer.read().split(b"\r\n\r\n")[1])["outputs"]) == 2
+        assert process.wait(timeout=30) in (0, -signal.SIGTERM)
+
+
+def test_many_clients_at_once_get_their_answers(exported, growing_model):
+    with served(exported.parent) as (address, _, _):
+        taken, failed = load(address, "blobs", mixed_bodies(growing_model), clients=32, seconds=3)
+    assert failed == []
+    assert len(taken) > 100
 
 
 def test_new_versions_come_without_a_failed_request(exported, tmp_path):
@@ -72,10 +86,7 @@ def test_new_versions_come_without_a_failed_request(exported, tmp_path):
         for number in 2, 3, 4:
             shutil.copytree(exported, tmp_path / "new")
             (tmp_path / "new").rename(folder / str(number))
-            for _ in range(300):
-                if any(f"version {number} of" in line for line in lines):
-                    break
-                time.sleep(0.1)
+            wait_for(lambda number=number: any(f"version {number} of" in line for line in lines))
         over.set()
         for client in clients:
             client.join()
@@ -105,6 +116,11 @@ def test_malformed_requests_never_break_it(exported):
                 connection.shutdown(socket.SHUT_WR)
                 assert not connection.recv(100).startswith(b"HTTP/1.1 5")
         assert post(address, SAMPLE) == expected
+        port = int(address.rsplit(":", 1)[1])
+        for part in b"POST /v1/models/blobs:predict HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n{", b"POST /v1":
+            with socket.create_connection(("127.0.0.1", port)) as connection:
+                connection.sendall(part)  # and hangs up
+        assert post(address, SAMPLE) == expected
         assert process.poll() is None
         assert "Traceback" not in "".join(lines)
 
@@ -112,3 +128,19 @@ def test_malformed_requests_never_break_it(exported):
 def test_without_a_version_it_ends_and_says_so(tmp_path):
     with pytest.raises(RuntimeError, match="There is no version of a SavedModel in"), served(tmp_path):
         pass
+
+
+def test_a_taken_port_is_said_at_once(exported):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        message = f"Cannot listen on 127.0.0.1, port {port}: .*Try --rest_api_port=0."
+        with pytest.raises(RuntimeError, match=message) as error, served(exported.parent, f"--rest_api_port={port}"):
+            pass
+    assert "Serving version" not in str(error.value)
+
+
+def test_arguments_that_mean_nothing_are_refused(exported):
+    with pytest.raises(RuntimeError, match="Unknown: more. The folder is --model_base_path=FOLDER"):
+        served(exported.parent, "more").__enter__()
