@@ -100,7 +100,7 @@ class LadderVAE(ImageModel, abc.ABC):
             **overrides: Constructor arguments that replace the preset's.
 
         Returns:
-            An uncompiled model of this class.
+            An uncompiled model of this class, which remembers the name as `model.preset`.
 
         Raises:
             ValueError: If the preset is unknown; the message lists the known ones.
