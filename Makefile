@@ -2,7 +2,7 @@
 #   make mnist    set up, then train on real digits and leave pictures in output/mnist
 #   make test     set up, then run the whole test suite
 # and a third for what takes longer:
-#   make test-serving    set up, then run exported models in programs that are not ours, the server and its page
+#   make test-serving    set up, then run the server as a process, its page in a browser, TensorFlow Serving's clients
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -22,7 +22,7 @@ test: $(VENV)/dev
 test-serving: $(VENV)/dev
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "selenium>=4.25" "grpcio>=1.60"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps tensorflow-serving-api
-	$(BIN)/python -m pytest -m serving -rs tests/serving
+	$(BIN)/python -m pytest -m serving -rs tests
 
 $(BIN)/python:
 	$(PYTHON) -c "import sys; sys.exit('Python 3.11 or later is needed: make PYTHON=...' if sys.version_info < (3, 11) else 0)"

@@ -13,7 +13,6 @@ import tensorflow as tf
 
 import keras_provlae as kp
 
-pytestmark = pytest.mark.serving
 HERE = Path(__file__).parent
 
 
@@ -127,6 +126,7 @@ def test_the_checks_hold_in_the_c_program_too(decode_program, shown, exported, t
         assert message in done.stderr
 
 
+@pytest.mark.serving
 @pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_models_of_other_backends_are_exported_as_well(backend, tmp_path, eight):
     pytest.importorskip(backend)
