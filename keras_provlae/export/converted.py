@@ -55,7 +55,7 @@ def export_onnx(model: keras.Model, folder: str | os.PathLike, overwrite: bool =
 
     Source: the format is ONNX's, opset 15.
     """
-    return _export(model, Path(folder), overwrite, "onnx")
+    return _export(model, Path(folder).expanduser(), overwrite, "onnx")
 
 
 def export_litert(model: keras.Model, folder: str | os.PathLike, overwrite: bool = False) -> dict[str, Path]:
@@ -79,7 +79,7 @@ def export_litert(model: keras.Model, folder: str | os.PathLike, overwrite: bool
 
     Source: the format is LiteRT's; float32, no quantization.
     """
-    return _export(model, Path(folder), overwrite, "tflite")
+    return _export(model, Path(folder).expanduser(), overwrite, "tflite")
 
 
 def _export(model, folder, overwrite, suffix):

@@ -81,7 +81,7 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
         ...
         FileNotFoundError: There is no exported model in no/such/export: no assets.extra/keras_provlae.json in it...
     """
-    folder = Path(path)
+    folder = Path(path).expanduser()
     if not (folder / METADATA_FILE).is_file():
         folder = [folder, *version_folders(folder).values()][-1]
     if not (folder / METADATA_FILE).is_file():
