@@ -129,6 +129,10 @@ HUGE = list(itertools.product((3e38, -3e38), repeat=6))  # some of these overflo
             {"signature_name": "encode_uint8", "inputs": np.full((1, 8, 8, 1), 0.5).tolist()},
             "`images` must hold integers",
         ),
+        (
+            {"signature_name": "encode_uint8", "inputs": np.full((1, 8, 8, 1), -1).tolist()},
+            "0 .. 255. Received: -1 .. -1",
+        ),
         ({"signature_name": "sample", "inputs": {"n": 2.0, "seed": 0}}, "`n` must hold integers"),
         ({"signature_name": "sample", "inputs": {"n": 0, "seed": 0}}, "`n` must be at least 1; received: 0"),
         (
