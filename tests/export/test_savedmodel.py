@@ -12,15 +12,16 @@ from keras_provlae.export import savedmodel
 from keras_provlae.export.savedmodel import EXAMPLES_FILE
 
 
+def write_name(model, folder):
+    """A file with the model's name instead of a graph."""
+    (folder / "assets.extra").mkdir(parents=True)
+    (folder / "saved_model.pb").write_text(model.name)
+
+
 @pytest.fixture
 def quick(monkeypatch):
-    """Exports write a file with the model's name instead of a graph: these tests look at folders alone."""
-
-    def write(model, folder):
-        (folder / "assets.extra").mkdir(parents=True)
-        (folder / "saved_model.pb").write_text(model.name)
-
-    monkeypatch.setattr(savedmodel, "write_savedmodel", write)
+    """Exports without graphs: these tests look at folders alone."""
+    monkeypatch.setattr(savedmodel, "write_savedmodel", write_name)
     monkeypatch.setattr(savedmodel, "check_model", lambda model: None)
     return lambda name, *args, **kwargs: kp.export.export_savedmodel(keras.Model(name=name), *args, **kwargs)
 
@@ -107,8 +108,7 @@ def test_an_existing_version_is_refused_before_the_work(quick, tmp_path, monkeyp
 
 def test_a_version_that_somebody_else_wrote_meanwhile_is_kept(quick, tmp_path, monkeypatch):
     def write(model, folder):
-        folder.mkdir()
-        (folder / "saved_model.pb").write_text(model.name)
+        write_name(model, folder)
         if model.name == "slow":
             quick("fast", tmp_path / "m/1")
 
@@ -141,9 +141,8 @@ def test_the_folder_appears_when_it_is_complete(quick, tmp_path, monkeypatch):
     seen = []
 
     def write(model, folder):
-        folder.mkdir()
         seen.extend(child.name for child in (tmp_path / "m").iterdir())
-        (folder / "saved_model.pb").write_text(model.name)
+        write_name(model, folder)
 
     monkeypatch.setattr(savedmodel, "write_savedmodel", write)
     quick("a", tmp_path / "m")
@@ -153,8 +152,7 @@ def test_the_folder_appears_when_it_is_complete(quick, tmp_path, monkeypatch):
 
 def test_who_is_slower_takes_the_next_number(quick, tmp_path, monkeypatch):
     def write(model, folder):
-        folder.mkdir()
-        (folder / "saved_model.pb").write_text(model.name)
+        write_name(model, folder)
         if model.name == "slow":
             quick("fast", tmp_path / "m")
 
