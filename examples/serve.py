@@ -34,6 +34,7 @@ flags.DEFINE_integer("max_body_mb", 32, "Longest body of a request, in 2**20 byt
 flags.DEFINE_integer("max_images", 256, "Most images that a request may send or ask for.", lower_bound=8)
 flags.DEFINE_float("poll_seconds", 1.0, "How often the folder is looked at for another version.", lower_bound=0.05)
 flags.DEFINE_integer("stop_seconds", 30, "How long requests in flight may take at a stop.", lower_bound=1)
+flags.DEFINE_list("allowed_hosts", None, "Names in the Host header that are answered; by default this machine's.")
 flags.DEFINE_bool("access_log", False, "Whether every request is a line of the log.")
 
 
@@ -50,6 +51,14 @@ def bind():
     return bound
 
 
+def listen(bound):
+    """From now on clients are let in."""
+    try:
+        bound.listen(2048)
+    except OSError as error:  # two that started at once
+        sys.exit(f"Cannot listen on {FLAGS.host}, port {FLAGS.rest_api_port}: {error}. Try --rest_api_port=0.")
+
+
 def main(arguments):
     if arguments[1:]:
         raise app.UsageError(f"Unknown: {' '.join(arguments[1:])}. The folder is --model_base_path=FOLDER.")
@@ -60,8 +69,8 @@ def main(arguments):
     except (FileNotFoundError, ValueError) as error:
         sys.exit(str(error))
     limits = Limits(body_bytes=FLAGS.max_body_mb * 2**20, images=FLAGS.max_images)
-    local = ipaddress.ip_address(address).is_loopback and ":" not in address
-    hosts = ("localhost", "127.0.0.1", FLAGS.host) if local else ("*",)
+    hosts = ["localhost", "127.0.0.1", "::1", FLAGS.host] if ipaddress.ip_address(address).is_loopback else ["*"]
+    hosts = [name.lower() for name in FLAGS.allowed_hosts or hosts]
     config = uvicorn.Config(
         create_app(model, limits, FLAGS.poll_seconds, hosts),
         http="h11",  # which bounds headers
@@ -69,7 +78,7 @@ def main(arguments):
         timeout_keep_alive=60,
         timeout_graceful_shutdown=FLAGS.stop_seconds,
     )
-    bound.listen(2048)
+    listen(bound)
     shown = f"[{address}]" if ":" in address else address
     print(f"Serving {model.name} at http://{shown}:{port} (Ctrl-C stops it)", file=sys.stderr, flush=True)
     uvicorn.Server(config).run(sockets=[bound])

@@ -13,9 +13,8 @@ import anyio
 import numpy as np
 import orjson
 import tensorflow as tf
-from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, Response
 from starlette.exceptions import HTTPException as StarletteHTTPException
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect
 
 from .tensors import BadRequestError, parse_request, to_arrays, to_json
@@ -37,7 +36,14 @@ class Limits(NamedTuple):
     read_seconds: float = 30.0
 
 
-router = APIRouter()
+async def _check_host(request: Request) -> None:
+    """Refuses pages of others that point a name of theirs to this machine."""
+    allowed, host = request.app.state.allowed_hosts, request.url.hostname
+    if "*" not in allowed and host not in allowed:
+        raise HTTPException(400, f"This server does not answer as {host!r}: see its flag --allowed_hosts.")
+
+
+router = APIRouter(dependencies=[Depends(_check_host)])
 
 
 @router.get("/")
@@ -63,12 +69,13 @@ async def explorer_facts(request: Request) -> Response:
 async def status(request: Request, name: str, number: str | None = None) -> dict[str, Any]:
     """Which version is served, and which could not be loaded."""
     model = request.app.state.model
-    _check_name(model, name)
     failures = sorted(model.failures.items(), reverse=True)
     states = [_state(failure, "END", "UNKNOWN", error) for failure, error in failures]
     states.insert(0, _state(model.current.number, "AVAILABLE", "OK", ""))
-    if number not in (None, *(state["version"] for state in states)):
-        _find(model, name, number)  # raises the error
+    if number in {state["version"] for state in states}:
+        _check_name(model, name)
+    else:
+        _find(model, name, number)  # raises the error unless it is `None`
     return {"model_version_status": [state for state in states if number in (None, state["version"])]}
 
 
@@ -102,8 +109,7 @@ def create_app(
         model: What is served.
         limits: What a request may ask for at most; `None` takes the defaults of `Limits`.
         poll_seconds: How often the folder is looked at for another version.
-        allowed_hosts: Names by which it may be called: web pages of others that point a name of theirs to
-            this machine are refused.
+        allowed_hosts: Names by which it may be called, in lower case; `"*"` is any.
 
     Returns:
         A `FastAPI`, for uvicorn.
@@ -119,8 +125,9 @@ def create_app(
     app.state.model, app.state.limits, app.state.poll_seconds = model, limits or Limits(), poll_seconds
     app.state.threads = anyio.CapacityLimiter(max(2, os.cpu_count() or 2))  # TensorFlow itself uses all cores
     app.state.held_bytes = 0
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(allowed_hosts), www_redirect=False)
+    app.state.allowed_hosts = frozenset(allowed_hosts)
     app.add_exception_handler(StarletteHTTPException, _refuse)
+    app.add_exception_handler(Exception, _fail)
     app.include_router(router)
     return app
 
@@ -147,14 +154,19 @@ async def _refuse(request: Request, error: StarletteHTTPException) -> Response:
     return _json(orjson.dumps({"error": str(error.detail)[:MAX_ERROR]}), error.status_code, error.headers)
 
 
+async def _fail(request: Request, error: Exception) -> Response:
+    """What nobody foresaw; the log has the traceback."""
+    return _json(orjson.dumps({"error": f"The server failed: {type(error).__name__}."}), 500)
+
+
 def _check_name(model, name):
-    if name == f"{model.name}:predict":
-        raise HTTPException(405, "Send predict requests with POST.", {"Allow": "POST"})
     if name != model.name:
         raise HTTPException(404, f"Servable not found for request: Latest({name}). Served here: {model.name}.")
 
 
 def _find(model, name, number) -> Version:
+    if (number or name).endswith(":predict"):
+        raise HTTPException(405, "Send predict requests with POST.", {"Allow": "POST"})
     _check_name(model, name)
     version = model.current
     if number not in (None, str(version.number)):

@@ -144,7 +144,14 @@ def _check_leaves(name, values, integers):
         level = list(itertools.chain.from_iterable(value for value in level if type(value) is list))
 
 
-_KINDS = {dict: "object", list: "list", str: "string", bool: "boolean", int: "number", float: "number with a fraction"}
+_KINDS = {
+    dict: "object",
+    list: "list",
+    str: "string",
+    bool: "boolean",
+    int: "number",
+    float: "fraction or too large number",
+}
 _KINDS[type(None)] = "null"
 
 

@@ -79,6 +79,7 @@ class WatchedModel:
         self.current: Version | None = None
         self.failures: dict[int, str] = {}
         self._failed_files: dict[int, list] = {}
+        self._missing = False  # whether the served version was not there the last time
         self._retired: list[weakref.ref] = []  # versions before, while requests hold them
         self._refreshing = threading.Lock()
         if not self._folders():
@@ -91,21 +92,25 @@ class WatchedModel:
         """Loads the newest version unless it is there already.
 
         The version before it serves until then, and requests that hold it keep it to their end. One that cannot
-        be loaded is passed over until its files change; a served one that is deleted makes way for the newest
-        that is left, and serves on if none is.
+        be loaded is passed over until its files change. A served one that is deleted, and missing twice, makes way
+        for the newest that is left, and serves on if none is.
         """
         with self._refreshing:
             if any(version() is None for version in self._retired):  # no request holds it any more
                 self._clean_up()
             folders = self._folders()
             self.failures = {number: error for number, error in self.failures.items() if number in folders}
+            missing = self.current is not None and self.current.number not in folders
+            self._missing, missing_again = missing, missing and self._missing
+            if missing and not missing_again and max(folders, default=0) < self.current.number:
+                return  # it may be about to be replaced
             for number, folder in sorted(folders.items(), reverse=True):
                 if (self.current is not None and number == self.current.number) or self._load(number, folder):
                     return
 
     def _load(self, number, folder):
         """Whether the version could be loaded; then it is the current one."""
-        files = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(folder.rglob("*"))]
+        files = _files(folder)
         if number in self.failures and self._failed_files.get(number) == files:
             return False
         try:
@@ -118,7 +123,7 @@ class WatchedModel:
         self.failures.pop(number, None)
         if self.current is not None:
             self._retired.append(weakref.ref(self.current))
-        self.current = version
+        self.current, self._missing = version, False
         self._clean_up()
         LOG.info("Serving version %d of %s", number, self.name)
         return True
@@ -143,6 +148,16 @@ def _version_folders(base_path):
         return {}
     folders = [child for child in base_path.iterdir() if child.name.isascii() and child.name.isdigit()]
     return {int(folder.name): folder for folder in folders if (folder / "saved_model.pb").is_file()}
+
+
+def _files(folder):
+    """Names, sizes and times of what is in a folder: changed when it is being copied."""
+    files = []
+    for path in sorted(folder.rglob("*")):
+        with contextlib.suppress(FileNotFoundError):  # gone since it was listed
+            status = path.lstat()
+            files.append((str(path), status.st_size, status.st_mtime_ns))
+    return files
 
 
 def _no_version(path):

@@ -8,7 +8,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from keras_provlae.export.metadata import METADATA_FILE, describe, to_text
+from keras_provlae.export.metadata import describe, to_text
 from keras_provlae.export.savedmodel import check_model
 from keras_provlae.export.tensorflow_process import in_tensorflow
 
@@ -27,7 +27,7 @@ def export_onnx(model: keras.Model, folder: str | os.PathLike, overwrite: bool =
     `encode` takes `images`, float32 `(batch, height, width, channels)` in [0, 1], and gives `mean` and
     `log_var`, `(batch, latents)`, the deepest rung's columns first. `decode` takes `codes` and gives `images`.
     The batch is dynamic. The files check no values: an image outside [0, 1] gives a code all the same. What
-    `read_metadata` tells of a SavedModel lies beside them as `keras_provlae.json`.
+    `read_metadata` tells of a SavedModel lies beside them as `onnx_metadata.json`.
 
     Args:
         model: A `LadderVAE`; what is exported is its present stage.
@@ -62,7 +62,8 @@ def export_litert(model: keras.Model, folder: str | os.PathLike, overwrite: bool
     """Writes `encode.tflite` and `decode.tflite`, for LiteRT (once TensorFlow Lite). Needs the extra `export`.
 
     Inputs and outputs are those of `export_onnx`, as the signatures `encode` and `decode` of the files. The
-    batch is dynamic: `interpreter.get_signature_runner("encode")` resizes the input itself.
+    batch is dynamic: `interpreter.get_signature_runner("encode")` resizes the input itself. Beside them lies
+    `tflite_metadata.json`.
 
     Args:
         model: A `LadderVAE`; what is exported is its present stage.
@@ -87,7 +88,7 @@ def _export(model, folder, overwrite, suffix):
     _check_precision(model)
     _check_extra(suffix)
     paths = {part: folder / f"{part}.{suffix}" for part in PARTS}
-    existing = [str(path) for path in paths.values() if path.exists()]
+    existing = [str(path) for path in (*paths.values(), folder / f"{suffix}_metadata.json") if path.exists()]
     if existing and not overwrite:
         raise FileExistsError(f"There is already {', '.join(existing)}. Give another folder, or pass `overwrite=True`.")
     folder.mkdir(parents=True, exist_ok=True)
@@ -120,7 +121,7 @@ def write_converted(model: keras.Model, folder: str, suffix: str) -> None:
         "decode": (decode, "codes", rng.standard_normal((3, latents), dtype="float32")),
     }
     write, run = {"onnx": (_write_onnx, _run_onnx), "tflite": (_write_litert, _run_litert)}[suffix]
-    (Path(folder) / METADATA_FILE.name).write_text(to_text(describe(model)))
+    (Path(folder) / f"{suffix}_metadata.json").write_text(to_text(describe(model)))
     for part, (function, name, example) in inputs.items():
         traced = tf.function(function, input_signature=[tf.TensorSpec((None, *example.shape[1:]), tf.float32, name)])
         file = Path(folder) / f"{part}.{suffix}"

@@ -83,7 +83,7 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
     """
     folder = Path(path).expanduser()
     if not (folder / METADATA_FILE).is_file():
-        folder = [folder, *version_folders(folder).values()][-1]
+        folder = [folder, *filter(Path.is_dir, version_folders(folder).values())][-1]
     if not (folder / METADATA_FILE).is_file():
         raise FileNotFoundError(
             f"There is no exported model in {path}: no {METADATA_FILE} in it or in its newest version. "

@@ -267,8 +267,23 @@ def test_all_bodies_together_are_limited(served):
 
 def test_only_names_of_this_machine_are_answered(served):
     with TestClient(create_app(served, allowed_hosts=("127.0.0.1",)), base_url="http://evil.example") as client:
-        assert client.get("/explorer.json").status_code == 400
+        answer = client.get("/explorer.json")
+        assert answer.status_code == 400
+        assert answer.json()["error"] == "This server does not answer as 'evil.example': see its flag --allowed_hosts."
+        assert predict(client, signature_name="sample", inputs={"n": 1, "seed": 0}).status_code == 400
         assert client.get("/explorer.json", headers={"host": "127.0.0.1:8501"}).status_code == 200
+    with TestClient(create_app(served, allowed_hosts=("::1",)), base_url="http://[::1]:8501") as client:
+        assert client.get("/explorer.json").status_code == 200
+
+
+def test_what_nobody_foresaw_is_json_too(served, monkeypatch):
+    def fail(*_):
+        raise KeyError("x")
+
+    monkeypatch.setattr(served.current, "predict", fail)
+    with TestClient(create_app(served), raise_server_exceptions=False) as client:
+        answer = predict(client, signature_name="sample", inputs={"n": 1, "seed": 0})
+    assert (answer.status_code, answer.json()) == (500, {"error": "The server failed: KeyError."})
 
 
 def test_lack_of_memory_is_a_503(client, served, monkeypatch):
@@ -317,6 +332,10 @@ class Stub(Version):
             raise ValueError("broken")
 
 
+class Graph:
+    """What a version refers to and only the collector frees."""
+
+
 @pytest.fixture
 def stubs(tmp_path, monkeypatch):
     """Writes versions of a folder `m`."""
@@ -338,6 +357,7 @@ def test_broken_versions_are_passed_over_until_their_files_change(stubs, tmp_pat
     (tmp_path / "m/4").mkdir()  # being copied: no saved_model.pb yet
     stubs("3", "broken")
     stubs("2", "broken")
+    (tmp_path / "m/3/dangling").symlink_to("nowhere")
     for _ in range(3):
         model.refresh()
     assert (model.current.number, sorted(model.failures)) == (1, [2, 3])
@@ -364,8 +384,10 @@ def test_deleted_versions_make_way_for_those_that_are_left(stubs, tmp_path):
         stubs(name)
     model = WatchedModel(tmp_path / "m")
     assert model.current.number == 10
-    for name, then in ("10", 2), ("00000002", 1), ("1", 1):
+    for name, before, then in ("10", 10, 2), ("00000002", 2, 1), ("1", 1, 1):
         shutil.rmtree(tmp_path / "m" / name)
+        model.refresh()
+        assert model.current.number == before  # it may be about to be replaced
         model.refresh()
         assert model.current.number == then
     shutil.rmtree(tmp_path / "m")
@@ -374,26 +396,44 @@ def test_deleted_versions_make_way_for_those_that_are_left(stubs, tmp_path):
     assert Stub.loads == ["10", "00000002", "1"]
 
 
+def test_a_version_that_is_replaced_is_missing_for_a_moment(stubs, tmp_path):
+    stubs("1")
+    stubs("2")
+    model = WatchedModel(tmp_path / "m")
+    for _ in range(2):
+        (tmp_path / "m/2").rename(tmp_path / "m/.replaced")
+        model.refresh()
+        (tmp_path / "m/.replaced").rename(tmp_path / "m/2")
+        model.refresh()
+    assert Stub.loads == ["2"]
+    shutil.rmtree(tmp_path / "m/2")
+    stubs("3")
+    model.refresh()  # a newer one need not wait
+    assert model.current.number == 3
+
+
 def test_versions_that_requests_hold_are_freed_when_these_are_over(stubs, tmp_path):
     stubs("1")
     model = WatchedModel(tmp_path / "m")
     held = [model.current]
-    held[0].itself = held[0]  # only the collector frees it, as it is with graphs
-    held[0].cycle = [held[0]]
+    graph = held[0].graph = Graph()
+    graph.itself = graph
+    first = weakref.ref(graph)
+    del graph
     for name in "2", "3":
         stubs(name)
         model.refresh()
-    first = weakref.ref(held[0])
-    del held[0].itself, held[0].cycle
     held.clear()
     model.refresh()
     assert first() is None
 
 
-def test_many_who_look_load_once(stubs, tmp_path):
+def test_many_who_look_load_once(stubs, tmp_path, monkeypatch):
     stubs("1")
     model = WatchedModel(tmp_path / "m")
     stubs("2")
+    load = Stub.__init__
+    monkeypatch.setattr(Stub, "__init__", lambda *arguments: [time.sleep(0.05), load(*arguments)][1])
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda _: model.refresh(), range(8)))
     assert Stub.loads == ["1", "2"]
@@ -476,4 +516,5 @@ def test_a_get_says_that_it_must_be_a_post(client):
     answer = client.get("/v1/models/blobs:predict")
     assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
     assert answer.json() == {"error": "Send predict requests with POST."}
+    assert client.get("/v1/models/blobs/versions/1:predict").status_code == 405
     assert client.get("/v1/models/blobs/", follow_redirects=False).status_code == 404

@@ -75,7 +75,9 @@ def test_files_are_replaced_only_when_asked(paths, growing_model, monkeypatch):
 
 
 def test_metadata_lie_beside_the_files(paths):
-    metadata = json.loads((paths["encode"].parent / "keras_provlae.json").read_text())
+    suffix, folder = paths["encode"].suffix[1:], paths["encode"].parent
+    metadata = json.loads((folder / f"{suffix}_metadata.json").read_text())
+    assert len(list(folder.iterdir())) == 3
     assert (metadata["stage"], metadata["image_shape"]) == (1, [8, 8, 1])
 
 

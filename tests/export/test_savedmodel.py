@@ -236,6 +236,7 @@ def test_metadata_of_a_folder_are_those_of_the_newest_version(tmp_path):
     for version in "9", "3", "10", "002", "7":
         (tmp_path / version / "assets.extra").mkdir(parents=True)
         (tmp_path / version / "assets.extra/keras_provlae.json").write_text(json.dumps({"version": version}))
+    (tmp_path / "20240101").touch()  # a file is no version
     assert kp.export.read_metadata(tmp_path) == {"version": "10"}
 
 

@@ -135,6 +135,15 @@ def test_an_uploaded_image_is_encoded(page, growing_model, tmp_path):
     wait(page, lambda _: np.abs(pixels(page, "B", which=1) + chosen - 255).max() <= 1)
 
 
+def test_what_is_transparent_is_bright_as_paper(page, tmp_path):
+    image = np.zeros((8, 8, 4), "uint8")
+    image[:, :4, 3] = 255  # black ink on the left, nothing on the right
+    imageio.imwrite(tmp_path / "ink.png", image)
+    page.find_element(By.ID, "upload").send_keys(str(tmp_path / "ink.png"))
+    wait(page, lambda _: pixels(page, "A", which=1)[:, 6].min() == 255)
+    assert pixels(page, "A", which=1)[:, :3].max() == 0
+
+
 def test_images_of_the_gallery_and_new_ones_can_be_chosen(page, growing_model, eight):
     gallery = page.find_elements(By.CSS_SELECTOR, "#gallery button")
     gallery[3].click()
@@ -185,9 +194,10 @@ def test_a_server_that_is_gone_and_another_version_are_said(page):
     wait(page, lambda _: "Another version of the model is served now" in page.find_element(By.ID, "error").text)
     page.execute_script("model.version = 1")
     page.get_log("browser")  # the browser's own line about the 404
+    click(page, "slot-B")
     click(page, "reset-2")
     wait(page, lambda _: page.find_element(By.ID, "error").text == "")
-    assert "stale" not in page.find_element(By.CSS_SELECTOR, "#slot-A canvas").get_attribute("class")
+    wait(page, lambda _: page.find_elements(By.CSS_SELECTOR, "canvas.stale") == [])  # A too is drawn again
 
 
 @pytest.mark.parametrize("width", [360, 1200])
