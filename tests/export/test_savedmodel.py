@@ -1,4 +1,5 @@
 import datetime
+import itertools
 import json
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import tensorflow as tf
 
 import keras_provlae as kp
 from keras_provlae.export import savedmodel
+from keras_provlae.export.metadata import version_folders
 from keras_provlae.export.savedmodel import EXAMPLES_FILE
 
 
@@ -238,6 +240,12 @@ def test_metadata_of_a_folder_are_those_of_the_newest_version(tmp_path):
         (tmp_path / version / "assets.extra/keras_provlae.json").write_text(json.dumps({"version": version}))
     (tmp_path / "20240101").touch()  # a file is no version
     assert kp.export.read_metadata(tmp_path) == {"version": "10"}
+
+
+def test_versions_ascend_whatever_the_file_system_says(tmp_path, monkeypatch):
+    for order in itertools.permutations((1, 2, 10)):
+        monkeypatch.setattr(Path, "iterdir", lambda folder, order=order: (folder / str(number) for number in order))
+        assert list(version_folders(tmp_path)) == [1, 2, 10]
 
 
 def test_metadata_say_when(exported):
