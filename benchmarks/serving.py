@@ -106,7 +106,7 @@ def measure_calls(path, address, model):
     calls = {}
     for signature, (name, shape) in shapes.items():
         for batch in 1, 64:
-            array = rng.random((batch, *shape), dtype="float32").round(4)
+            array = rng.random((batch, *shape), dtype="float32")
             body = json.dumps({"signature_name": signature, "inputs": array.astype(float).round(4).tolist()}).encode()
 
             def in_process(function=signatures[signature], name=name, array=array):
@@ -123,7 +123,7 @@ def measure_calls(path, address, model):
         for key, ways in calls.items():
             for way, call in ways.items():
                 taken[(*key, way)] += timed(call)
-    print("\n| signature | batch | | median, ms | p99, ms | images/s |\n|---|---|---|---|---|---|")
+    print("\n| signature | batch | way | median, ms | p99, ms | images/s |\n|---|---|---|---|---|---|")
     for (signature, batch, way), seconds in taken.items():
         median, p99 = np.percentile(seconds, [50, 99]) * 1000
         print(f"| {signature} | {batch} | {way} | {median:.2f} | {p99:.2f} | {batch / np.mean(seconds):,.0f} |")
@@ -194,9 +194,7 @@ def main(_):
 
             taken, failed = load(address, FLAGS.preset, bodies, FLAGS.clients, FLAGS.load_seconds)
             median, p99 = np.percentile(taken, [50, 99]) * 1000
-            print(
-                f"\n{FLAGS.clients} clients, {FLAGS.load_seconds:g} s: {len(taken):,} requests, {len(failed)} failed, "
-            )
+            print(f"\n{FLAGS.clients} clients, {FLAGS.load_seconds:g} s: {len(taken):,} requests, {len(failed)} failed")
             print(f"{len(taken) / FLAGS.load_seconds:,.0f} per second, median {median:.1f} ms, p99 {p99:.1f} ms")
             print("memory of the server: {:.0f} MB, at most {:.0f} MB".format(*resident(process)))
 

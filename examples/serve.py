@@ -10,6 +10,7 @@ import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+import contextlib
 import ipaddress
 import socket
 import sys
@@ -38,31 +39,30 @@ flags.DEFINE_list("allowed_hosts", None, "Names in the Host header that are answ
 flags.DEFINE_bool("access_log", False, "Whether every request is a line of the log.")
 
 
-def bind():
-    """The socket, before the model is loaded: that the port is taken should not take long to find out."""
+@contextlib.contextmanager
+def saying_where():
+    """Ends the program with the address, if that cannot be had."""
     try:
-        family, *_ = socket.getaddrinfo(FLAGS.host, FLAGS.rest_api_port, type=socket.SOCK_STREAM)[0]
-        # by its name asyncio knows TCP, and turns off Nagle's algorithm: 2 ms an answer, not 48
-        bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind((FLAGS.host, FLAGS.rest_api_port))
+        yield
     except OSError as error:
         sys.exit(f"Cannot listen on {FLAGS.host}, port {FLAGS.rest_api_port}: {error}. Try --rest_api_port=0.")
+
+
+def bind():
+    """The socket, before the model is loaded: that the port is taken should not take long to find out."""
+    family, *_ = socket.getaddrinfo(FLAGS.host, FLAGS.rest_api_port, type=socket.SOCK_STREAM)[0]
+    # by its name asyncio knows TCP, and turns off Nagle's algorithm: 2 ms an answer, not 48
+    bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    bound.bind((FLAGS.host, FLAGS.rest_api_port))
     return bound
-
-
-def listen(bound):
-    """From now on clients are let in."""
-    try:
-        bound.listen(2048)
-    except OSError as error:  # two that started at once
-        sys.exit(f"Cannot listen on {FLAGS.host}, port {FLAGS.rest_api_port}: {error}. Try --rest_api_port=0.")
 
 
 def main(arguments):
     if arguments[1:]:
         raise app.UsageError(f"Unknown: {' '.join(arguments[1:])}. The folder is --model_base_path=FOLDER.")
-    bound = bind()
+    with saying_where():
+        bound = bind()
     address, port = bound.getsockname()[:2]
     try:
         model = WatchedModel(Path(FLAGS.model_base_path).expanduser(), FLAGS.model_name)
@@ -78,7 +78,8 @@ def main(arguments):
         timeout_keep_alive=60,
         timeout_graceful_shutdown=FLAGS.stop_seconds,
     )
-    listen(bound)
+    with saying_where():  # another server may have bound it as well meanwhile
+        bound.listen(2048)
     shown = f"[{address}]" if ":" in address else address
     print(f"Serving {model.name} at http://{shown}:{port} (Ctrl-C stops it)", file=sys.stderr, flush=True)
     uvicorn.Server(config).run(sockets=[bound])

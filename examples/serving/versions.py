@@ -77,8 +77,7 @@ class WatchedModel:
         if not self.name or set(self.name) & set("/:"):
             raise ValueError(f"The model's name must not be empty, nor have / or : in it. Received: {self.name!r}.")
         self.current: Version | None = None
-        self.failures: dict[int, str] = {}
-        self._failed_files: dict[int, list] = {}
+        self._failed: dict[int, tuple[list, str]] = {}  # files as they were, and the error
         self._missing = False  # whether the served version was not there the last time
         self._retired: list[weakref.ref] = []  # versions before, while requests hold them
         self._refreshing = threading.Lock()
@@ -87,6 +86,11 @@ class WatchedModel:
         self.refresh()
         if self.current is None:
             raise ValueError(f"No version in {self.base_path} can be loaded: {self.failures}")
+
+    @property
+    def failures(self) -> dict[int, str]:
+        """Why versions that are there could not be loaded, by number."""
+        return {number: error for number, (_, error) in list(self._failed.items())}
 
     def refresh(self) -> None:
         """Loads the newest version unless it is there already.
@@ -99,7 +103,7 @@ class WatchedModel:
             if any(version() is None for version in self._retired):  # no request holds it any more
                 self._clean_up()
             folders = self._folders()
-            self.failures = {number: error for number, error in self.failures.items() if number in folders}
+            self._failed = {number: failed for number, failed in self._failed.items() if number in folders}
             missing = self.current is not None and self.current.number not in folders
             self._missing, missing_again = missing, missing and self._missing
             if missing and not missing_again and max(folders, default=0) < self.current.number:
@@ -111,16 +115,16 @@ class WatchedModel:
     def _load(self, number, folder):
         """Whether the version could be loaded; then it is the current one."""
         files = _files(folder)
-        if number in self.failures and self._failed_files.get(number) == files:
+        if number in self._failed and self._failed[number][0] == files:
             return False
         try:
             version = Version(number, folder)
         except Exception as error:  # whatever is wrong with the files, the server goes on
-            if number not in self.failures:
+            if number not in self._failed:
                 LOG.error("Version %d of %s in %s cannot be loaded: %s", number, self.name, folder, error)
-            self.failures[number], self._failed_files[number] = f"{folder}: {error}", files
+            self._failed[number] = files, f"{folder}: {error}"
             return False
-        self.failures.pop(number, None)
+        self._failed.pop(number, None)
         if self.current is not None:
             self._retired.append(weakref.ref(self.current))
         self.current, self._missing = version, False

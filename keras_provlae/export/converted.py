@@ -186,9 +186,11 @@ def _run_onnx(part, file, inputs):
 def _write_litert(part, traced, file):
     import tensorflow as tf
 
+    from keras_provlae.export.signatures import used_variables
+
     module = tf.Module()
     concrete = traced.get_concrete_function()
-    module.function, module.used_variables = traced, list(concrete.variables)
+    module.function, module.used_variables = traced, used_variables(concrete)
     with tempfile.TemporaryDirectory() as folder:
         tf.saved_model.save(module, folder, signatures={part: concrete})
         file.write_bytes(tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[part]).convert())

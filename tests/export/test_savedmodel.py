@@ -28,6 +28,17 @@ def quick(monkeypatch):
     return lambda name, *args, **kwargs: kp.export.export_savedmodel(keras.Model(name=name), *args, **kwargs)
 
 
+def overtake(quick, monkeypatch, path):
+    """While a model of the name `slow` is written, somebody else exports `fast`."""
+
+    def write(model, folder):
+        write_name(model, folder)
+        if model.name == "slow":
+            quick("fast", path)
+
+    monkeypatch.setattr(savedmodel, "write_savedmodel", write)
+
+
 def content(folder):
     """Text of every export in a folder, by the name of its version; hidden files as well."""
     return {child.name: (child / "saved_model.pb").read_text() for child in folder.iterdir()}
@@ -109,12 +120,7 @@ def test_an_existing_version_is_refused_before_the_work(quick, tmp_path, monkeyp
 
 
 def test_a_version_that_somebody_else_wrote_meanwhile_is_kept(quick, tmp_path, monkeypatch):
-    def write(model, folder):
-        write_name(model, folder)
-        if model.name == "slow":
-            quick("fast", tmp_path / "m/1")
-
-    monkeypatch.setattr(savedmodel, "write_savedmodel", write)
+    overtake(quick, monkeypatch, tmp_path / "m/1")
     with pytest.raises(FileExistsError):
         quick("slow", tmp_path / "m/1")
     assert content(tmp_path / "m") == {"1": "fast"}
@@ -153,12 +159,7 @@ def test_the_folder_appears_when_it_is_complete(quick, tmp_path, monkeypatch):
 
 
 def test_who_is_slower_takes_the_next_number(quick, tmp_path, monkeypatch):
-    def write(model, folder):
-        write_name(model, folder)
-        if model.name == "slow":
-            quick("fast", tmp_path / "m")
-
-    monkeypatch.setattr(savedmodel, "write_savedmodel", write)
+    overtake(quick, monkeypatch, tmp_path / "m")
     assert quick("slow", tmp_path / "m") == tmp_path / "m/2"
     assert content(tmp_path / "m") == {"1": "fast", "2": "slow"}
 
