@@ -20,9 +20,7 @@ import keras_provlae as kp
 FLAGS = flags.FLAGS
 flags.DEFINE_string("output", "output/celeb_a", "Folder for the model, the pictures and the numbers.")
 flags.DEFINE_string(
-    "data_dir",
-    "auto",
-    "Folder with the images, at any depth; auto: what tfds has prepared, or a folder where Keras keeps data.",
+    "data_dir", "auto", "Folder with the images; auto: what tfds has prepared, or where Keras keeps data."
 )
 flags.DEFINE_bool("quick", True, "A few minutes on 2 cores: half the size, a quarter of the widths, a short schedule.")
 flags.DEFINE_bool("paper", False, "The paper's network and schedule, at full size. Overrides --quick.")
@@ -74,6 +72,7 @@ def train(plan, train_ds, test_images, output):
         callbacks=[
             kp.GrowthCallback(fade_in_steps=plan["fade_in_steps"], verbose=1),
             kp.callbacks.InformationFlow(test_images, seed=FLAGS.seed),
+            kp.callbacks.TraversalSnapshots(output / "snapshots", test_images, seed=FLAGS.seed, data=data_name()),
             kp.callbacks.CSVLogger(output / "history.csv", data=data_name()),
             keras.callbacks.ModelCheckpoint(output / "model.keras"),
         ],
@@ -98,10 +97,12 @@ def main(_):
         "reconstructions": kp.visualization.reconstructions(model, images, data=data),
         "rung_samples": kp.visualization.rung_samples(model, images[:1], n=36, seed=FLAGS.seed, data=data),
         "traversals": kp.visualization.traversals(model, images[:1], data=data),
+        "growth": kp.visualization.growth_timeline(output / "snapshots", data=data),
         "training": kp.visualization.training_curves(history, data=data),
     }
-    for name, figure in figures.items():
-        figure.savefig(output / f"{name}.png", dpi=150)
+    pictures = [kp.visualization.write_png(figure, output / f"{name}.png") for name, figure in figures.items()]
+    files = (output / name for name in ("report.html", "snapshots"))
+    report = kp.report.write_report(model, test_images, history, *files, data_name=data, seed=FLAGS.seed)
     scores = model.evaluate(test_ds, verbose=0, return_dict=True)
     print(f"\nTest images, in nats per image, at stage {model.stage} with alpha {model.alpha:g}:")
     for name in "elbo", "reconstruction", *(f"kl_rung_{rung}" for rung, _ in model.rung_slices):
@@ -110,7 +111,7 @@ def main(_):
     for name in *(f"mi_rung_{rung}" for rung, _ in model.rung_slices), "mi_total", "i_over":
         print(f"  {name:<16}{history[name][-1]:9.2f}")
     print(f"{model.iteration} steps in {time.time() - begin:.0f} seconds. Look at:")
-    for path in [*(output / f"{name}.png" for name in figures), output / "history.csv", output / "model.keras"]:
+    for path in [report, *pictures, output / "history.csv", output / "model.keras"]:
         print(f"  {path}")
 
 

@@ -49,6 +49,7 @@ def train(output):
         callbacks=[
             kp.GrowthCallback(fade_in_steps=FLAGS.fade_in_steps, fade_in=FLAGS.fade_in, verbose=1),
             kp.callbacks.InformationFlow(test_ds, seed=FLAGS.seed),
+            kp.callbacks.TraversalSnapshots(output / "snapshots", test_ds, seed=FLAGS.seed),
             keras.callbacks.CSVLogger(output / "history.csv"),
         ],
     )
@@ -62,17 +63,21 @@ def one_of_each(ds):
     return np.concatenate(images)[first]
 
 
-def write_pictures(model, history, images, output):
-    """The paper's figures for this model, as PNG files."""
+def write_pictures(model, history, test_ds, images, output):
+    """The report, the paper's figures for this model as PNG files, and the latents in motion."""
     figures = {
         "reconstructions": kp.visualization.reconstructions(model, images),
         "rung_samples": kp.visualization.rung_samples(model, images[:1], seed=FLAGS.seed),
-        "traversals": kp.visualization.traversals(model, images[:1]),
+        "traversals": kp.visualization.traversals(model, images[:1], images=images),
+        "growth": kp.visualization.growth_timeline(output / "snapshots"),
         "training": kp.visualization.training_curves(history),
     }
-    for name, figure in figures.items():
-        figure.savefig(output / f"{name}.png", dpi=150)
-    return [output / f"{name}.png" for name in figures]
+    report = kp.report.write_report(
+        model, test_ds, history, output / "report.html", output / "snapshots", factor_names=["digit"],
+        data_name=f"mnist, source {FLAGS.source}", facts={"seed of the training": FLAGS.seed}, seed=FLAGS.seed,
+    )  # fmt: skip
+    pictures = [kp.visualization.write_png(figure, output / f"{name}.png") for name, figure in figures.items()]
+    return [report, *pictures, kp.visualization.traversals_gif(model, output / "traversals.gif", images[:1])]
 
 
 def main(_):
@@ -84,7 +89,7 @@ def main(_):
     scores = model.evaluate(test_ds, verbose=0, return_dict=True)
     model.save(output / "model.keras")
     digits = one_of_each(test_ds)
-    pictures = write_pictures(model, history, digits, output)
+    pictures = write_pictures(model, history, test_ds, digits, output)
 
     print(f"\nTest images, in nats per image, at stage {model.stage} with alpha {model.alpha:g}:")
     for name in "elbo", "reconstruction", *(f"kl_rung_{rung}" for rung, _ in model.rung_slices):

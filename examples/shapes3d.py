@@ -63,6 +63,7 @@ def train(truth, plan, output):
             kp.GrowthCallback(fade_in_steps=plan["fade_in_steps"], verbose=1),
             kp.callbacks.InformationFlow(truth, seed=FLAGS.seed),
             kp.callbacks.DisentanglementMonitor(truth, seed=FLAGS.seed),
+            kp.callbacks.TraversalSnapshots(output / "snapshots", truth, seed=FLAGS.seed, data=truth),
             kp.callbacks.CSVLogger(output / "history.csv", data=truth, append=FLAGS.resume),
             keras.callbacks.ModelCheckpoint(output / "model.keras"),
         ],
@@ -70,20 +71,22 @@ def train(truth, plan, output):
     return model
 
 
-def write_pictures(model, card, truth, output):
-    """The paper's figures for this model, as PNG files."""
-    images, _ = truth.sample(8, seed=FLAGS.seed)
+def write_pictures(model, card, truth, plan, output):
+    """The report, and the paper's figures for this model as PNG files."""
+    images, _ = truth.sample(200, seed=FLAGS.seed)
     figures = {
-        "reconstructions": kp.visualization.reconstructions(model, images, data=truth),
+        "reconstructions": kp.visualization.reconstructions(model, images[:8], data=truth),
         "rung_samples": kp.visualization.rung_samples(model, images[:1], seed=FLAGS.seed, data=truth),
-        "traversals": kp.visualization.traversals(model, images[:1], data=truth),
+        "traversals": kp.visualization.traversals(model, images[:1], images=images, data=truth),
         "mutual_information": kp.visualization.mutual_information_heatmap(card, model.rung_slices),
         "rung_factors": kp.visualization.rung_factor_heatmap(card),
+        "growth": kp.visualization.growth_timeline(output / "snapshots", data=truth),
         "training": kp.visualization.training_curves(output / "history.csv", data=truth),
     }
-    for name, figure in figures.items():
-        figure.savefig(output / f"{name}.png", dpi=150)
-    return [output / f"{name}.png" for name in figures]
+    about = {"card": card, "facts": {"seed of the training": FLAGS.seed, "plan": plan}, "seed": FLAGS.seed}
+    files = (output / name for name in ("history.csv", "report.html", "snapshots"))
+    report = kp.report.write_report(model, truth, *files, **about)
+    return [report, *(kp.visualization.write_png(figure, output / f"{name}.png") for name, figure in figures.items())]
 
 
 def main(_):
@@ -104,7 +107,7 @@ def main(_):
     print(f"\n{card}")
     (output / "card.json").write_text(json.dumps(card.to_dict(), indent=1))
     card.write_csv(output / "card.csv")
-    pictures = write_pictures(model, card, truth, output)
+    pictures = write_pictures(model, card, truth, plan, output)
     print(f"\n{truth}: {model.iteration} steps, {time.time() - begin:.0f} seconds in all. Look at:")
     for path in [*pictures, *(output / name for name in ("card.json", "card.csv", "history.csv", "model.keras"))]:
         print(f"  {path}")

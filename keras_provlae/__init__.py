@@ -22,6 +22,7 @@ from keras_provlae import (
     metrics,
     models,
     presets,
+    report,
     visualization,
 )
 from keras_provlae.growth import GrowthCallback, GrowthSchedule
@@ -47,5 +48,6 @@ __all__ = [
     "metrics",
     "models",
     "presets",
+    "report",
     "visualization",
 ]

@@ -112,6 +112,9 @@ class GrowthCallback(keras.callbacks.Callback):
     split looks at the epochs of this `fit` alone, shared by the rungs that are still to come. Where data
     have no known length, a later `fit` that begins at epoch 0 counts from the beginning of its stage.
 
+    A callback that wants to see the model before a rung is unlocked appends a function without arguments to
+    `params["before_growth"]`, a list that it makes in `on_train_begin` where there is none.
+
     `EarlyStopping` may stop before the model has grown (use its `start_from_epoch`), and its
     `restore_best_weights` brings the stage of those weights back with them.
 
@@ -208,6 +211,9 @@ class GrowthCallback(keras.callbacks.Callback):
 
     def _grow(self, stage):
         model = self.model
+        if model.stage < stage:
+            for observe in self.params.get("before_growth", ()):
+                observe()
         while model.stage < stage:
             # where several rungs are due at once, only the newest can fade in
             fade_in_steps = self._fade_in_steps(stage) if model.stage + 1 == stage else 0

@@ -12,13 +12,14 @@ MAY_IMPORT = {
     "growth": set(),
     "datasets": set(),
     "presets": set(),
-    "visualization": set(),
     "ladder": {"layers"},
     "models": {"ladder", "layers", "losses", "presets"},
     "conversion": set(),
     "export": set(),
     "metrics": set(),
-    "callbacks": {"metrics"},
+    "visualization": {"metrics"},
+    "callbacks": {"metrics", "visualization"},
+    "report": {"export", "metrics", "visualization"},
 }
 
 

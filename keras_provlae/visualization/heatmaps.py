@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from keras_provlae.visualization.style import name_data, rung_color
+from keras_provlae.visualization.style import WIDTH, ink, latent_names, name_data, rung_color, star
 
 
 def rung_factor_heatmap(rung_factors: Any, data: Any = None) -> Figure:
@@ -56,14 +56,9 @@ def mutual_information_heatmap(information: Any, rung_slices: Any = None, data: 
         raise TypeError(
             f"`information` must be what `metrics.mutual_information` returns. Received: {type(information).__name__}."
         )
-    rung_slices = list(rung_slices.items() if hasattr(rung_slices, "items") else rung_slices or [])
     factors, latents = information.mi.shape
-    labels, colors = [f"z[{latent}]" for latent in range(latents)], ["black"] * latents
-    for rung, columns in rung_slices:
-        for position, latent in enumerate(range(latents)[columns]):
-            labels[latent] = f"$z_{{{rung}}}$[{position}]"
-            colors[latent] = rung_color(len(rung_slices), rung)
-    labels = [label if active else f"{label} *" for label, active in zip(labels, information.active, strict=True)]
+    names, colors = latent_names(rung_slices, latents)
+    labels = star(names, information.active)
     names = information.factor_names or [f"factor {factor}" for factor in range(factors)]
     figure = _heatmap(information.normalized.T, labels, names, r"$I(z_j; v)\,/\,H(v)$", colors)
     if not information.active.all():
@@ -82,17 +77,21 @@ def _from_card(given, name, data):
 
 def _heatmap(matrix, rows, columns, title, colors):
     """A matrix of numbers in [0, 1], each written into its cell."""
-    cell_width = max(0.62, 0.085 * max(map(len, columns)))
-    figure = Figure(figsize=(cell_width * len(columns) + 1.9, max(0.34 * len(rows), 1.0) + 0.9), layout="constrained")
+    wide = max(0.62, 0.085 * max(map(len, columns)))
+    cell_width = min(wide, max((WIDTH - 1.9) / len(columns), 0.34))  # names that have no room stand upright
+    cell_height = 0.34 if len(rows) <= 24 else 0.22
+    upright = 0 if cell_width == wide else 0.08 * max(map(len, columns))
+    size = (max(cell_width * len(columns), 1.4) + 1.9, max(cell_height * len(rows), 1.0) + 0.9 + upright)
+    figure = Figure(figsize=size, layout="constrained")
     axes = figure.add_subplot()
     image = axes.imshow(np.ma.masked_invalid(matrix), cmap="Blues", vmin=0, vmax=1, aspect="auto")
     for (row, column), value in np.ndenumerate(matrix):
         text = "-" if np.isnan(value) else f"{value:.2f}"
         axes.text(column, row, text, ha="center", va="center", fontsize=8, color="white" if value > 0.6 else "black")
     axes.set_yticks(range(len(rows)), rows, fontsize=9)
-    axes.set_xticks(range(len(columns)), columns, fontsize=9)
+    axes.set_xticks(range(len(columns)), columns, fontsize=9, rotation=90 if upright else 0)
     for text, color in zip(axes.get_yticklabels(), colors, strict=True):
-        text.set_color(color)
+        text.set_color(ink(color))
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     bar = figure.colorbar(image, ax=axes, ticks=[0, 0.5, 1], pad=0.02)

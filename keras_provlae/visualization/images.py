@@ -1,8 +1,7 @@
-"""What a model makes of images: reconstructions, samples of one rung, traversals.
+"""What a model makes of images: reconstructions, samples of one rung, rungs swapped between images.
 
 Every function takes a model and images and returns a `matplotlib.figure.Figure` that belongs to
-no window and no global state: `figure.savefig("picture.png")`. Images of one or two channels are
-shown by their first, in gray; of three or more by their first three, as red, green and blue.
+no window and no global state: `write_png(figure, "picture.png")`.
 """
 
 from typing import Any
@@ -12,7 +11,12 @@ import numpy as np
 from keras import ops
 from matplotlib.figure import Figure
 
-from keras_provlae.visualization.style import name_data, rung_color
+from keras_provlae.visualization.grids import add_grid, columns_that_fit, geometry, label_rows
+from keras_provlae.visualization.latent_use import decode_all, locked_rungs
+from keras_provlae.visualization.style import TITLE_HEIGHT, WIDTH, ink, name_data, rung_color
+
+LABEL_WIDTH = 1.1  # inches
+HEADING_HEIGHT = 0.5
 
 
 def reconstructions(model: keras.Model, images: Any, data: Any = None) -> Figure:
@@ -20,19 +24,30 @@ def reconstructions(model: keras.Model, images: Any, data: Any = None) -> Figure
 
     Args:
         model: A `LadderVAE`.
-        images: Float array `(n, height, width, channels)` in [0, 1]; one column each.
+        images: Float array `(n, height, width, channels)` in [0, 1]; one column each, in several lines where
+            there are many.
         data: What the images are, for the title: a text, or the `GroundTruth` itself; `None` is no title.
 
     Returns:
-        A figure with one axes: the images in the first row, their reconstructions in the second.
+        A figure with one axes: the images in the first row, their reconstructions in the second, and so on.
     """
     images = ops.convert_to_numpy(images)
-    pair = np.concatenate([images, ops.convert_to_numpy(model.reconstruct(images))])
-    width, height = _cell(images)
-    figure = Figure(figsize=(max(width * len(images) + 1.4, 3.0), 2 * height + 0.2), layout="compressed")
-    axes = _show_grid(figure.add_subplot(), pair, rows=2)
-    _label_rows(axes, ["image", "reconstruction"], pair)
+    made = ops.convert_to_numpy(model.reconstruct(images))
+    columns = min(len(images), columns_that_fit(images.shape, WIDTH - LABEL_WIDTH, 0.5))
+    starts = range(0, len(images), columns)
+    rows = [_filled(some[start : start + columns], columns) for start in starts for some in (images, made)]
+    how = geometry(images.shape, columns, WIDTH - LABEL_WIDTH)
+    width, height = how.inches(len(rows), columns)
+    top = 0.05 if data is None else TITLE_HEIGHT
+    figure = Figure(figsize=(max(LABEL_WIDTH + width, 3.0), top + height + 0.05))
+    axes = add_grid(figure, LABEL_WIDTH, top, np.concatenate(rows), len(rows), how)
+    label_rows(axes, ["image", "reconstruction"] * len(starts), how)
     return name_data(figure, data)
+
+
+def _filled(images, columns):
+    """A row of images, with white ones at its end."""
+    return np.concatenate([images, np.ones((columns - len(images), *images.shape[1:]))])
 
 
 def rung_samples(model: keras.Model, around: Any, n: int = 64, seed: int | None = 0, data: Any = None) -> Figure:
@@ -46,104 +61,84 @@ def rung_samples(model: keras.Model, around: Any, n: int = 64, seed: int | None 
         data: What the images are, for the title: a text, or the `GroundTruth` itself; `None` is no title.
 
     Returns:
-        A figure with one axes per rung, the deepest on the left. The title of a rung that is
-        still locked says so: its code does not reach the image.
+        A figure with one axes per rung, the deepest first, at most four beside one another. The title of
+        a rung that is still locked says so: its code does not reach the image.
 
     Source: Li et al. (2020), figures 5 and 6.
     """
+    draws = {rung: model.sample(n, rung=rung, around=around, seed=seed) for rung, _ in model.rung_slices}
+    panels = {rung: ops.convert_to_numpy(images) for rung, images in draws.items()}
     columns = int(np.ceil(np.sqrt(n)))
     rows = -(-n // columns)
-    width, height = _cell(around)
-    panel = (max(width * columns + 0.3, 1.3), height * rows + 0.8)
-    figure = Figure(figsize=(panel[0] * model.num_rungs, panel[1]), layout="compressed")
-    gates = ops.convert_to_numpy(model.decoder_gates())
-    panels = figure.subplots(1, model.num_rungs, squeeze=False)[0]
-    for axes, gate, (rung, _) in zip(panels, gates, model.rung_slices, strict=True):
-        samples = ops.convert_to_numpy(model.sample(n, rung=rung, around=around, seed=seed))
-        _show_grid(axes, samples, rows=rows)
-        title = f"rung {rung}\n$z_{{{rung}}}$ from its prior" if gate > 0 else f"rung {rung}\n(locked)"
-        axes.set_title(title, color=rung_color(model, rung), fontsize=10)
+    across = len(panels) if len(panels) <= 3 else 2 if len(panels) == 4 else 4
+    gap = 0.15
+    how = geometry(model.image_shape, columns, (WIDTH - gap) / across - gap)
+    width, height = how.inches(rows, columns)
+    width = max(width, 1.3)  # of the titles
+    top = 0.0 if data is None else TITLE_HEIGHT - 0.1
+    lines = -(-len(panels) // across)
+    figure = Figure(figsize=(gap + across * (width + gap), top + lines * (height + HEADING_HEIGHT) + 0.1))
+    locked = locked_rungs(model)
+    for number, (rung, images) in enumerate(panels.items()):
+        line, column = divmod(number, across)
+        left, upper = gap + column * (width + gap), top + line * (height + HEADING_HEIGHT) + HEADING_HEIGHT
+        axes = add_grid(figure, left, upper, images, rows, how)
+        title = "(locked)" if rung in locked else f"$z_{{{rung}}}$ from its prior"
+        axes.set_title(f"rung {rung}\n{title}", color=ink(rung_color(model, rung)), fontsize=9, pad=3)
     return name_data(figure, data)
 
 
-def traversals(model: keras.Model, around: Any = None, steps: int = 9, span: float = 3.0, data: Any = None) -> Figure:
-    """One row per latent: that latent swept over the prior, all the others held (figure 4).
+def rung_swaps(model: keras.Model, images: Any, others: Any, data: Any = None) -> Figure:
+    """Two images that exchange one rung: what belongs to that rung changes sides, the rest stays.
 
     Args:
         model: A `LadderVAE`.
-        around: One image, `(1, height, width, channels)`, whose codes are held; `None`
-            holds them at 0, the prior's mean.
-        steps: Int >= 2. Images per row.
-        span: Float > 0. Each latent goes from -span to span standard deviations of the prior.
+        images: Float array `(n, height, width, channels)` in [0, 1].
+        others: Float array like `images`: each image's partner.
         data: What the images are, for the title: a text, or the `GroundTruth` itself; `None` is no title.
 
     Returns:
-        A figure with one axes; rows are grouped by rung, the deepest on top.
+        A figure with one axes and two rows per pair: the image, its reconstruction, then for every rung, the deepest
+        first, the image with that rung of its partner; below it the same the other way round.
 
     Raises:
-        ValueError: If `steps` is below 2 or `around` is not one image.
+        ValueError: If there are not as many others as images.
 
-    Source: Li et al. (2020), figures 4 and 7.
+    Source: Li et al. (2020), section 4: what each rung holds; the swap of codes is Zhao et al.'s (2017).
     """
-    width = model.rung_slices[-1][1].stop
-    held = np.zeros((1, width), "float32") if around is None else ops.convert_to_numpy(model.encode(around)[0])
-    if steps < 2 or len(held) != 1:
+    images, others = ops.convert_to_numpy(images), ops.convert_to_numpy(others)
+    if images.shape != others.shape:
         raise ValueError(
-            f"`steps` must be at least 2 and `around` one image. Received: {steps} and {len(held)} images."
+            "`others` must have a partner for each of `images`. "
+            f"Received: images.shape={images.shape}, others.shape={others.shape}."
         )
-    codes = np.repeat(held, width * steps, axis=0).reshape(width, steps, width)
-    codes[np.arange(width), :, np.arange(width)] = np.linspace(-span, span, steps)
-    images = ops.convert_to_numpy(model.decode(codes.reshape(-1, width)))
-    cell_width, cell_height = _cell(images)
-    figure = Figure(figsize=(cell_width * steps + 0.9, cell_height * width + 0.5), layout="compressed")
-    axes = _show_grid(figure.add_subplot(), images, rows=width)
-    rungs = [(rung, i) for rung, columns in model.rung_slices for i in range(columns.stop - columns.start)]
-    labels = [f"$z_{{{rung}}}$[{i}]" for rung, i in rungs]
-    _label_rows(axes, labels, images, [rung_color(model, rung) for rung, _ in rungs])
-    pad, pixels = _pad(images), images.shape[2]
-    axes.set_xticks([pad + (pixels + pad) * i + pixels / 2 for i in (0, steps - 1)])
-    axes.set_xticklabels([f"{-span:g} sd", f"{span:g} sd"], fontsize=8)
+    both = np.stack([images, others], axis=1).reshape(-1, *images.shape[1:])  # image, partner, image, partner
+    codes = ops.convert_to_numpy(model.encode(both)[0])
+    partners = codes.reshape(len(images), 2, -1)[:, ::-1].reshape(codes.shape)
+    variants = [codes]
+    for _, columns in model.rung_slices:
+        swapped = codes.copy()
+        swapped[:, columns] = partners[:, columns]
+        variants.append(swapped)
+    decoded = decode_all(model, np.stack(variants, axis=1).reshape(-1, codes.shape[1]))
+    rows = [both[:, None], decoded.reshape(len(both), len(variants), *both.shape[1:])]
+    shown = np.concatenate(rows, axis=1).reshape(-1, *both.shape[1:])
+
+    how = geometry(images.shape, model.num_rungs + 2, WIDTH - 0.6, largest=0.8, column_pitch=0.62)
+    width, height = how.inches(len(both), model.num_rungs + 2)
+    top = HEADING_HEIGHT - 0.1 + (0 if data is None else TITLE_HEIGHT - 0.1)
+    figure = Figure(figsize=(0.6 + width, top + height + 0.05))
+    axes = add_grid(figure, 0.5, top, shown, len(both), how)
+    label_rows(axes, [f"{letter}{pair}" for pair in _numbers(len(images)) for letter in "AB"], how)
+    locked = locked_rungs(model)
+    names = [f"rung {rung}" + ("\n(locked)" if rung in locked else "\nswapped") for rung, _ in model.rung_slices]
+    axes.set_xticks(how.column_centers(model.num_rungs + 2), ["image", "recon-\nstructed", *names], fontsize=8)
+    axes.xaxis.tick_top()
+    axes.tick_params(length=0, pad=2)
+    for text, (rung, _) in zip(axes.get_xticklabels()[2:], model.rung_slices, strict=True):
+        text.set_color(ink(rung_color(model, rung)))
     return name_data(figure, data)
 
 
-def _cell(images):
-    """Width and height in inches that one image takes: half an inch or, for large images, more."""
-    height, width = images.shape[1:3]
-    side = np.clip(max(height, width) / 64, 0.5, 1.5)
-    return side * width / max(height, width), max(side * height / max(height, width), 0.2)
-
-
-def _pad(images):
-    """Pixels between images, enough to be seen when large images are drawn small."""
-    return max(2, max(images.shape[1:3]) // 14)
-
-
-def _show_grid(axes, images, rows):
-    """Draws images row by row on one axes, in pixels of the images."""
-    axes.imshow(_grid(images, rows), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-    axes.set_xticks([])
-    axes.set_yticks([])
-    axes.tick_params(length=0)
-    axes.spines[:].set_visible(False)
-    return axes
-
-
-def _grid(images, rows):
-    """`(n, height, width, channels)` in one array, white between and where images run out."""
-    n, height, width, channels = images.shape
-    shown = images[..., :3] if channels >= 3 else images[..., :1]
-    columns, pad = -(-n // rows), _pad(images)
-    grid = np.ones((rows * (height + pad) + pad, columns * (width + pad) + pad, shown.shape[-1]))
-    for index, image in enumerate(shown):
-        top = pad + index // columns * (height + pad)
-        left = pad + index % columns * (width + pad)
-        grid[top : top + height, left : left + width] = image
-    return grid
-
-
-def _label_rows(axes, labels, images, colors=None):
-    pad, height = _pad(images), images.shape[1]
-    axes.set_yticks([pad + (height + pad) * row + height / 2 for row in range(len(labels))])
-    axes.set_yticklabels(labels, fontsize=9)
-    for text, color in zip(axes.get_yticklabels(), colors or [], strict=False):
-        text.set_color(color)
+def _numbers(pairs):
+    return [""] if pairs == 1 else range(1, pairs + 1)

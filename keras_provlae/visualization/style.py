@@ -1,11 +1,18 @@
-"""What every figure shares: one colour per rung, told apart by colour-blind readers too, and the name of the data."""
+"""What every figure shares: its width, one colour per rung, the names of latents and of the data."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 
-_COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31", "#000000"]  # Okabe and Ito
+PALETTE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31", "#000000"]  # Okabe and Ito
+WIDTH = 8.3  # inches: at 100 dots per inch what a README shows of a picture
+TITLE_HEIGHT = 0.32  # inches that the name of the data takes
+READABLE = 4.5  # contrast of text against white, WCAG 2.2
 
 
 def rung_color(model_or_num_rungs: keras.Model | int, rung: int) -> str:
@@ -23,7 +30,54 @@ def rung_color(model_or_num_rungs: keras.Model | int, rung: int) -> str:
         '#0072B2'
     """
     num_rungs = getattr(model_or_num_rungs, "num_rungs", model_or_num_rungs)
-    return _COLORS[(num_rungs - rung) % len(_COLORS)]
+    return PALETTE[(num_rungs - rung) % len(PALETTE)]
+
+
+def ink(color: str) -> str:
+    """The colour, as dark as small text on white must be.
+
+    Example:
+        >>> ink("#000000"), ink("#56B4E9") != "#56B4E9"
+        ('#000000', True)
+    """
+    rgb = np.array(to_rgb(color))
+    while 1.05 / (_luminance(rgb) + 0.05) < READABLE:
+        rgb *= 0.95
+    return to_hex(rgb).upper()
+
+
+def _luminance(rgb):
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    return float(linear @ [0.2126, 0.7152, 0.0722])
+
+
+def as_pairs(rung_slices: Any) -> list[tuple[int, slice]]:
+    """`[(L, slice), ..., (1, slice)]`, given like that or as a dict."""
+    return list(rung_slices.items() if hasattr(rung_slices, "items") else rung_slices or [])
+
+
+def latent_names(rung_slices: Any, latents: int) -> tuple[list[str], list[str]]:
+    """What to call each latent, and its colour: by its rung and its place in it, where the rungs are known.
+
+    Args:
+        rung_slices: As `model.rung_slices`, or `None`.
+        latents: Int >= 1. How many there are.
+
+    Returns:
+        `(names, colors)`, a text and a colour for each latent.
+    """
+    rung_slices = as_pairs(rung_slices)
+    names, colors = [f"z[{latent}]" for latent in range(latents)], ["#000000"] * latents
+    for rung, columns in rung_slices:
+        for position, latent in enumerate(range(latents)[columns]):
+            names[latent] = f"$z_{{{rung}}}$[{position}]"
+            colors[latent] = rung_color(len(rung_slices), rung)
+    return names, colors
+
+
+def star(names: Sequence[str], active: Sequence[bool]) -> list[str]:
+    """The names, those of latents that are not active with a star."""
+    return [name if used else f"{name} *" for name, used in zip(names, active, strict=True)]
 
 
 def name_data(figure: Figure, data: Any) -> Figure:
@@ -31,3 +85,10 @@ def name_data(figure: Figure, data: Any) -> Figure:
     if data is not None:
         figure.suptitle(str(data), fontsize=9, color="dimgray")
     return figure
+
+
+def place(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
+    """New axes at a place in inches from the upper left corner of the figure."""
+    whole_width, whole_height = figure.get_size_inches()
+    box = (left / whole_width, 1 - (top + height) / whole_height, width / whole_width, height / whole_height)
+    return figure.add_axes(box)

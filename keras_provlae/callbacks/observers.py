@@ -1,7 +1,6 @@
 """Observers for `fit`: they measure the model as it grows and put what they find into `logs`."""
 
 import abc
-import os
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -9,8 +8,11 @@ from typing import Any
 import keras
 
 from keras_provlae import metrics
+from keras_provlae.callbacks.checks import check_every, check_ladder, is_chosen
 from keras_provlae.metrics.encoding import BATCH, encode_all, held_subset
 from keras_provlae.metrics.posteriors import check_count, check_varied
+
+TIMES = 10  # measurements over the epochs of `fit`, where nothing else is asked for
 
 
 class PosteriorObserver(keras.callbacks.Callback, abc.ABC):
@@ -34,11 +36,7 @@ class PosteriorObserver(keras.callbacks.Callback, abc.ABC):
 
     def __init__(self, every: int | Sequence[int] | None = None):
         super().__init__()
-        if isinstance(every, list | tuple):
-            for epoch in every:
-                check_count("every", epoch, least=0)
-        elif every is not None:
-            check_count("every", every)
+        check_every(every)
         self.every = every
         self.records = []
 
@@ -51,11 +49,7 @@ class PosteriorObserver(keras.callbacks.Callback, abc.ABC):
         """The values of the model as it is."""
 
     def set_model(self, model):
-        if not (hasattr(model, "encode") and hasattr(model, "rung_slices")):
-            raise TypeError(
-                f"{type(self).__name__} needs a model with `encode` and `rung_slices`, such as ProgressiveVAE. "
-                f"Received: {type(model).__name__}."
-            )
+        check_ladder(self, model)
         super().set_model(model)
 
     def on_train_begin(self, logs=None):
@@ -75,18 +69,13 @@ class PosteriorObserver(keras.callbacks.Callback, abc.ABC):
         unlocked = self._values is None or self._stage != self._stage_at_measurement
         last = epoch + 1 == epochs or self.model.stop_training
         self._epoch_missed = None
-        if self._is_chosen(epoch, epochs) or last or unlocked:
+        if is_chosen(self.every, epoch, epochs, TIMES) or last or unlocked:
             self._values = self._record("epoch", epoch)
             self._stage_at_measurement = self._stage
         else:
             self._epoch_missed = epoch
         if logs is not None:
             logs.update(self._values)
-
-    def _is_chosen(self, epoch, epochs):
-        if isinstance(self.every, list | tuple):
-            return epoch in self.every
-        return (epoch + 1) % (self.every or -(-epochs // 10)) == 0
 
     def on_train_end(self, logs=None):
         if self._epoch_missed is not None:  # a later callback stopped the training
@@ -97,26 +86,6 @@ class PosteriorObserver(keras.callbacks.Callback, abc.ABC):
         facts = {name: getattr(self.model, name, None) for name in ("iteration", "stage")}
         self.records.append({"when": when, "epoch": epoch, **facts, **values})
         return values
-
-
-class CSVLogger(keras.callbacks.CSVLogger):
-    """`keras.callbacks.CSVLogger` with a column `data`: what was trained on stands in every line.
-
-    Args:
-        filename: Path of the file.
-        data: What the images are: a text, or the `GroundTruth` itself.
-        separator, append: As `keras.callbacks.CSVLogger`.
-    """
-
-    def __init__(self, filename: str | os.PathLike, data: Any, separator: str = ",", append: bool = False):
-        super().__init__(filename, separator, append)
-        self.data = str(data)
-
-    def on_epoch_end(self, epoch, logs=None):
-        logs = {**(logs or {}), "data": self.data}
-        if self.keys is None and not any(name.startswith("val_") for name in logs):
-            self.keys = sorted(logs)  # Keras would add a column `val_...` for each, `val_data` too
-        super().on_epoch_end(epoch, logs)
 
 
 class InformationFlow(PosteriorObserver):

@@ -1,0 +1,33 @@
+"""What the callbacks check alike: the epochs they are asked for, and the model."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from keras_provlae.metrics.posteriors import check_count
+
+
+def check_every(every: Any) -> None:
+    """`None`, an int >= 1, or a list of epochs from 0."""
+    if isinstance(every, list | tuple):
+        for epoch in every:
+            check_count("every", epoch, least=0)
+    elif every is not None:
+        check_count("every", every)
+
+
+def is_chosen(every: int | Sequence[int] | None, epoch: int, epochs: int, times: int) -> bool:
+    """Whether something is due at the end of an epoch: every so many, in a list, or about so many times in all."""
+    if isinstance(every, list | tuple):
+        return epoch in every
+    return (epoch + 1) % (every or -(-epochs // times)) == 0
+
+
+def check_ladder(callback: keras.callbacks.Callback, model: keras.Model) -> None:
+    """Raises a `TypeError` for a model that has no rungs to encode."""
+    if not (hasattr(model, "encode") and hasattr(model, "rung_slices")):
+        raise TypeError(
+            f"{type(callback).__name__} needs a model with `encode` and `rung_slices`, such as ProgressiveVAE. "
+            f"Received: {type(model).__name__}."
+        )

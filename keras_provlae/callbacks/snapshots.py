@@ -1,0 +1,151 @@
+"""Pictures of a model while it trains, and the snapshots that the growth timeline is made of."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from matplotlib.image import imsave
+
+from keras_provlae.callbacks.checks import check_every, check_ladder, is_chosen
+from keras_provlae.metrics.encoding import BATCH, encode_all, held_subset
+from keras_provlae.metrics.posteriors import check_count, optional
+from keras_provlae.visualization import Snapshot, growth_timeline, traversals
+from keras_provlae.visualization.writers import rendered
+
+TIMES = 3  # snapshots over the epochs of `fit`, where nothing else is asked for
+DPI = 100
+
+
+class TraversalSnapshots(keras.callbacks.Callback):
+    """Traversals of every latent, samples of every rung and I(x; z_l), at unlocks and every so many epochs.
+
+    At the end of every stage, just before `GrowthCallback` unlocks the next rung, at chosen epochs and at the end
+    of the training a picture of the traversals goes into a folder, with a `visualization.Snapshot` beside it.
+    `visualization.growth_timeline(callback.snapshots)` is the paper's figure 5; it is drawn at the end.
+
+    The files are `step_<iteration>_stage_<stage>.png` and `.npz`, and `growth_timeline.png`. A training that
+    is resumed in the same folder goes on with the snapshots that it had; those of an earlier training that got further
+    are removed.
+
+    Args:
+        folder: Where pictures and snapshots go; it is made.
+        images: What `InformationFlow` takes: an array or a data set of images, or a ground truth.
+        every: Int >= 1: at the end of every so many epochs. Or a list of epochs, counted from 0 as Keras does.
+            `None` is about three times over the epochs of `fit`.
+        log_dir: Folder for TensorBoard, or `None`. The same pictures go into `log_dir/pictures`, by iteration.
+        around: One image, `(1, height, width, channels)`, whose codes are held; `None` draws one of `images`.
+        n: Int >= 1. Samples per rung in a snapshot.
+        num_images: Int >= 2. Images to hold for I(x; z_l): random ones of an array, the first of a data set.
+        draws: Int >= 2. Draws of (x, z) for I(x; z_l).
+        seed: Int or `None`. Seed of the choice and of all draws, the same in every snapshot.
+        data: What the images are, for the titles: a text, or the `GroundTruth` itself; `None` is no title.
+
+    Attributes:
+        snapshots: A list of `visualization.Snapshot` in the order of their iterations.
+
+    Raises:
+        ImportError: If `log_dir` is given and TensorBoard is not installed.
+        TypeError, ValueError: If the images or a number are unfit.
+
+    Example:
+        >>> import numpy as np
+        >>> callback = TraversalSnapshots("pictures", np.zeros((100, 8, 8, 1), "float32"), every=10)
+
+    Source: Li et al. (2020), figures 4 and 5.
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike,
+        images: Any,
+        every: int | Sequence[int] | None = None,
+        log_dir: str | os.PathLike | None = None,
+        around: Any = None,
+        n: int = 12,
+        num_images: int = 1000,
+        draws: int = 1000,
+        seed: int | None = 0,
+        data: Any = None,
+    ):
+        super().__init__()
+        check_every(every)
+        check_count("n", n)
+        check_count("draws", draws, least=2)
+        if log_dir is not None:
+            optional("tensorboard", "dev", "tensorboard")
+        self.folder, self.log_dir = Path(folder), log_dir
+        self.images, _ = held_subset(images, num_images, seed)
+        one = np.random.default_rng(seed).integers(len(self.images))
+        self.around = self.images[one : one + 1] if around is None else around
+        self.every, self.n, self.draws, self.seed, self.data = every, n, draws, seed, data
+        self.snapshots = []
+        self._board = None
+
+    def set_model(self, model):
+        check_ladder(self, model)
+        super().set_model(model)
+
+    def on_train_begin(self, logs=None):
+        encode_all(self.model, self.images[:BATCH])  # images that are unfit are so before an epoch is spent
+        self.params.setdefault("before_growth", []).append(self.take)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._begun = False
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if not self._begun:  # not in `on_train_begin`: a callback after this one may have restored the model
+            self.snapshots = self._kept()
+            self._begun = True
+
+    def on_epoch_end(self, epoch, logs=None):
+        if is_chosen(self.every, epoch, self.params.get("epochs") or epoch + 1, TIMES):
+            self.take()
+
+    def on_train_end(self, logs=None):
+        self.take()
+        figure = growth_timeline(self.snapshots, data=self.data)
+        self._write("growth_timeline", figure)
+        if self._board is not None:
+            self._board.close()
+            self._board = None
+
+    def take(self) -> None:
+        """Takes a snapshot of the model as it is, unless there is one of this step."""
+        iteration, stage = getattr(self.model, "iteration", 0), getattr(self.model, "stage", 0)
+        if any((one.iteration, one.stage) == (iteration, stage) for one in self.snapshots):
+            return
+        how = {"around": self.around, "n": self.n, "draws": self.draws, "seed": self.seed}
+        snapshot = Snapshot.of(self.model, self.images, **how)
+        self.snapshots.append(snapshot)
+        name = f"step_{iteration:07}_stage_{stage}"
+        snapshot.save(self.folder / f"{name}.npz")
+        figure = traversals(self.model, self.around, images=self.images[:BATCH], data=self.data)
+        self._write(name, figure, "traversals")
+
+    def _kept(self):
+        """The snapshots of this training so far; those that it has not come to are removed, with their pictures."""
+        kept = []
+        iteration = getattr(self.model, "iteration", 0)
+        for path in sorted(self.folder.glob("step_*.npz")):
+            snapshot = Snapshot.load(path)
+            if 0 < snapshot.iteration <= iteration:
+                kept.append(snapshot)
+            else:
+                path.unlink()
+                path.with_suffix(".png").unlink(missing_ok=True)
+        return kept
+
+    def _write(self, name, figure, tag=None):
+        pixels = rendered(figure, DPI)
+        imsave(self.folder / f"{name}.png", pixels)
+        if self.log_dir is None:
+            return
+        import tensorflow as tf
+
+        if self._board is None:
+            self._board = tf.summary.create_file_writer(os.path.join(self.log_dir, "pictures"))
+        with self._board.as_default():
+            tf.summary.image(tag or name, pixels[None], step=getattr(self.model, "iteration", 0))
+        self._board.flush()

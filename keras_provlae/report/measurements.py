@@ -1,0 +1,62 @@
+"""What a report says of a model, measured on images that are held for it."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+
+from keras_provlae import metrics
+from keras_provlae.metrics.encoding import encode_all, held_subset
+from keras_provlae.visualization.latent_use import LatentUse, latent_use, locked_rungs
+
+QUICK_SCORES = (  # no classifier, nothing that needs another package
+    "mutual_information", "information_flow", "rung_factor_map", "factor_vae_score", "unsupervised", "histograms",
+    "irs",
+)  # fmt: skip
+
+PICTURED = 16
+
+
+class Measurements(NamedTuple):
+    """Everything measured that a report shows or warns of."""
+
+    images: np.ndarray  # those that are held
+    pictured: np.ndarray  # some of them to draw: neighbours of a grid look alike, so in a random order
+    factors: np.ndarray | None
+    mean: np.ndarray
+    log_var: np.ndarray
+    flow: metrics.RungInformation
+    use: LatentUse
+    card: metrics.MetricCard | None
+    locked: set[int]
+
+
+def measure(
+    model: keras.Model,
+    data: Any,
+    data_name: str,
+    factor_names: Sequence[str] | None,
+    card: metrics.MetricCard | None,
+    num_images: int,
+    draws: int,
+    seed: int | None,
+) -> Measurements:
+    """Holds some images and measures the model on them; without a card, with factors, makes a quick one."""
+    images, factors = held_subset(data, num_images, seed)
+    mean, log_var = encode_all(model, images)
+    if card is None and factors is not None:
+        about = {"model": f"{type(model).__name__} {model.name}"}
+        how = {"include": QUICK_SCORES, "seed": seed, "factor_names": factor_names, "data": data_name, "about": about}
+        card = metrics.evaluate_codes(mean, log_var, factors, model.rung_slices, **how)
+    return Measurements(
+        images=images,
+        pictured=images[np.random.default_rng(seed).permutation(len(images))[:PICTURED]],
+        factors=factors,
+        mean=mean,
+        log_var=log_var,
+        flow=metrics.information_flow(mean, log_var, model.rung_slices, draws, seed),
+        use=latent_use(mean, log_var),
+        card=card,
+        locked=locked_rungs(model),
+    )

@@ -1,0 +1,87 @@
+"""A page of HTML that needs nothing but itself: pictures and style are in it, no script, no address."""
+
+import base64
+import io
+from collections.abc import Sequence
+from html import escape
+
+from matplotlib.figure import Figure
+
+DPI = 130  # sharp at the width of the page, small enough to send
+STYLE = """
+:root { color-scheme: light; }
+body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; max-width: 56rem; margin: 0 auto;
+  padding: 1rem; }
+h1 { font-size: 1.6rem; margin: .5rem 0; } h2 { font-size: 1.25rem; margin: 2.2rem 0 .5rem; }
+nav a { margin-right: 1rem; display: inline-block; } a { color: #00558a; }
+figure { margin: 1rem 0; } img { max-width: 100%; height: auto; display: block; }
+figcaption { color: #555; font-size: .9rem; margin-top: .3rem; }
+.wide { overflow-x: auto; } table { border-collapse: collapse; font-size: .9rem; }
+th, td { text-align: left; padding: .25rem .9rem .25rem 0; border-bottom: 1px solid #ddd; vertical-align: top; }
+td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+.warnings { border-left: 4px solid #d55e00; background: #fff6ef; padding: .6rem 1rem; }
+.warnings.none { border-color: #009e73; background: #f0faf6; }
+.warnings ul { margin: 0; padding-left: 1.1rem; }
+code { font-size: .9em; overflow-wrap: anywhere; } footer { color: #555; font-size: .85rem; margin: 3rem 0 1rem; }
+@media print { nav { display: none; } figure, tr { break-inside: avoid; } }
+"""
+
+
+def page(title: str, lead: str, sections: Sequence[tuple[str, str]], footer: str) -> str:
+    """The whole document.
+
+    Args:
+        title: Text.
+        lead: Text below the title.
+        sections: Pairs of a heading, text, and its content, HTML.
+        footer: Text.
+
+    Returns:
+        HTML.
+    """
+    links = "".join(f'<a href="#{_anchor(heading)}">{escape(heading)}</a>' for heading, _ in sections)
+    parts = [
+        "<!DOCTYPE html>",
+        '<html lang="en"><head><meta charset="utf-8">',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
+        "style-src 'unsafe-inline'\">",
+        f"<title>{escape(title)}</title><style>{STYLE}</style></head><body>",
+        f"<h1>{escape(title)}</h1><p>{escape(lead)}</p><nav>{links}</nav><main>",
+        *(
+            f'<section id="{_anchor(heading)}"><h2>{escape(heading)}</h2>{content}</section>'
+            for heading, content in sections
+        ),
+        f"</main><footer>{escape(footer)}</footer></body></html>",
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def picture(figure: Figure, caption: str) -> str:
+    """A figure with its caption, as HTML."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=DPI)
+    width, height = (round(100 * inches) for inches in figure.get_size_inches())
+    data = base64.b64encode(buffer.getvalue()).decode()
+    image = f'<img src="data:image/png;base64,{data}" width="{width}" height="{height}" alt="{escape(caption)}">'
+    return f"<figure>{image}<figcaption>{escape(caption)}</figcaption></figure>"
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[int] = ()) -> str:
+    """A table of texts as HTML; the columns in `numbers` are set to the right."""
+    kinds = [' class="number"' if column in numbers else "" for column in range(len(header))]
+    head = "".join(f"<th{kind}>{escape(name)}</th>" for kind, name in zip(kinds, header, strict=True))
+    lines = ["".join(f"<td{kind}>{escape(cell)}</td>" for kind, cell in zip(kinds, row, strict=True)) for row in rows]
+    body = "".join(f"<tr>{line}</tr>" for line in lines)
+    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def warnings(sentences: Sequence[str]) -> str:
+    """The warnings as HTML, or that there are none."""
+    if not sentences:
+        return '<div class="warnings none">Nothing to warn of.</div>'
+    return f'<div class="warnings"><ul>{"".join(f"<li>{escape(one)}</li>" for one in sentences)}</ul></div>'
+
+
+def _anchor(heading):
+    return heading.lower().replace(" ", "-")

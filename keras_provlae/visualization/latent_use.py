@@ -1,0 +1,77 @@
+"""What data make of each latent: how many nats it takes, whether it is used at all, and where its means lie."""
+
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_provlae.metrics import MutualInformation, active_latents
+from keras_provlae.metrics.encoding import encode_all
+from keras_provlae.metrics.posteriors import check_count
+from keras_provlae.metrics.rung_factors import HELD
+
+DECODED_AT_ONCE = 256
+
+
+class LatentUse(NamedTuple):
+    """How some images use the latents of a model."""
+
+    kl: np.ndarray  # float64 (latents,): KL to the prior in nats, mean over the images
+    active: np.ndarray  # bool (latents,)
+    mean: np.ndarray  # float32 (images, latents): means of the posteriors
+
+
+def latent_use(mean: np.ndarray, log_var: np.ndarray) -> LatentUse:
+    """How images with these posteriors use each latent."""
+    kl = 0.5 * (np.exp(log_var.astype("float64")) + np.square(mean, dtype="float64") - 1.0 - log_var)
+    return LatentUse(kl.mean(axis=0), active_latents(mean), mean)
+
+
+def held_factors(information: MutualInformation) -> list[tuple[int | None, float]]:
+    """Of each latent the factor that it knows most of, and how much of its entropy: `(factor, share)`.
+
+    The factor is `None` where the latent knows less than a tenth of each.
+    """
+    known = np.nan_to_num(information.normalized)
+    best = known.argmax(axis=0)
+    shares = known[best, np.arange(known.shape[1])]
+    return [(int(factor) if share >= HELD else None, float(share)) for factor, share in zip(best, shares, strict=True)]
+
+
+def decode_all(model: keras.Model, codes: np.ndarray) -> np.ndarray:
+    """The images of many codes, in batches."""
+    parts = [codes[start : start + DECODED_AT_ONCE] for start in range(0, len(codes), DECODED_AT_ONCE)]
+    return np.concatenate([ops.convert_to_numpy(model.decode(part)) for part in parts])
+
+
+def locked_rungs(model: keras.Model) -> set[int]:
+    """Rungs whose codes do not reach the image yet."""
+    gates = ops.convert_to_numpy(model.decoder_gates())
+    return {rung for (rung, _), gate in zip(model.rung_slices, gates, strict=True) if gate == 0}
+
+
+def held_codes(model: keras.Model, around: Any) -> np.ndarray:
+    """The codes that are held: the means of one image's posteriors, or 0 without one: `(1, latents)`."""
+    if around is None:
+        return np.zeros((1, model.rung_slices[-1][1].stop), "float32")
+    around = ops.convert_to_numpy(around)
+    if len(around) != 1:
+        raise ValueError(f"`around` must be one image, (1, height, width, channels). Received: shape {around.shape}.")
+    return encode_all(model, around)[0]
+
+
+def rung_images(model: keras.Model, around: Any, n: int, seed: int | None) -> np.ndarray:
+    """Images of every rung drawn from its prior, the others held, as those of `model.sample`, decoded at once.
+
+    Returns:
+        Float32 array `(rungs, n, height, width, channels)`, the deepest rung first.
+    """
+    check_count("n", n)
+    held = held_codes(model, around)
+    drawn = ops.convert_to_numpy(keras.random.normal((n, held.shape[1]), dtype="float32", seed=seed))
+    codes = np.tile(held, (model.num_rungs, n, 1))
+    for index, (_, columns) in enumerate(model.rung_slices):
+        codes[index][:, columns] = drawn[:, columns]
+    images = decode_all(model, codes.reshape(-1, held.shape[1]))
+    return images.reshape(model.num_rungs, n, *images.shape[1:])

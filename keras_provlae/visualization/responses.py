@@ -1,0 +1,107 @@
+"""How each latent answers to each factor."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from keras_provlae.metrics import active_latents
+from keras_provlae.metrics.posteriors import check_factors, check_names, check_posterior, factor_name
+from keras_provlae.visualization.style import WIDTH, ink, latent_names, name_data, star
+
+ROW_PITCH = 6.0  # standard deviations of the prior from the line of one latent to that of the next
+ROW_HEIGHT, LEAST_ROW_HEIGHT = 0.45, 0.2  # inches
+FACTORS_ACROSS = 6
+
+
+def latent_responses(
+    mean: Any,
+    log_var: Any,
+    factors: Any,
+    rung_slices: Any = None,
+    factor_names: Sequence[str] | None = None,
+    data: Any = None,
+) -> Figure:
+    """Mean and spread of each latent at every value of each factor, over all images with that value.
+
+    A latent that holds one factor and nothing else moves with that factor, with a narrow band, and lies still at
+    0, with a wide band, for all others.
+
+    Args:
+        mean: Float array `(rows, latents)`, as `model.encode` gives it.
+        log_var: Float array like `mean`: natural log of the variance.
+        factors: Integer array `(rows, factors)`.
+        rung_slices: `model.rung_slices`, to name and colour the latents by their rungs; or `None`.
+        factor_names: Names of the factors, or `None` for "factor 0" and so on.
+        data: What the images are, for the title: a text, or the `GroundTruth` itself; `None` is no title.
+
+    Returns:
+        A figure with one axes per factor, at most six beside one another. In each a line and a band per latent, from
+        top to bottom: the mean of z given the value, and one standard deviation of z to both sides, in which
+        the posterior's own variance counts. Latents lie 6 apart; 0 and +-2 are ruled.
+
+    Raises:
+        TypeError, ValueError: If an array is unfit.
+    """
+    mean, log_var = check_posterior(mean, log_var)
+    factors = check_factors(factors, len(mean))
+    given = check_names(factor_names, len(factors.sizes))
+    names, colors = latent_names(rung_slices, mean.shape[1])
+    names = star(names, active_latents(mean))
+    count = len(factors.sizes)
+    across = min(count, FACTORS_ACROSS)
+    lines = -(-count // across)
+    row_height = max(ROW_HEIGHT if len(names) <= 16 else LEAST_ROW_HEIGHT, 1.2 / len(names))
+    size = (min(WIDTH, 1.0 + 1.6 * across), lines * (row_height * len(names) + 0.55) + 0.3)
+    figure = Figure(figsize=size, layout="constrained")
+    panels = figure.subplots(lines, across, sharey=True, squeeze=False)
+    for factor, axes in enumerate(panels.ravel()):
+        if factor >= count:
+            axes.remove()
+            continue
+        center, spread = _response(mean, log_var, factors.labels[:, factor], factors.sizes[factor])
+        _draw(axes, center, spread, colors)
+        axes.set_title(factor_name(given, factor), fontsize=9)
+        if factor % across == 0:  # the others share the axis
+            axes.set_yticks(_offsets(len(names)), names)
+            for text, color in zip(axes.get_yticklabels(), colors, strict=True):
+                text.set_color(ink(color))
+    figure.supxlabel("number of the factor's value;  band: one standard deviation of z", fontsize=8)
+    return name_data(figure, data)
+
+
+def _response(mean, log_var, labels, size):
+    """Mean and standard deviation of z given each value of a factor: both `(size, latents)`."""
+    counts = np.bincount(labels, minlength=size)[:, None]
+    sums = np.zeros((3, size, mean.shape[1]))
+    for part, values in enumerate((mean, np.square(mean, dtype="float64"), np.exp(log_var, dtype="float64"))):
+        np.add.at(sums[part], labels, values)
+    center, square, variance = sums / counts
+    return center, np.sqrt(np.maximum(square - center**2, 0) + variance)
+
+
+def _offsets(latents):
+    """Where the line of each latent has its 0, the first on top."""
+    return -ROW_PITCH * np.arange(latents)
+
+
+def _draw(axes, center, spread, colors):
+    values, offsets = np.arange(len(center)), _offsets(len(colors))
+    single = len(values) == 1
+    for latent, (offset, color) in enumerate(zip(offsets, colors, strict=True)):
+        for level, style in (0, "-"), (2, ":"), (-2, ":"):
+            axes.axhline(offset + level, color="gainsboro", linewidth=0.6, linestyle=style, zorder=0)
+        # beyond the neighbours' lines nothing is drawn: outliers of one latent would cover the others
+        low, line, high = (
+            offset + np.clip(center[:, latent] + part * spread[:, latent], -ROW_PITCH / 2, ROW_PITCH / 2)
+            for part in (-1, 0, 1)
+        )
+        axes.fill_between(values, low, high, color=color, alpha=0.25, linewidth=0)
+        axes.plot(values, line, ".-" if len(values) <= 12 or single else "-", color=color, markersize=4, linewidth=1.4)
+    axes.set_ylim(offsets[-1] - ROW_PITCH / 2, ROW_PITCH / 2)
+    axes.set_xlim(-0.3, len(values) - 0.7)
+    axes.set_xticks([0, len(values) - 1] if not single else [0])
+    axes.tick_params(labelsize=8, length=2)
+    axes.tick_params(axis="y", length=0)
+    axes.spines[:].set_visible(False)

@@ -1,0 +1,226 @@
+"""How the rungs share the image between them while the model grows (figure 5)."""
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Self
+
+import keras
+import numpy as np
+from keras import ops
+from matplotlib.figure import Figure
+
+from keras_provlae.metrics import information_flow
+from keras_provlae.metrics.encoding import encode_all
+from keras_provlae.visualization.grids import add_grid, columns_that_fit, geometry
+from keras_provlae.visualization.latent_use import locked_rungs, rung_images
+from keras_provlae.visualization.style import TITLE_HEIGHT, WIDTH, ink, name_data, place, rung_color
+from keras_provlae.visualization.writers import rendered, write_gif
+
+LABEL_WIDTH, BAR_WIDTH, GAP, HEADING_HEIGHT = 0.55, 0.62, 0.12, 0.42  # inches
+MANY_RUNGS = 4  # above it, three stages beside one another and one row of images per rung
+
+
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """What a model made of every rung at one moment, and what the rungs knew of the image.
+
+    Attributes:
+        stage: Int, 0 .. L - 1.
+        alpha: Float, 0.0 .. 1.0.
+        iteration: Int. Optimiser steps taken.
+        rungs: Int array `(L,)`, the deepest first, as the rows of the others.
+        locked: Bool array `(L,)`. Whether the rung's code does not reach the image yet.
+        samples: Uint8 array `(L, n, height, width, channels)`: each rung drawn from its prior, the others held.
+        mi: Float64 array `(L,)`. I(x; z_l) in nats.
+        mi_total: Float. I(x; z) in nats.
+        rows: Int. Images that the information is of: it cannot exceed ln rows.
+    """
+
+    stage: int
+    alpha: float
+    iteration: int
+    rungs: np.ndarray
+    locked: np.ndarray
+    samples: np.ndarray
+    mi: np.ndarray
+    mi_total: float
+    rows: int
+
+    @classmethod
+    def of(
+        cls,
+        model: keras.Model,
+        images: Any,
+        around: Any = None,
+        n: int = 12,
+        draws: int = 1000,
+        seed: int | None = 0,
+    ) -> Self:
+        """The snapshot of a model as it is.
+
+        Args:
+            model: A `LadderVAE`; one that does not grow is at stage 0.
+            images: Float array `(rows, height, width, channels)` in [0, 1], at least two: those that I(x; z_l) is of.
+            around: One image, `(1, height, width, channels)`, whose codes are held; `None` takes the first.
+            n: Int >= 1. Images drawn for each rung, from the same codes in every snapshot with the same seed.
+            draws: Int >= 2. Draws of (x, z) for I(x; z_l).
+            seed: Int or `None`. Seed of all draws.
+
+        Returns:
+            A `Snapshot`.
+
+        Raises:
+            TypeError, ValueError: If an argument is unfit.
+        """
+        images = ops.convert_to_numpy(images)
+        around = images[:1] if around is None else around
+        flow = information_flow(*encode_all(model, images), model.rung_slices, draws, seed)
+        locked = locked_rungs(model)
+        return cls(
+            stage=getattr(model, "stage", 0),
+            alpha=getattr(model, "alpha", 1.0),
+            iteration=getattr(model, "iteration", 0),
+            rungs=np.array(flow.rungs),
+            locked=np.array([rung in locked for rung in flow.rungs]),
+            samples=np.round(255 * rung_images(model, around, n, seed)).astype("uint8"),
+            mi=flow.mi,
+            mi_total=flow.total,
+            rows=flow.rows,
+        )
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Writes the snapshot as an npz file."""
+        np.savez_compressed(path, **{field.name: getattr(self, field.name) for field in fields(self)})
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> Self:
+        """The snapshot that `save` wrote."""
+        with np.load(path, allow_pickle=False) as file:
+            return cls(**{name: file[name] if file[name].ndim else file[name].item() for name in file.files})
+
+
+def growth_timeline(snapshots: Sequence[Snapshot] | str | os.PathLike, data: Any = None) -> Figure:
+    """Stage by stage, samples of every rung with a bar for I(x; z_l), and I(x; z) on top (figure 5).
+
+    Args:
+        snapshots: `callbacks.TraversalSnapshots.snapshots`, or its folder, or what `Snapshot.of` returns, in any
+            order. The last one of each stage is shown.
+        data: What the images are, for the title: a text, or the `GroundTruth` itself; `None` is no title.
+
+    Returns:
+        A figure with one axes per stage and rung for the samples, and one per stage for the bars: first all
+        of stage 0, the deepest rung on top and the bars last. Rungs that are still locked are pale.
+
+    Raises:
+        ValueError: If there is no snapshot, or they are of models with other rungs or images.
+
+    Source: Li et al. (2020), figure 5.
+    """
+    snapshots = _checked(snapshots)
+    last = {snapshot.stage: snapshot for snapshot in sorted(snapshots, key=lambda one: one.iteration)}
+    stages = [last[stage] for stage in sorted(last)]
+    across = min(len(stages), 4 if len(stages[0].rungs) <= MANY_RUNGS else 3)
+    room = (WIDTH - LABEL_WIDTH) / across - BAR_WIDTH - 2 * GAP
+    return name_data(_drawn(stages, across, room, data is not None), data)
+
+
+def growth_gif(
+    snapshots: Sequence[Snapshot] | str | os.PathLike,
+    path: str | os.PathLike,
+    data: Any = None,
+    fps: float = 2,
+    dpi: float = 100,
+) -> Path:
+    """An animation of the growth, one snapshot after the other.
+
+    Args:
+        snapshots: As `growth_timeline`; all are shown, in the order of their iterations.
+        path: Where the GIF goes.
+        data: As `growth_timeline`.
+        fps: Float > 0. Snapshots per second.
+        dpi: Float > 0. Dots per inch.
+
+    Returns:
+        The path.
+
+    Raises:
+        ImportError: If imageio is not installed.
+        ValueError: As `growth_timeline`.
+    """
+    snapshots = sorted(_checked(snapshots), key=lambda one: one.iteration)
+    most = max(float(snapshot.mi.max()) for snapshot in snapshots)
+    frames = [_drawn([snapshot], 1, 5.0, data is not None, most) for snapshot in snapshots]
+    return write_gif([rendered(name_data(frame, data), dpi) for frame in frames], path, fps)
+
+
+def read_snapshots(folder: str | os.PathLike) -> list[Snapshot]:
+    """The snapshots in a folder of `TraversalSnapshots`, in the order of their iterations."""
+    return [Snapshot.load(path) for path in sorted(Path(folder).glob("step_*.npz"))]
+
+
+def _checked(snapshots):
+    given = snapshots
+    snapshots = read_snapshots(given) if isinstance(given, str | os.PathLike) else list(given)
+    kinds = {(tuple(one.rungs), one.samples.shape) for one in snapshots}
+    if len(kinds) != 1:
+        raise ValueError(
+            "`snapshots` must be at least one, all of models with the same rungs and of as many images. "
+            f"Received: {len(snapshots)} snapshots of {len(kinds)} kinds"
+            + (f" in {given}." if isinstance(given, str | os.PathLike) else ".")
+        )
+    return snapshots
+
+
+def _drawn(stages, across, room, named, most=None):
+    """The blocks of some stages, so many beside one another; `room` is what a row of images may take, in inches."""
+    rungs, n = stages[0].samples.shape[:2]
+    columns = min(columns_that_fit(stages[0].samples.shape, room, 0.36), n)
+    rows = 1 if rungs > MANY_RUNGS else min(2, -(-n // columns))
+    how = geometry(stages[0].samples.shape, columns, room, largest=0.6 if rows * columns < n else None)
+    width, height = how.inches(rows, columns)
+    most = max(float(stage.mi.max()) for stage in stages) if most is None else most
+    block = max(width + BAR_WIDTH + 2 * GAP, 1.6), HEADING_HEIGHT + rungs * (height + 0.04) + 0.1
+    lines = -(-len(stages) // across)
+    top = 0.1 if not named else TITLE_HEIGHT
+    figure = Figure(figsize=(max(LABEL_WIDTH + across * block[0], 3.6), top + lines * block[1] + 0.25))
+    for number, stage in enumerate(stages):
+        line, column = divmod(number, across)
+        left, upper = LABEL_WIDTH + column * block[0], top + line * block[1]
+        shown = stage.samples[:, : rows * columns] / 255
+        for row, rung in enumerate(stage.rungs):
+            at = upper + HEADING_HEIGHT + row * (height + 0.04)
+            axes = add_grid(figure, left, at, shown[row], rows, how, faint=bool(stage.locked[row]))
+            if column == 0:
+                _name_rung(axes, rungs, rung)
+        height_of_all = rungs * (height + 0.04) - 0.04
+        bars = place(figure, left + width + 0.04, upper + HEADING_HEIGHT, BAR_WIDTH, height_of_all)
+        _draw_bars(bars, stage, most)
+        fading = f", alpha {stage.alpha:.2g}" if stage.alpha < 1 else ""
+        heading = f"stage {stage.stage}{fading}, {stage.iteration:,} steps\n$I(x; z)$ = {stage.mi_total:.2f} nats"
+        x, y = (left + 0.03) / figure.get_figwidth(), 1 - (upper + HEADING_HEIGHT - 0.05) / figure.get_figheight()
+        figure.text(x, y, heading, fontsize=8, va="bottom", linespacing=1.25)
+    rows_seen = stages[0].rows
+    note = f"bars: $I(x; z_l)$ in nats, of {rows_seen:,} images, which allow at most {math.log(rows_seen):.2f}"
+    note += "; pale: still locked" if any(stage.locked.any() for stage in stages) else ""
+    figure.text(0.1 / figure.get_figwidth(), 0.06 / figure.get_figheight(), note, fontsize=8, va="bottom")
+    return figure
+
+
+def _name_rung(axes, num_rungs, rung):
+    axes.set_yticks([sum(axes.get_ylim()) / 2], [f"rung {rung}"], fontsize=8, fontweight="bold")
+    axes.get_yticklabels()[0].set_color(ink(rung_color(num_rungs, rung)))
+
+
+def _draw_bars(axes, stage, most):
+    """A bar for each rung, beside its samples, with its number."""
+    for row, (rung, value) in enumerate(zip(stage.rungs, stage.mi, strict=True)):
+        color = rung_color(len(stage.rungs), rung)
+        axes.barh(row, max(value, 0.0), height=0.3, color=color, alpha=0.35 if stage.locked[row] else 1.0)
+        axes.text(0, row - 0.19, f"{abs(value):.2f}", fontsize=8, va="bottom", color=ink(color))
+    axes.axvline(0, color="silver", linewidth=1)
+    axes.set_xlim(0, 1.02 * max(most, 1e-6))
+    axes.set_ylim(len(stage.rungs) - 0.5, -0.5)
+    axes.set_axis_off()

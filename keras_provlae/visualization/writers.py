@@ -1,0 +1,75 @@
+"""Figures and frames as files."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from keras_provlae.metrics.posteriors import optional
+
+
+def write_png(figure: Figure, path: str | os.PathLike, dpi: float = 150) -> Path:
+    """Writes a figure as a PNG file.
+
+    Args:
+        figure: What any function of this module returns.
+        path: Where it goes; its folder is made, a file that is there is replaced.
+        dpi: Float > 0. Dots per inch.
+
+    Returns:
+        The path.
+
+    Example:
+        >>> import tempfile
+        >>> write_png(Figure(), tempfile.mkdtemp() + "/new/empty.png").name
+        'empty.png'
+    """
+    path = _prepared(path)
+    figure.savefig(path, format="png", dpi=dpi)
+    return path
+
+
+def write_gif(frames: Iterable[Any], path: str | os.PathLike, fps: float = 10, dpi: float = 100) -> Path:
+    """Writes an animation that starts over when it ends.
+
+    Args:
+        frames: Figures, or uint8 arrays `(height, width, 3)`, all of one size.
+        path: Where it goes; its folder is made, a file that is there is replaced.
+        fps: Float > 0. Frames per second; browsers show at most 50.
+        dpi: Float > 0. Dots per inch of frames that are figures.
+
+    Returns:
+        The path.
+
+    Raises:
+        ImportError: If imageio is not installed.
+        ValueError: If there is no frame, the frames differ in size, or `fps` is not positive.
+    """
+    imageio = optional("imageio.v3", "examples", "imageio")
+    if not fps > 0:
+        raise ValueError(f"`fps` must be positive. Received: fps={fps}.")
+    pixels = [rendered(frame, dpi) if isinstance(frame, Figure) else np.asarray(frame) for frame in frames]
+    sizes = sorted({frame.shape for frame in pixels})
+    if len(sizes) != 1:
+        raise ValueError(f"`frames` must be at least one, all of the same size. Received: {sizes or 'no frame'}.")
+    path = _prepared(path)
+    imageio.imwrite(path, np.stack(pixels), extension=".gif", duration=1000 / fps, loop=0)
+    return path
+
+
+def rendered(figure: Figure, dpi: float = 100) -> np.ndarray:
+    """The pixels of a figure: uint8 `(height, width, 3)`."""
+    figure.set_dpi(dpi)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.array(canvas.buffer_rgba())[..., :3]
+
+
+def _prepared(path):
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path

@@ -1,0 +1,131 @@
+"""Whatever the model and the images: no text covers another or is cut off, no figure is wider than a README shows."""
+
+import matplotlib
+import numpy as np
+import pytest
+
+from keras_provlae import metrics
+from keras_provlae import visualization as v
+from keras_provlae.visualization.style import PALETTE, WIDTH, ink, rung_color
+from tests.visualization.conftest import Painter, overlaps
+
+CASES = {
+    "one rung, gray": ((28, 28, 1), [10]),
+    "8 rungs of 8, color": ((64, 64, 3), [8] * 8),
+    "64 latents in one rung": ((32, 32, 3), [64]),
+    "flat images": ((8, 96, 1), [1, 2, 2]),
+    "tall images": ((96, 16, 3), [2, 3, 1, 2]),
+    "tiny images": ((8, 8, 1), [2, 2]),
+}
+FACTORS = ["floor_hue", "a_factor_with_a_long_name", "shape"]
+
+
+@pytest.fixture(params=CASES)
+def painter(request):
+    return Painter(*CASES[request.param])
+
+
+@pytest.fixture
+def drawn(painter):
+    return np.random.default_rng(0).random((20, *painter.image_shape)).astype("float32") * np.linspace(0, 1, 20)[
+        :, None, None, None
+    ].astype("float32")
+
+
+def check(figure):
+    assert overlaps(figure) == []
+    assert figure.get_figwidth() <= WIDTH + 1e-6
+
+
+def test_pictures_of_a_model(painter, drawn):
+    check(v.traversals(painter, drawn[:1], images=drawn, data="rooms procedural"))
+    check(v.rung_samples(painter, drawn[:1], n=20, data="rooms procedural"))
+    check(v.reconstructions(painter, drawn, data="rooms procedural"))
+    check(v.rung_swaps(painter, drawn[:2], drawn[2:4], data="rooms procedural"))
+    for rung, columns in painter.rung_slices:
+        if columns.stop - columns.start == 2:
+            check(v.manifold(painter, rung, steps=5, data="rooms procedural"))
+
+
+@pytest.mark.parametrize("painter", ["8 rungs of 8, color", "one rung, gray", "flat images"], indirect=True)
+def test_pictures_of_factors(painter, drawn):
+    factors = np.arange(20)[:, None] // [1, 4, 10]
+    mean, log_var = painter.encode(drawn)
+    information = metrics.mutual_information(mean, log_var, factors, factor_names=FACTORS)
+    check(v.traversals(painter, drawn[:1], images=drawn, information=information, order="factor"))
+    check(v.mutual_information_heatmap(information, painter.rung_slices, data="rooms procedural"))
+    check(v.latent_responses(mean, log_var, factors, painter.rung_slices, FACTORS, data="rooms procedural"))
+
+
+def test_a_timeline(painter, drawn):
+    rungs = painter.num_rungs
+    snapshots = [
+        v.Snapshot(
+            stage=stage,
+            alpha=0.25 if stage else 1.0,
+            iteration=10_000 * stage,
+            rungs=np.arange(rungs, 0, -1),
+            locked=np.arange(rungs) > stage,
+            samples=np.zeros((rungs, 12, *painter.image_shape), "uint8"),
+            mi=np.linspace(9.5, 0, rungs),
+            mi_total=10.0,
+            rows=1000,
+        )
+        for stage in range(rungs)
+    ]
+    check(v.growth_timeline(snapshots, data="rooms procedural"))
+
+
+def test_curves_of_many_stages():
+    stages = np.repeat(np.arange(8), 3)
+    history = {"loss": 200.0 - stages, "reconstruction": 190.0 - stages, "stage": stages, "alpha": 0 * stages + 1.0}
+    history |= {f"{name}_rung_{rung}": stages / rung for name in ("kl", "mi") for rung in range(1, 9)}
+    check(v.training_curves({**history, "mi_total": stages}, data="rooms procedural"))
+
+
+def test_comparisons():
+    rng = np.random.default_rng(0)
+    runs = [
+        {
+            "model": model,
+            "beta": beta,
+            "reconstruction": 100 + 5 * beta,
+            **dict(zip(("mig", "mig_sup"), rng.random(2), strict=True)),
+        }
+        for model in ("pro-VLAE", "VLAE", "beta-VAE", "teacher-student")
+        for beta in (1, 4, 10)
+    ]
+    check(v.reconstruction_against_scores(runs, top=3, data="rooms procedural"))
+    check(v.mig_against_mig_sup(runs, top=3, data="rooms procedural"))
+
+
+def test_names_that_have_no_room_stand_upright():
+    factors = np.random.default_rng(0).integers(0, 2, (60, 30))
+    mean = np.random.default_rng(1).normal(size=(60, 3))
+    names = [f"attribute_number_{number}" for number in range(30)]
+    information = metrics.mutual_information(mean, mean * 0 - 1, factors, factor_names=names)
+    assert overlaps(v.mutual_information_heatmap(information)) == []
+
+
+def test_colors_are_the_same_everywhere_and_text_can_be_read():
+    assert len(set(PALETTE)) == 8
+    assert [rung_color(2, 2), rung_color(8, 8)] == PALETTE[:1] * 2  # the deepest
+    for color in PALETTE:
+        red, green, blue = (
+            part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in _rgb(ink(color))
+        )
+        assert 1.05 / (0.2126 * red + 0.7152 * green + 0.0722 * blue + 0.05) >= 4.5, color
+
+
+def _rgb(color):
+    return [int(color[start : start + 2], 16) / 255 for start in (1, 3, 5)]
+
+
+@pytest.mark.parametrize("painter", ["tiny images"], indirect=True)
+def test_no_global_state_of_matplotlib_is_touched(painter, drawn):
+    import matplotlib.pyplot as plt
+
+    before, backend = dict(matplotlib.rcParams), matplotlib.get_backend()
+    v.traversals(painter, drawn[:1])
+    v.reconstructions(painter, drawn[:2])
+    assert (dict(matplotlib.rcParams), matplotlib.get_backend(), plt.get_fignums()) == (before, backend, [])
