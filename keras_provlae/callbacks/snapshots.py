@@ -13,6 +13,8 @@ from keras_provlae.callbacks.checks import check_every, check_ladder, is_chosen
 from keras_provlae.metrics.encoding import BATCH, encode_all, held_subset
 from keras_provlae.metrics.posteriors import check_count, optional
 from keras_provlae.visualization import Snapshot, growth_timeline, traversals
+from keras_provlae.visualization.latent_use import held_codes
+from keras_provlae.visualization.timeline import iteration_of
 from keras_provlae.visualization.writers import rendered
 
 TIMES = 3  # snapshots over the epochs of `fit`, where nothing else is asked for
@@ -90,6 +92,7 @@ class TraversalSnapshots(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         encode_all(self.model, self.images[:BATCH])  # images that are unfit are so before an epoch is spent
+        held_codes(self.model, self.around)
         self.params.setdefault("before_growth", []).append(self.take)
         self.folder.mkdir(parents=True, exist_ok=True)
         self._begun = False
@@ -113,7 +116,7 @@ class TraversalSnapshots(keras.callbacks.Callback):
 
     def take(self) -> None:
         """Takes a snapshot of the model as it is, unless there is one of this step."""
-        iteration, stage = getattr(self.model, "iteration", 0), getattr(self.model, "stage", 0)
+        iteration, stage = iteration_of(self.model), getattr(self.model, "stage", 0)
         if any((one.iteration, one.stage) == (iteration, stage) for one in self.snapshots):
             return
         how = {"around": self.around, "n": self.n, "draws": self.draws, "seed": self.seed}
@@ -127,7 +130,7 @@ class TraversalSnapshots(keras.callbacks.Callback):
     def _kept(self):
         """The snapshots of this training so far; those that it has not come to are removed, with their pictures."""
         kept = []
-        iteration = getattr(self.model, "iteration", 0)
+        iteration = iteration_of(self.model)
         for path in sorted(self.folder.glob("step_*.npz")):
             snapshot = Snapshot.load(path)
             if 0 < snapshot.iteration <= iteration:
@@ -147,5 +150,5 @@ class TraversalSnapshots(keras.callbacks.Callback):
         if self._board is None:
             self._board = tf.summary.create_file_writer(os.path.join(self.log_dir, "pictures"))
         with self._board.as_default():
-            tf.summary.image(tag or name, pixels[None], step=getattr(self.model, "iteration", 0))
+            tf.summary.image(tag or name, pixels[None], step=iteration_of(self.model))
         self._board.flush()

@@ -1,5 +1,6 @@
 """What a report says of a model, measured on images that are held for it."""
 
+import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -48,7 +49,9 @@ def measure(
     if card is None and factors is not None:
         about = {"model": f"{type(model).__name__} {model.name}"}
         how = {"include": QUICK_SCORES, "seed": seed, "factor_names": factor_names, "data": data_name, "about": about}
-        card = metrics.evaluate_codes(mean, log_var, factors, model.rung_slices, **how)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of scores that are undefined: the page says it in its own words
+            card = metrics.evaluate_codes(mean, log_var, factors, model.rung_slices, **how)
     return Measurements(
         images=images,
         pictured=images[np.random.default_rng(seed).permutation(len(images))[:PICTURED]],

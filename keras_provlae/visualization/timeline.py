@@ -82,7 +82,7 @@ class Snapshot:
         return cls(
             stage=getattr(model, "stage", 0),
             alpha=getattr(model, "alpha", 1.0),
-            iteration=getattr(model, "iteration", 0),
+            iteration=iteration_of(model),
             rungs=np.array(flow.rungs),
             locked=np.array([rung in locked for rung in flow.rungs]),
             samples=np.round(255 * rung_images(model, around, n, seed)).astype("uint8"),
@@ -100,6 +100,14 @@ class Snapshot:
         """The snapshot that `save` wrote."""
         with np.load(path, allow_pickle=False) as file:
             return cls(**{name: file[name] if file[name].ndim else file[name].item() for name in file.files})
+
+
+def iteration_of(model: keras.Model) -> int:
+    """Optimiser steps that a model has been trained for, as far as it knows."""
+    if hasattr(model, "iteration"):
+        return model.iteration
+    optimizer = getattr(model, "optimizer", None)
+    return 0 if optimizer is None else int(ops.convert_to_numpy(optimizer.iterations))
 
 
 def growth_timeline(snapshots: Sequence[Snapshot] | str | os.PathLike, data: Any = None) -> Figure:

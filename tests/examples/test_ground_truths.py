@@ -8,7 +8,7 @@ import pytest
 import keras_provlae as kp
 from tests.examples.conftest import SHORT, run
 
-PICTURES = ("reconstructions", "rung_samples", "traversals", "mutual_information", "rung_factors", "training")
+PICTURES = ("reconstructions", "rung_samples", "traversals", "mutual_information", "rung_factors", "growth", "training")
 LATENTS = {"dsprites": 6, "shapes3d": 9}
 
 
@@ -44,10 +44,20 @@ def test_card_and_csv_files_name_the_twin(finished):
             assert {row["data"] for row in csv.DictReader(file)} == {expected}
 
 
+def test_the_report_is_about_this_training(finished):
+    name, output, _ = finished
+    text = (output / "report.html").read_text()
+    assert f"on {name} 32x32 procedural" in text
+    assert "seed of the training" in text
+    assert "At the end of every stage" in text
+    assert sorted(path.suffix for path in (output / "snapshots").glob("step_*")) == [".npz"] * 3 + [".png"] * 3
+
+
 def test_the_last_lines_are_the_paths(finished):
     name, output, printed = finished
     paths = printed.split("Look at:")[1].strip().splitlines()
-    names = [*(f"{picture}.png" for picture in PICTURES), "card.json", "card.csv", "history.csv", "model.keras"]
+    files = ["report.html", "card.json", "card.csv", "history.csv", "model.keras"]
+    names = [*(f"{picture}.png" for picture in PICTURES), *files]
     assert sorted(Path(line.strip()).name for line in paths) == sorted(names)
     assert all((output.parents[1] / line.strip()).is_file() for line in paths)
     assert ("MIG without the shape, as published:" in printed) == (name == "dsprites")

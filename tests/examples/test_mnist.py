@@ -11,7 +11,7 @@ def test_the_example_leaves_model_pictures_and_history(trained):
     output, _ = trained["mnist"]
     model = keras.models.load_model(output / "model.keras")
     assert (type(model), model.stage, model.alpha, model.iteration) == (kp.ProgressiveVAE, 1, 1.0, 12)
-    for name in "reconstructions", "rung_samples", "traversals", "training":
+    for name in "reconstructions", "rung_samples", "traversals", "growth", "training":
         assert (output / f"{name}.png").read_bytes().startswith(b"\x89PNG"), name
     with (output / "history.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -27,7 +27,8 @@ def test_the_last_lines_are_the_numbers_and_paths(trained):
     numbers, paths = printed.split("Test images")[1].split("Exported to")[0].split("Look at:")
     assert all(name in numbers for name in ("elbo", "reconstruction", "kl_rung_2", "mi_rung_2", "i_over"))
     assert [Path(line.strip()).name for line in paths.strip().splitlines()] == [
-        "reconstructions.png", "rung_samples.png", "traversals.png", "training.png", "history.csv", "model.keras",
+        "report.html", "reconstructions.png", "rung_samples.png", "traversals.png", "growth.png", "training.png",
+        "traversals.gif", "history.csv", "model.keras",
     ]  # fmt: skip
     assert all((output.parents[1] / line.strip()).is_file() for line in paths.strip().splitlines())
 

@@ -27,11 +27,21 @@ def test_curves_show_the_history_and_mark_the_unlocks(tmp_path):
     }
     assert lines(kl) == {"rung 2": HISTORY["kl_rung_2"], "rung 1": HISTORY["kl_rung_1"]}
     assert [list(line.get_ydata()) for line in alpha.lines[:2]] == [[1.0, 1.0], [0.5, 1.0]]  # the line breaks
+    assert [text.get_text() for text in loss.texts] == ["stage 0", "stage 1"]
+    assert [text.get_position()[0] for text in loss.texts] == [1.5, 3.5]
     for axes in figure.axes:
         unlock = axes.lines[-1]
         assert list(unlock.get_xdata()) == [3, 3]
         assert unlock.get_color() == kl.lines[1].get_color()  # that of rung 1
     figure.savefig(tmp_path / "curves.png")
+
+
+def test_information_of_every_rung_and_the_total():
+    measured = {"mi_rung_2": [0.5, 0.5, 1.0, 1.5], "mi_rung_1": [0.0, 0.0, 0.1, 0.2], "mi_total": [0.5, 0.5, 1.1, 1.6]}
+    information = training_curves({**HISTORY, **measured}).axes[2]
+    assert information.get_ylabel() == "I(x; z) in nats"
+    expected = {"total": measured["mi_total"], "rung 2": measured["mi_rung_2"], "rung 1": measured["mi_rung_1"]}
+    assert lines(information) == expected
 
 
 def test_what_fit_returns_is_taken_as_it_is(make_model, images):

@@ -1,0 +1,166 @@
+import contextlib
+import sys
+
+import imageio.v3 as imageio
+import keras
+import numpy as np
+import pytest
+
+import keras_provlae as kp
+from keras_provlae.callbacks import TraversalSnapshots
+from keras_provlae.visualization import Snapshot, traversals
+from keras_provlae.visualization.writers import rendered
+
+QUICK = {"n": 2, "draws": 20}
+
+
+def moments(snapshots):
+    return [(one.iteration, one.stage, one.alpha) for one in snapshots]
+
+
+def fit(model, images, callback, epochs=6, grow=None):
+    """Two steps an epoch, with unlocks after two and four epochs."""
+    model.compile(keras.optimizers.SGD(1e-3))
+    grow = kp.GrowthCallback(kp.GrowthSchedule(unlock_epochs=[2, 4]), fade_in_steps=2) if grow is None else grow
+    model.fit(images, batch_size=20, epochs=epochs, verbose=0, callbacks=[grow, callback])
+    return callback
+
+
+def at(callback, model, iteration, params=None):
+    """The callback at the beginning of a `fit` of a model that has been trained for so long."""
+    callback.set_model(model)
+    callback.set_params(params or {})
+    model.iteration_variable.assign(iteration)
+    callback.on_train_begin()
+    callback.on_epoch_begin(0)
+    return callback
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A training whose pictures go into a folder and to TensorBoard: model, images, callback, folder."""
+    keras.utils.set_random_seed(0)
+    folder = tmp_path_factory.mktemp("run")
+    images = np.random.default_rng(0).random((40, 8, 8, 1), "float32")
+    model = kp.ProgressiveVAE((8, 8, 1), num_rungs=3, latent_dim=2, channels=4, dense=8)
+    callback = TraversalSnapshots(
+        folder / "new/pictures", images, every=[0], log_dir=folder / "board", around=images[3:4], data="blobs", **QUICK
+    )
+    return model, images, fit(model, images, callback), folder
+
+
+def test_the_end_of_every_stage_is_seen_before_the_next_rung_is_unlocked(run):
+    _, _, callback, folder = run
+    assert moments(callback.snapshots) == [(2, 0, 1.0), (4, 0, 1.0), (8, 1, 1.0), (12, 2, 1.0)]
+    locked = [one.locked.tolist() for one in callback.snapshots[1:]]
+    assert locked == [[False, True, True], [False, False, True], [False, False, False]]
+    names = sorted(path.name for path in (folder / "new/pictures").iterdir())
+    stems = ["step_0000002_stage_0", "step_0000004_stage_0", "step_0000008_stage_1", "step_0000012_stage_2"]
+    assert names == ["growth_timeline.png", *(f"{stem}.{end}" for stem in stems for end in ("npz", "png"))]
+    kept = [Snapshot.load(path) for path in sorted((folder / "new/pictures").glob("*.npz"))]
+    assert moments(kept) == moments(callback.snapshots)
+
+
+def test_pictures_are_the_traversals_of_the_model(run):
+    model, images, callback, folder = run
+    expected = rendered(traversals(model, images[3:4], images=images, data="blobs"))
+    written = imageio.imread(folder / "new/pictures/step_0000012_stage_2.png")[..., :3]
+    np.testing.assert_array_equal(written, expected)
+    samples = np.asarray(model.sample(2, rung=1, around=images[3:4], seed=0))
+    assert np.abs(callback.snapshots[-1].samples[-1] / 255 - samples).max() <= 0.51 / 255
+
+
+def test_tensorboard_gets_the_same_pictures(run):
+    tf = pytest.importorskip("tensorflow")
+    folder = run[-1]
+    (path,) = map(str, (folder / "board/pictures").glob("events*"))
+    events = [tf.compat.v1.Event.FromString(record.numpy()) for record in tf.data.TFRecordDataset(path)]
+    found = {
+        (value.tag, event.step): tf.make_ndarray(value.tensor) for event in events for value in event.summary.value
+    }
+    steps = {2: 0, 4: 0, 8: 1, 12: 2}
+    assert list(found) == [*(("traversals", step) for step in steps), ("growth_timeline", 12)]
+    for step, stage in steps.items():
+        written = imageio.imread(folder / f"new/pictures/step_{step:07}_stage_{stage}.png")[..., :3]
+        np.testing.assert_array_equal(tf.io.decode_png(found["traversals", step][2]), written)
+
+
+def test_an_unlock_in_the_middle_of_an_epoch(make_model, images, tmp_path):
+    grow = kp.GrowthCallback(kp.GrowthSchedule(unlock_iterations=[3, 4]))
+    callback = fit(make_model(), images, TraversalSnapshots(tmp_path, images, every=9, **QUICK), epochs=3, grow=grow)
+    assert [(one.iteration, one.stage) for one in callback.snapshots] == [(3, 0), (4, 1), (6, 2)]
+
+
+def test_about_three_times_by_default(make_model, images, tmp_path):
+    model = make_model(num_rungs=1)
+    callback = at(TraversalSnapshots(tmp_path, images, **QUICK), model, 0, {"epochs": 7})
+    for epoch in range(7):
+        model.iteration_variable.assign(epoch + 1)
+        callback.on_epoch_end(epoch)
+    callback.on_train_end()
+    assert [one.iteration for one in callback.snapshots] == [3, 6, 7]
+
+
+def test_a_resumed_training_goes_on_with_its_snapshots(make_model, images, tmp_path):
+    for stop_after in 3, None:
+        stop = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs, last=stop_after: _stop(epoch, last))
+        callback = TraversalSnapshots(tmp_path / "pictures", images, every=[0, 2], **QUICK)
+        model = make_model()
+        model.compile(keras.optimizers.SGD(1e-3))
+        schedule = kp.GrowthCallback(kp.GrowthSchedule(unlock_epochs=[2, 5]))
+        callbacks = [schedule, callback, keras.callbacks.BackupAndRestore(tmp_path / "backup"), stop]
+        with contextlib.suppress(KeyboardInterrupt):
+            model.fit(images, batch_size=20, epochs=6, verbose=0, callbacks=callbacks)
+    assert [one.iteration for one in callback.snapshots] == [2, 4, 6, 10, 12]
+    assert len(kp.visualization.growth_timeline(tmp_path / "pictures").axes) == 3 * 4
+    again = at(TraversalSnapshots(tmp_path / "pictures", images, every=9, **QUICK), make_model(), 6)
+    assert [one.iteration for one in again.snapshots] == [2, 4, 6]  # a second `fit`, of a model with six steps
+    files = [path.name for path in sorted((tmp_path / "pictures").glob("step_*"))]
+    stems = ["step_0000002_stage_0", "step_0000004_stage_0", "step_0000006_stage_1"]
+    assert files == [f"{stem}.{end}" for stem in stems for end in ("npz", "png")]
+    assert at(again, make_model(), 0).snapshots == []  # another training
+    assert not list((tmp_path / "pictures").glob("step_*"))
+
+
+def _stop(epoch, last):
+    if epoch == last:
+        raise KeyboardInterrupt
+
+
+def test_a_model_that_does_not_grow(make_model, images, tmp_path):
+    model = make_model(kp.VLAE, num_rungs=1)
+    model.compile(keras.optimizers.SGD(1e-3))
+    callback = TraversalSnapshots(tmp_path, images, every=2, **QUICK)
+    model.fit(images, epochs=3, verbose=0, callbacks=[callback])
+    assert [(one.stage, one.iteration) for one in callback.snapshots] == [(0, 4), (0, 6)]
+    assert (tmp_path / "growth_timeline.png").is_file()
+
+
+def test_training_is_not_disturbed(make_model, images, tmp_path):
+    weights = []
+    for every in None, 1:
+        keras.utils.set_random_seed(1)
+        model = make_model(num_rungs=1)
+        model.compile(keras.optimizers.SGD(1e-2))
+        pictures = [] if every is None else [TraversalSnapshots(tmp_path, images, every=every, **QUICK)]
+        model.fit(images, batch_size=20, epochs=2, shuffle=False, verbose=0, callbacks=pictures)
+        weights.append(model.get_weights())
+    for a, b in zip(*weights, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_clear_errors(make_model, images, tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match="`every` must be at least 1"):
+        TraversalSnapshots(tmp_path, images, every=0)
+    with pytest.raises(ValueError, match="`n` must be at least 1"):
+        TraversalSnapshots(tmp_path, images, n=0)
+    with pytest.raises(TypeError, match="needs a model with `encode`"):
+        TraversalSnapshots(tmp_path, images).set_model(keras.Sequential())
+    with pytest.raises(ValueError, match="Images must"):
+        fit(make_model(), images, TraversalSnapshots(tmp_path / "unused", images * 2))
+    with pytest.raises(ValueError, match="`around` must be one image"):
+        fit(make_model(), images, TraversalSnapshots(tmp_path / "unused", images, around=images[:2]))
+    assert not (tmp_path / "unused").exists()
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    with pytest.raises(ImportError, match="pip install tensorboard"):
+        TraversalSnapshots(tmp_path, images, log_dir=tmp_path)

@@ -1,0 +1,194 @@
+import base64
+import io
+import re
+from html.parser import HTMLParser
+
+import imageio.v3 as imageio
+import keras
+import numpy as np
+import pytest
+
+import keras_provlae as kp
+from keras_provlae.metrics import evaluate
+from keras_provlae.report import write_report
+from keras_provlae.visualization import Snapshot
+from tests.metrics.conftest import Blobs
+
+
+class Page(HTMLParser):
+    """What a page holds: headings, cells of tables by section, pictures with their texts, and every address."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.sections, self.pictures, self.addresses, self.rows = {}, {}, [], {}
+        self.open, self.section = [], None
+        self.feed(path.read_text(encoding="utf-8"))
+        assert self.open == [], "every element is closed"
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+        if tag == "section":
+            self.section = attrs["id"]
+            self.sections[self.section] = ""
+        if tag == "tr":
+            self.rows.setdefault(self.section, []).append([])
+        if tag in ("td", "th"):
+            self.rows[self.section][-1].append("")
+        if tag == "img":
+            self.pictures[attrs["alt"]] = attrs
+        self.addresses += [attrs[name] for name in ("src", "href") if name in attrs]
+        assert tag not in ("script", "link", "iframe")
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, text):
+        if self.section is not None:
+            self.sections[self.section] += text
+        if self.open and self.open[-1] in ("td", "th"):
+            self.rows[self.section][-1][-1] += text
+
+
+@pytest.fixture(scope="module")
+def truth():
+    return Blobs()
+
+
+@pytest.fixture(scope="module")
+def trained(truth, tmp_path_factory):
+    """A trained model, its history, the folder of its snapshots."""
+    keras.utils.set_random_seed(0)
+    folder = tmp_path_factory.mktemp("snapshots")
+    model = kp.ProgressiveVAE((8, 8, 1), num_rungs=2, latent_dim=2, channels=4, dense=8)
+    model.compile()
+    images = truth.images(truth.factors(np.arange(len(truth))))
+    callbacks = [
+        kp.GrowthCallback(fade_in_steps=2),
+        kp.callbacks.TraversalSnapshots(folder, images, every=9, n=2, draws=20),
+    ]
+    history = model.fit(images, batch_size=30, epochs=4, verbose=0, callbacks=callbacks)
+    return model, history, folder
+
+
+@pytest.fixture(scope="module")
+def page(truth, trained, tmp_path_factory):
+    model, history, folder = trained
+    path = tmp_path_factory.mktemp("report") / "new" / "report.html"
+    facts = {"seed of the training": 17, "command": "make <blobs>"}
+    assert write_report(model, truth, history, path, folder, facts=facts, data_name="blobs drawn", draws=200) == path
+    return Page(path)
+
+
+def test_it_has_every_section_and_links_to_it(page):
+    assert list(page.sections) == [
+        "warnings", "what-was-trained", "rungs", "training", "growth", "latents", "samples", "reconstructions",
+        "factors", "metric-card",
+    ]  # fmt: skip
+    assert [address for address in page.addresses if address.startswith("#")] == [f"#{name}" for name in page.sections]
+
+
+def test_it_needs_nothing_but_itself(page):
+    assert all(address.startswith(("#", "data:image/png;base64,")) for address in page.addresses)
+
+
+def test_pictures_are_whole(page):
+    assert len(page.pictures) == 11
+    for alt, attrs in page.pictures.items():
+        pixels = imageio.imread(io.BytesIO(base64.b64decode(attrs["src"].partition(",")[2])))
+        assert pixels.shape[1] / pixels.shape[0] == pytest.approx(
+            int(attrs["width"]) / int(attrs["height"]), rel=0.02
+        ), alt
+        assert int(attrs["width"]) <= 830, alt
+        assert pixels.std() > 5, alt
+
+
+def test_it_says_what_was_trained(page, trained):
+    facts = dict(row for row in page.rows["what-was-trained"] if len(row) == 2)
+    assert facts["model"] == "ProgressiveVAE"
+    assert facts["preset"] == "none"
+    assert facts["data"] == "blobs drawn"
+    assert facts["image shape"] == "8 x 8 x 1"
+    assert (facts["beta"], facts["gamma"]) == ("1.0", "0.5")
+    assert facts["growth"] == "stage 1 of 1, alpha 1"
+    assert facts["optimiser steps"] == "8"
+    assert facts["parameters"] == f"{trained[0].count_params():,}"
+    assert facts["measured on"].startswith("60 images, seed 0") or facts["measured on"].startswith(
+        "60 images of 60, seed 0"
+    )
+    assert facts["seed of the training"] == "17"
+    assert facts["command"] == "make <blobs>"  # escaped in the file
+    assert f"keras_provlae {kp.__version__}" in facts["versions"]
+    assert f"keras {keras.__version__}" in facts["versions"]
+
+
+def test_a_line_for_each_rung(page, trained, truth):
+    model = trained[0]
+    images = truth.images(truth.factors(np.arange(len(truth))))
+    flow = kp.metrics.information_flow(*model.encode(images), model.rung_slices, draws=200)
+    scores = model.evaluate(images, verbose=0, return_dict=True)
+    header, two, one, total = page.rows["rungs"]
+    assert header == ["rung", "active latents", "I(x; z) in nats", "KL in nats", "holds most of"]
+    assert (two[0], one[0], total[0]) == ("2", "1", "all")
+    assert float(two[2].split(" ")[0]) == pytest.approx(flow.mi[0], abs=2e-3)
+    assert float(one[2].split(" ")[0]) == pytest.approx(flow.mi[1], abs=2e-3)
+    assert float(total[2].split(" ")[0]) == pytest.approx(flow.total, abs=2e-3)
+    assert float(two[3]) == pytest.approx(scores["kl_rung_2"], abs=2e-3)
+    assert "cannot exceed ln 60 = 4.09 nats" in page.sections["rungs"]
+
+
+def test_the_card_is_in_it(page, trained, truth):
+    cells = {row[0]: row[1] for row in page.rows["metric-card"] if len(row) == 5}
+    card = evaluate(trained[0], truth, include=["mig"], progress=False)
+    assert float(cells["mig"]) == pytest.approx(float(card["mig"]), abs=1e-3)
+    assert {"mig_sup", "mi_total", "factor_vae_score"} <= set(cells)
+    assert ["data", "blobs drawn"] in page.rows["metric-card"]
+
+
+def test_a_card_that_is_given_is_taken(trained, truth, tmp_path):
+    card = evaluate(trained[0], truth, include=["mig", "irs"], progress=False)
+    page = Page(write_report(trained[0], truth, path=tmp_path / "a.html", card=card, draws=100))
+    cells = {row[0]: row[1] for row in page.rows["metric-card"] if len(row) == 5}
+    assert set(cells) == {"score", *card}
+    assert "Factors" not in cells
+    plain = kp.metrics.MetricCard.from_dict(card.to_dict())  # of a file: without the matrices
+    page = Page(write_report(trained[0], truth, path=tmp_path / "b.html", card=plain, draws=100))
+    assert "mig" in page.sections["metric-card"]
+
+
+def test_images_alone_and_a_model_that_does_not_grow(make_model, images, tmp_path):
+    page = Page(write_report(make_model(kp.VLAE), images, path=tmp_path / "report.html", draws=100))
+    assert {"training", "factors", "metric-card"}.isdisjoint(page.sections)
+    assert "The model as it is" in page.sections["growth"]
+    assert ["data", "unnamed images"] in page.rows["what-was-trained"]
+    assert not any(row[0] == "growth" for row in page.rows["what-was-trained"])
+    assert len([alt for alt in page.pictures if "swept over the prior; the other" in alt]) == 3  # manifolds
+
+
+def test_a_file_of_the_history(trained, images, tmp_path):
+    (tmp_path / "log.csv").write_text("epoch,loss,reconstruction,kl_rung_1,kl_rung_2\n0,9,8.5,0.5,0\n1,8,7.25,0.5,0\n")
+    page = Page(write_report(trained[0], images, tmp_path / "log.csv", tmp_path / "report.html", draws=100))
+    assert ["last epoch", "2; loss 8.00, reconstruction 7.25 nats per image"] in page.rows["what-was-trained"]
+
+
+def test_unfit_arguments_are_refused_and_leave_no_file(trained, images, tmp_path):
+    path = tmp_path / "report.html"
+    with pytest.raises(TypeError, match="`model` must be a LadderVAE"):
+        write_report(keras.Sequential(), images, path=path)
+    with pytest.raises(TypeError, match="`card` must be what `metrics.evaluate` returns"):
+        write_report(trained[0], images, path=path, card={"mig": 1.0})
+    with pytest.raises(ValueError, match="`history` must be that of a ladder model"):
+        write_report(trained[0], images, {"accuracy": [1.0]}, path)
+    with pytest.raises(ValueError, match="Images must"):
+        write_report(trained[0], images * 2, path=path)
+    with pytest.raises(ValueError, match="Received: 0 snapshots"):
+        write_report(trained[0], images, path=path, snapshots=tmp_path / "nothing", draws=100)
+    assert not path.exists()
+
+
+def test_snapshots_in_memory(trained, images, tmp_path):
+    snapshots = [Snapshot.load(path) for path in sorted(trained[2].glob("*.npz"))]
+    page = Page(write_report(trained[0], images, path=tmp_path / "report.html", snapshots=snapshots, draws=100))
+    assert "At the end of every stage" in page.sections["growth"]
+    assert not re.search("as it is", page.sections["growth"])

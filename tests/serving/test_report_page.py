@@ -1,0 +1,64 @@
+"""The report in headless Chromium, without a network."""
+
+import shutil
+import tempfile
+
+import numpy as np
+import pytest
+
+from keras_provlae.report import write_report
+from tests.metrics.conftest import Blobs
+
+pytestmark = pytest.mark.serving
+webdriver = pytest.importorskip("selenium.webdriver")
+if not (shutil.which("chromium") and shutil.which("chromedriver")):
+    pytest.skip("no chromium and chromedriver", allow_module_level=True)
+
+
+@pytest.fixture(scope="module")
+def path(growing_model, tmp_path_factory):
+    factors = Blobs().factors(np.arange(60))
+    data, factor_names = (Blobs().images(factors), factors), ["a_factor_with_a_rather_long_name", "row", "size"]
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    facts = {"command": "make " + "long/" * 40}
+    return write_report(growing_model, data, path=path, factor_names=factor_names, facts=facts, draws=100)
+
+
+@pytest.fixture(params=[(1200, 900), (400, 800)], ids=["wide", "narrow"])
+def browser(request, path):
+    options = webdriver.ChromeOptions()
+    options.binary_location = shutil.which("chromium")
+    for flag in (
+        "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync", "--proxy-server=127.0.0.1:9",
+        "--disable-background-networking", "--disable-component-update", f"--user-data-dir={tempfile.mkdtemp()}",
+    ):  # fmt: skip
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which("chromedriver")))
+    try:
+        driver.set_window_size(*request.param)
+        driver.get(path.as_uri())
+        yield driver
+        assert driver.get_log("browser") == []
+    finally:
+        driver.quit()
+
+
+def test_the_report_is_whole_and_fits(browser):
+    pictures = browser.execute_script(
+        "return Array.from(document.images, i => [i.complete, i.naturalWidth, i.getBoundingClientRect().width, i.alt])"
+    )
+    assert len(pictures) >= 8
+    width = browser.execute_script("return document.documentElement.clientWidth")
+    assert all(complete and natural > 0 and 0 < shown <= width and alt for complete, natural, shown, alt in pictures)
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    addresses = browser.execute_script("return performance.getEntriesByType('resource').map(entry => entry.name)")
+    assert [address for address in addresses if not address.startswith("data:")] == []
+
+
+def test_links_lead_to_their_sections(browser):
+    targets = browser.execute_script(
+        "return Array.from(document.querySelectorAll('nav a'), a => document.querySelector(a.hash)?.tagName)"
+    )
+    assert len(targets) >= 8
+    assert set(targets) == {"SECTION"}

@@ -1,0 +1,61 @@
+import numpy as np
+import pytest
+
+from keras_provlae.visualization import latent_responses
+from tests.visualization.conftest import labels
+
+
+@pytest.fixture
+def codes():
+    factors = np.stack(np.meshgrid(range(3), range(4), range(2)), axis=-1).reshape(-1, 3) * [2, 1, 1]
+    rng = np.random.default_rng(0)
+    mean = np.stack([0.5 * factors[:, 0] - 1, rng.normal(size=24), np.zeros(24)], axis=1)
+    return mean, rng.normal(size=(24, 3)) - 1, factors
+
+
+def test_lines_are_means_and_bands_one_standard_deviation_of_z(codes):
+    mean, log_var, factors = codes
+    figure = latent_responses(*codes, [(2, slice(0, 2)), (1, slice(2, 3))], ["hue", "shape", "size"], data="rooms")
+    assert [axes.get_title() for axes in figure.axes] == ["hue", "shape", "size"]
+    assert labels(figure.axes[0].get_yticklabels()) == ["$z_{2}$[0]", "$z_{2}$[1]", "$z_{1}$[0] *"]
+    rng = np.random.default_rng(1)
+    for factor, axes in enumerate(figure.axes):
+        lines = [line for line in axes.lines if line.get_color() != "gainsboro"]
+        for latent, (line, band) in enumerate(zip(lines, axes.collections, strict=True)):
+            values = np.unique(factors[:, factor])
+            rows = [factors[:, factor] == value for value in values]
+            expected = np.array([mean[some, latent].mean() for some in rows])
+            np.testing.assert_allclose(line.get_ydata() + 6 * latent, expected, atol=1e-9)
+            # the spread another way: of many draws of z
+            noise = rng.standard_normal((4000, 24))
+            draws = mean[:, latent] + np.exp(0.5 * log_var[:, latent]) * noise
+            spread = np.array([draws[:, some].std() for some in rows])
+            top = band.get_paths()[0].vertices[:, 1].max() + 6 * latent
+            assert top == pytest.approx((expected + spread).max(), abs=0.05)
+    assert figure.get_suptitle() == "rooms"
+
+
+def test_values_far_away_do_not_cover_the_neighbours(codes):
+    mean, log_var, factors = codes
+    figure = latent_responses(100 * mean, log_var, factors)
+    for axes in figure.axes:
+        for latent, band in enumerate(axes.collections):
+            heights = band.get_paths()[0].vertices[:, 1] + 6 * latent
+            assert -3 <= heights.min() <= heights.max() <= 3
+
+
+def test_many_factors_go_on_in_the_next_line(codes):
+    mean, log_var, _ = codes
+    factors = np.random.default_rng(0).integers(0, 2, (24, 8))
+    figure = latent_responses(mean, log_var, factors)
+    assert [axes.get_title() for axes in figure.axes] == [f"factor {factor}" for factor in range(8)]
+    heights = [axes.get_subplotspec().rowspan.start for axes in figure.axes]
+    assert heights == [0] * 6 + [1] * 2
+
+
+def test_unfit_arrays_are_refused(codes):
+    mean, log_var, factors = codes
+    with pytest.raises(ValueError, match="a row for each row of the codes"):
+        latent_responses(mean, log_var, factors[:5])
+    with pytest.raises(ValueError, match="`factor_names` must name 3 factors"):
+        latent_responses(mean, log_var, factors, factor_names=["hue"])

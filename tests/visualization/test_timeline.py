@@ -1,0 +1,91 @@
+import dataclasses
+
+import imageio.v3 as imageio
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_provlae import metrics
+from keras_provlae.visualization import Snapshot, growth_gif, growth_timeline
+from tests.visualization.conftest import blocks, labels
+
+
+@pytest.fixture
+def snapshot(growing_model, images):
+    return Snapshot.of(growing_model, images, n=6, draws=200, seed=3)
+
+
+@pytest.fixture
+def stages(snapshot):
+    """Two snapshots of stage 0 and one of each later stage, in no order."""
+    at = [(2, 30), (0, 5), (1, 20), (0, 10)]
+    return [
+        dataclasses.replace(
+            snapshot, stage=stage, iteration=iteration, mi=snapshot.mi + iteration, mi_total=iteration / 4
+        )
+        for stage, iteration in at
+    ]
+
+
+def test_a_snapshot_is_that_of_the_model(snapshot, growing_model, images):
+    assert (snapshot.stage, snapshot.alpha, snapshot.iteration, snapshot.rows) == (1, 0.5, 5, 40)
+    assert snapshot.rungs.tolist() == [3, 2, 1]
+    assert snapshot.locked.tolist() == [False, False, True]
+    for rung, samples in zip((3, 2, 1), snapshot.samples, strict=True):
+        expected = ops.convert_to_numpy(growing_model.sample(6, rung=rung, around=images[:1], seed=3))
+        assert np.abs(samples / 255 - expected).max() <= 0.5 / 255 + 1e-6
+    flow = metrics.information_flow(*growing_model.encode(images), growing_model.rung_slices, 200, 3)
+    np.testing.assert_allclose(snapshot.mi, flow.mi, atol=1e-4)
+    assert snapshot.mi_total == pytest.approx(flow.total, abs=1e-4)
+
+
+def test_a_snapshot_outlives_its_process(snapshot, tmp_path):
+    snapshot.save(tmp_path / "one.npz")
+    loaded = Snapshot.load(tmp_path / "one.npz")
+    for name, value in dataclasses.asdict(snapshot).items():
+        np.testing.assert_array_equal(getattr(loaded, name), value, err_msg=name)
+    assert type(loaded.stage) is int
+
+
+def test_the_last_snapshot_of_each_stage_is_shown(stages):
+    figure = growth_timeline(stages, data="rooms")
+    assert len(figure.axes) == 3 * (3 + 1)
+    headings = [text.get_text() for text in figure.texts if text.get_text().startswith("stage")]
+    assert headings == [
+        "stage 0, alpha 0.5, 10 steps\n$I(x; z)$ = 2.50 nats",
+        "stage 1, alpha 0.5, 20 steps\n$I(x; z)$ = 5.00 nats",
+        "stage 2, alpha 0.5, 30 steps\n$I(x; z)$ = 7.50 nats",
+    ]
+    assert labels(axes.get_yticklabels()[0] for axes in figure.axes[:3]) == ["rung 3", "rung 2", "rung 1"]
+    assert figure.get_suptitle() == "rooms"
+    assert any("of 40 images, which allow at most 3.69; pale: still locked" in text.get_text() for text in figure.texts)
+
+
+def test_samples_and_bars(stages):
+    figure = growth_timeline(stages)
+    snapshot = stages[0]
+    for number, rung in enumerate(snapshot.samples):
+        axes = figure.axes[number]
+        shown = blocks(axes).reshape(-1, 8, 8, 1)
+        np.testing.assert_array_equal(shown, rung[: len(shown)] / 255)
+        assert axes.images[0].get_alpha() == (0.35 if number == 2 else None)
+    for bars, iteration in zip(figure.axes[3::4], (10, 20, 30), strict=True):
+        widths = [patch.get_width() for patch in bars.patches]
+        np.testing.assert_allclose(widths, snapshot.mi - 30 + iteration)
+        assert [text.get_text() for text in bars.texts] == [f"{width:.2f}" for width in widths]
+        assert bars.get_xlim()[1] >= snapshot.mi.max()  # one scale for all stages
+
+
+def test_the_growth_in_motion(stages, tmp_path):
+    frames = imageio.imread(growth_gif(stages, tmp_path / "growth.gif", dpi=50))
+    assert len(frames) == 4
+
+
+def test_snapshots_of_different_models_are_refused(stages, snapshot, tmp_path):
+    with pytest.raises(ValueError, match="same rungs.*Received: 0 snapshots"):
+        growth_timeline([])
+    with pytest.raises(ValueError, match="Received: 0 snapshots of 0 kinds in .*empty"):
+        growth_timeline(tmp_path / "empty")
+    other = dataclasses.replace(snapshot, rungs=snapshot.rungs[:2], samples=snapshot.samples[:2])
+    with pytest.raises(ValueError, match="Received: 5 snapshots of 2 kinds"):
+        growth_timeline([*stages, other])

@@ -1,0 +1,147 @@
+import imageio.v3 as imageio
+import numpy as np
+import pytest
+from keras import ops
+
+import keras_provlae as kp
+from keras_provlae import metrics
+from keras_provlae.visualization import traversals, traversals_gif
+from tests.visualization.conftest import Painter, blocks, labels
+
+NAMES = ["$z_{3}$[0]", "$z_{3}$[1]", "$z_{3}$[2]", "$z_{2}$[0]", "$z_{2}$[1]", "$z_{1}$[0]"]
+
+
+def names(figure):
+    return [name for axes in figure.axes for name in labels(axes.get_yticklabels())]
+
+
+def notes(figure):
+    """What stands to the right of the rows."""
+    return [text.get_text() for axes in figure.axes for text in axes.texts[1:]]
+
+
+def sweep(model, held, values):
+    """The images of each latent at its values, one row after the other."""
+    for latent, row in enumerate(values):
+        codes = np.repeat(held, len(row), axis=0)
+        codes[:, latent] = row
+        yield ops.convert_to_numpy(model.decode(codes))
+
+
+@pytest.fixture
+def information():
+    """Latent 1 holds the first factor, latents 0 and 4 the second, the others nothing."""
+    factors = np.stack(np.meshgrid(range(4), range(4)), axis=-1).reshape(-1, 2)
+    mean = np.zeros((16, 6))
+    mean[:, 1] = factors[:, 0]
+    mean[:, 0] = factors[:, 1]
+    mean[:, 4] = 0.3 * factors[:, 1]
+    return metrics.mutual_information(mean, np.full((16, 6), -4.0), factors, factor_names=["hue", "shape"])
+
+
+def test_one_latent_per_row_grouped_by_rung(model, images):
+    figure = traversals(model, images[:1], steps=5, span=2.0)
+    assert [axes.texts[0].get_text() for axes in figure.axes] == ["rung 3", "rung 2", "rung 1"]
+    assert names(figure) == NAMES
+    assert labels(figure.axes[-1].get_xticklabels()) == ["-2 sd", "2 sd"]
+    shown = np.concatenate([blocks(axes) for axes in figure.axes])
+    held = ops.convert_to_numpy(model.encode(images[:1])[0])
+    for row, expected in zip(shown, sweep(model, held, [[-2, -1, 0, 1, 2]] * 6), strict=True):
+        np.testing.assert_allclose(row, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_without_an_image_the_others_are_held_at_0(model):
+    shown = blocks(traversals(model, steps=2).axes[0])
+    np.testing.assert_allclose(shown[0], next(sweep(model, np.zeros((1, 6), "float32"), [[-3, 3]])), atol=1e-6)
+
+
+def test_quantiles_of_the_data(model, images):
+    figure = traversals(model, images[:1], steps=3, images=images, quantiles=(0.1, 0.9))
+    assert labels(figure.axes[-1].get_xticklabels()) == ["10 %", "90 %"]
+    mean = ops.convert_to_numpy(model.encode(images)[0])
+    low, high = np.quantile(mean, [0.1, 0.9], axis=0)
+    shown = np.concatenate([blocks(axes) for axes in figure.axes])
+    values = np.stack([low, (low + high) / 2, high], axis=1)
+    for row, expected in zip(shown, sweep(model, mean[:1], values), strict=True):
+        np.testing.assert_allclose(row, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_data_give_the_kl_its_order_and_the_latents_that_are_not_active(images):
+    painter = Painter((8, 8, 1), [3, 2])
+    mean, _ = painter.encode(images)
+    kl = 0.5 * (mean.astype("float64") ** 2 + np.exp(-1.0) - 1 + 1).mean(axis=0)
+    figure = traversals(painter, images[:1], images=images)
+    assert notes(figure) == [f"{value:.2f} nats" for value in kl]
+    assert [name.endswith("*") for name in names(figure)] == [False, True, False, True, False]
+    assert figure.texts[0].get_text().startswith("* not active")
+    by_kl = traversals(painter, images[:1], images=images, order="kl")
+    assert names(by_kl) == ["$z_{2}$[0]", "$z_{2}$[2]", "$z_{2}$[1] *", "$z_{1}$[1]", "$z_{1}$[0] *"]
+    assert [float(note.split()[0]) for note in notes(by_kl)[:3]] == sorted(np.round(kl[:3], 2), reverse=True)
+    assert not any(name.endswith("*") for name in names(traversals(painter)))  # unknown
+
+
+def test_rows_move_with_their_images_and_notes(model, images, information):
+    figure = traversals(model, images[:1], steps=2, information=information, order="factor")
+    ordered = ["$z_{3}$[1]", "$z_{3}$[0]", "$z_{3}$[2] *", "$z_{2}$[1]", "$z_{2}$[0] *", "$z_{1}$[0] *"]
+    assert names(figure) == ordered
+    assert [note.split(" ")[0] for note in notes(figure)] == ["hue", "shape", "", "shape", "", ""]
+    rows = list(sweep(model, ops.convert_to_numpy(model.encode(images[:1])[0]), [[-3, 3]] * 6))
+    shown = np.concatenate([blocks(axes) for axes in figure.axes])
+    for row, latent in zip(shown, [1, 0, 2, 4, 3, 5], strict=True):
+        np.testing.assert_allclose(row, rows[latent], rtol=1e-5, atol=1e-6)
+    card = metrics.MetricCard(results={"mutual_information": information})
+    assert names(traversals(model, information=card, order="factor")) == ordered
+
+
+def test_locked_rungs_are_marked(make_model):
+    figure = traversals(make_model())
+    assert ["(locked)" in axes.texts[0].get_text() for axes in figure.axes] == [False, True, True]
+
+
+def test_many_latents_stand_in_two_columns():
+    painter = Painter((8, 8, 1), [20, 20])
+    figure = traversals(painter)
+    left = [axes.get_position().x0 for axes in figure.axes]
+    assert [len(axes.get_yticks()) for axes in figure.axes] == [20, 20]
+    assert left[0] < 0.5 < left[1]
+    assert len(traversals(Painter((8, 8, 1), [30])).axes) == 2  # one rung goes on in the second
+
+
+def test_the_animation_runs_there_and_back(model, images, tmp_path):
+    path = traversals_gif(model, tmp_path / "new/latents.gif", images[:1], steps=4, fps=20, dpi=60)
+    frames = imageio.imread(path)
+    assert len(frames) == 6
+    np.testing.assert_array_equal(frames[1], frames[5])
+    np.testing.assert_array_equal(frames[2], frames[4])
+    assert np.abs(frames[0].astype(int) - frames[3]).max() > 100  # the dot at least is elsewhere
+    assert imageio.immeta(path)["loop"] == 0
+    assert imageio.immeta(path)["duration"] == 50
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"steps": 1}, "`steps` must be at least 2"),
+        ({"span": 0.0}, "`span` must be positive"),
+        ({"around": np.zeros((2, 8, 8, 1), "float32")}, "`around` must be one image"),
+        ({"order": "size"}, "`order` must be one of rung, kl, factor. Received: 'size'"),
+        ({"order": "kl"}, "give some `images`"),
+        ({"order": "factor"}, "goes by what `metrics.mutual_information` returns"),
+        ({"quantiles": (0.1, 0.9)}, "give some `images`"),
+        ({"quantiles": (0.9, 0.1), "images": np.zeros((2, 8, 8, 1), "float32")}, "0 <= low < high <= 1"),
+        ({"information": "mig"}, "`information` must be what `metrics.mutual_information` returns.*Received: str"),
+    ],
+)
+def test_bad_traversals_are_refused(model, settings, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        traversals(model, **settings)
+
+
+def test_information_of_another_model_is_refused(images, information):
+    with pytest.raises(ValueError, match="of this model, with 5 latents. Received: 6"):
+        traversals(Painter((8, 8, 1), [3, 2]), information=information)
+
+
+def test_a_rung_that_fades_in_is_not_locked(growing_model, eight):
+    figure = kp.visualization.rung_samples(growing_model, eight[:1], n=1)
+    assert ["locked" in axes.get_title() for axes in figure.axes] == [False, False, True]
