@@ -108,8 +108,7 @@ class TraversalSnapshots(keras.callbacks.Callback):
 
     def on_train_end(self, logs=None):
         self.take()
-        figure = growth_timeline(self.snapshots, data=self.data)
-        self._write("growth_timeline", figure)
+        self.write_timeline()
         if self._board is not None:
             self._board.close()
             self._board = None
@@ -126,6 +125,10 @@ class TraversalSnapshots(keras.callbacks.Callback):
         snapshot.save(self.folder / f"{name}.npz")
         figure = traversals(self.model, self.around, images=self.images[:BATCH], data=self.data)
         self._write(name, figure, "traversals")
+
+    def write_timeline(self) -> None:
+        """Draws the growth timeline of the snapshots so far."""
+        self._write("growth_timeline", growth_timeline(self.snapshots, data=self.data))
 
     def _kept(self):
         """The snapshots of this training so far; those that it has not come to are removed, with their pictures."""
