@@ -37,9 +37,9 @@ def _poor_rungs(found):
     for rung, value in zip(found.flow.rungs, found.flow.mi, strict=True):
         if rung not in found.locked and value < LEAST_INFORMATION:
             yield (
-                f"Rung {rung} carries {abs(value):.3f} nats of the image, less than {LEAST_INFORMATION:g}: the other "
-                "rungs left it nothing to learn, or beta is too large for what it could add, or it was trained too "
-                "briefly."
+                f"Rung {rung} carries {max(value, 0.0):.3f} nats of the image, less than {LEAST_INFORMATION:g}: the "
+                "other rungs left it nothing to learn, or beta is too large for what it could add, or it was trained "
+                "too briefly."
             )
 
 

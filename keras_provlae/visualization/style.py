@@ -87,6 +87,12 @@ def name_data(figure: Figure, data: Any) -> Figure:
     return figure
 
 
+def write(figure: Figure, left: float, bottom: float, text: str) -> None:
+    """Small text whose lower left corner lies at a place in inches from the upper left corner of the figure."""
+    width, height = figure.get_size_inches()
+    figure.text(left / width, 1 - bottom / height, text, fontsize=8, va="bottom", linespacing=1.25)
+
+
 def place(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
     """New axes at a place in inches from the upper left corner of the figure."""
     whole_width, whole_height = figure.get_size_inches()

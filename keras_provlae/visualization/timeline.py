@@ -5,7 +5,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import keras
 import numpy as np
@@ -14,9 +14,9 @@ from matplotlib.figure import Figure
 
 from keras_provlae.metrics import information_flow
 from keras_provlae.metrics.encoding import encode_all
-from keras_provlae.visualization.grids import add_grid, columns_that_fit, geometry
+from keras_provlae.visualization.grids import Geometry, add_grid, columns_that_fit, geometry
 from keras_provlae.visualization.latent_use import locked_rungs, rung_images
-from keras_provlae.visualization.style import TITLE_HEIGHT, WIDTH, ink, name_data, place, rung_color
+from keras_provlae.visualization.style import TITLE_HEIGHT, WIDTH, ink, name_data, place, rung_color, write
 from keras_provlae.visualization.writers import rendered, write_gif
 
 LABEL_WIDTH, BAR_WIDTH, GAP, HEADING_HEIGHT = 0.55, 0.62, 0.12, 0.42  # inches
@@ -182,39 +182,66 @@ def _checked(snapshots):
     return snapshots
 
 
+class _Block(NamedTuple):
+    """How one stage is drawn: sizes in inches."""
+
+    how: Geometry
+    rows: int  # of images per rung
+    columns: int
+    most: float  # nats of the longest bar
+
+    @property
+    def pitch(self):
+        """From rung to rung."""
+        return self.how.inches(self.rows, self.columns)[1] + 0.04
+
+    @property
+    def bars_left(self):
+        return self.how.inches(self.rows, self.columns)[0] + 0.04
+
+    @property
+    def width(self):
+        return max(self.how.inches(self.rows, self.columns)[0] + BAR_WIDTH + 2 * GAP, 1.6)
+
+    def height(self, rungs):
+        return HEADING_HEIGHT + rungs * self.pitch + 0.1
+
+
 def _drawn(stages, across, room, named, most=None):
     """The blocks of some stages, so many beside one another; `room` is what a row of images may take, in inches."""
     rungs, n = stages[0].samples.shape[:2]
     columns = min(columns_that_fit(stages[0].samples.shape, room, 0.36), n)
     rows = 1 if rungs > MANY_RUNGS else min(2, -(-n // columns))
     how = geometry(stages[0].samples.shape, columns, room, largest=0.6 if rows * columns < n else None)
-    width, height = how.inches(rows, columns)
-    most = max(float(stage.mi.max()) for stage in stages) if most is None else most
-    block = max(width + BAR_WIDTH + 2 * GAP, 1.6), HEADING_HEIGHT + rungs * (height + 0.04) + 0.1
-    lines = -(-len(stages) // across)
-    top = 0.1 if not named else TITLE_HEIGHT
-    figure = Figure(figsize=(max(LABEL_WIDTH + across * block[0], 3.6), top + lines * block[1] + 0.25))
+    block = _Block(how, rows, columns, max(float(one.mi.max()) for one in stages) if most is None else most)
+    lines, top = -(-len(stages) // across), TITLE_HEIGHT if named else 0.1
+    size = max(LABEL_WIDTH + across * block.width, 3.6), top + lines * block.height(rungs) + 0.25
+    figure = Figure(figsize=size)
     for number, stage in enumerate(stages):
         line, column = divmod(number, across)
-        left, upper = LABEL_WIDTH + column * block[0], top + line * block[1]
-        shown = stage.samples[:, : rows * columns] / 255
-        for row, rung in enumerate(stage.rungs):
-            at = upper + HEADING_HEIGHT + row * (height + 0.04)
-            axes = add_grid(figure, left, at, shown[row], rows, how, faint=bool(stage.locked[row]))
-            if column == 0:
+        _draw_stage(figure, stage, LABEL_WIDTH + column * block.width, top + line * block.height(rungs), block)
+        if column == 0:
+            for axes, rung in zip(figure.axes[-rungs - 1 :], stage.rungs, strict=False):
                 _name_rung(axes, rungs, rung)
-        height_of_all = rungs * (height + 0.04) - 0.04
-        bars = place(figure, left + width + 0.04, upper + HEADING_HEIGHT, BAR_WIDTH, height_of_all)
-        _draw_bars(bars, stage, most)
-        fading = f", alpha {stage.alpha:.2g}" if stage.alpha < 1 else ""
-        heading = f"stage {stage.stage}{fading}, {stage.iteration:,} steps\n$I(x; z)$ = {stage.mi_total:.2f} nats"
-        x, y = (left + 0.03) / figure.get_figwidth(), 1 - (upper + HEADING_HEIGHT - 0.05) / figure.get_figheight()
-        figure.text(x, y, heading, fontsize=8, va="bottom", linespacing=1.25)
-    rows_seen = stages[0].rows
-    note = f"bars: $I(x; z_l)$ in nats, of {rows_seen:,} images, which allow at most {math.log(rows_seen):.2f}"
+    images = stages[0].rows
+    note = f"bars: $I(x; z_l)$ in nats, of {images:,} images, which allow at most {math.log(images):.2f}"
     note += "; pale: still locked" if any(stage.locked.any() for stage in stages) else ""
-    figure.text(0.1 / figure.get_figwidth(), 0.06 / figure.get_figheight(), note, fontsize=8, va="bottom")
+    write(figure, 0.1, size[1] - 0.06, note)
     return figure
+
+
+def _draw_stage(figure, stage, left, top, block):
+    """The heading of a stage, its samples rung by rung, and the bars."""
+    fading = f", alpha {stage.alpha:.2g}" if stage.alpha < 1 else ""
+    heading = f"stage {stage.stage}{fading}, {stage.iteration:,} steps\n$I(x; z)$ = {stage.mi_total:.2f} nats"
+    write(figure, left + 0.03, top + HEADING_HEIGHT - 0.05, heading)
+    top += HEADING_HEIGHT
+    shown = stage.samples[:, : block.rows * block.columns] / 255
+    for row, images in enumerate(shown):
+        faint = bool(stage.locked[row])
+        add_grid(figure, left, top + row * block.pitch, images, block.rows, block.how, faint=faint)
+    bars = place(figure, left + block.bars_left, top, BAR_WIDTH, len(shown) * block.pitch - 0.04)
+    _draw_bars(bars, stage, block.most)
 
 
 def _name_rung(axes, num_rungs, rung):
@@ -227,7 +254,7 @@ def _draw_bars(axes, stage, most):
     for row, (rung, value) in enumerate(zip(stage.rungs, stage.mi, strict=True)):
         color = rung_color(len(stage.rungs), rung)
         axes.barh(row, max(value, 0.0), height=0.3, color=color, alpha=0.35 if stage.locked[row] else 1.0)
-        axes.text(0, row - 0.19, f"{abs(value):.2f}", fontsize=8, va="bottom", color=ink(color))
+        axes.text(0, row - 0.19, f"{max(value, 0.0):.2f}", fontsize=8, va="bottom", color=ink(color))
     axes.axvline(0, color="silver", linewidth=1)
     axes.set_xlim(0, 1.02 * max(most, 1e-6))
     axes.set_ylim(len(stage.rungs) - 0.5, -0.5)

@@ -22,6 +22,7 @@ from keras_provlae.visualization.style import (
     place,
     rung_color,
     star,
+    write,
 )
 from keras_provlae.visualization.writers import rendered, write_gif
 
@@ -103,7 +104,7 @@ def traversals(
                 centers = how.column_centers(steps)
                 axes.set_xticks([centers[0], centers[-1]], sweep.ends, fontsize=8)
     if starred:
-        figure.text(0.1 / figure.get_figwidth(), 0.04 / figure.get_figheight(), NOT_ACTIVE, fontsize=8, va="bottom")
+        write(figure, 0.1, figure.get_figheight() - 0.04, NOT_ACTIVE)
     return name_data(figure, data)
 
 
@@ -269,7 +270,10 @@ def _cells(model, sweep, data):
     ]
     width, height = how.inches(1, per_row)
     top = 0.05 if data is None else TITLE_HEIGHT
-    figure = Figure(figsize=(RUNG_WIDTH + max(width, 1.6), top + len(chunks) * (height + AXIS_HEIGHT) + 0.45))
+    note = 0.15 if any(name.endswith("*") for name in sweep.names) else 0.0
+    figure = Figure(figsize=(RUNG_WIDTH + max(width, 1.6), top + len(chunks) * (height + AXIS_HEIGHT) + 0.45 + note))
+    if note:
+        write(figure, 0.05, figure.get_figheight() - 0.04, NOT_ACTIVE.partition(":")[0])
     shown = []
     for number, (rung, columns) in enumerate(chunks):
         axes = add_grid(figure, RUNG_WIDTH, top + number * (height + AXIS_HEIGHT), sweep.images[columns, 0], 1, how)
@@ -281,14 +285,14 @@ def _cells(model, sweep, data):
         label_rows(axes, [name], how, [rung_color(model, rung)])
         shown.append((axes.images[0], columns))
     name_data(figure, data)
-    return figure, shown, _add_slider(figure, sweep.ends, max(width, 1.6)), how
+    return figure, shown, _add_slider(figure, sweep.ends, max(width, 1.6), 0.32 + note), how
 
 
-def _add_slider(figure, ends, width):
+def _add_slider(figure, ends, width, above_bottom):
     """A line from the first value to the last with a dot on it, at the bottom of the figure."""
     label = text_width(ends, points=8) + 0.12
     length = width - 2 * label
-    axes = place(figure, RUNG_WIDTH + label, figure.get_figheight() - 0.32, length, 0.2)
+    axes = place(figure, RUNG_WIDTH + label, figure.get_figheight() - above_bottom, length, 0.2)
     axes.plot([0, 1], [0, 0], color="silver", linewidth=2, solid_capstyle="round")
     (dot,) = axes.plot([0], [0], "o", color="black", markersize=8, clip_on=False)
     for x, end, side in (-0.12 / length, ends[0], "right"), (1 + 0.12 / length, ends[1], "left"):
