@@ -1,5 +1,3 @@
-import shutil
-import tempfile
 import time
 
 import imageio.v3 as imageio
@@ -7,11 +5,9 @@ import numpy as np
 import pytest
 from serving.process import served
 
-pytestmark = pytest.mark.serving
-webdriver = pytest.importorskip("selenium.webdriver")
-if not (shutil.which("chromium") and shutil.which("chromedriver")):
-    pytest.skip("no chromium and chromedriver", allow_module_level=True)
+from tests.serving.chromium import chromium
 
+pytestmark = pytest.mark.serving
 By = pytest.importorskip("selenium.webdriver.common.by").By
 WebDriverWait = pytest.importorskip("selenium.webdriver.support.ui").WebDriverWait
 
@@ -23,25 +19,14 @@ def address(exported):
 
 
 @pytest.fixture
-def page(address, tmp_path):
-    options = webdriver.ChromeOptions()
-    options.binary_location = shutil.which("chromium")
-    for flag in (
-        "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
-        "--disable-background-networking", "--disable-component-update", f"--user-data-dir={tempfile.mkdtemp()}",
-    ):  # fmt: skip
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which("chromedriver")))
-    driver.set_window_size(500, 900)
-    try:
+def page(address):
+    with chromium() as driver:
+        driver.set_window_size(500, 900)
         driver.get(address)
         wait(driver, lambda _: driver.execute_script("return document.body.dataset.ready"))
         yield driver
         assert driver.find_element(By.ID, "error").text == ""
         assert [entry for entry in driver.get_log("browser") if entry["level"] == "SEVERE"] == []
-    finally:
-        driver.quit()
 
 
 def wait(page, condition):

@@ -1,18 +1,13 @@
 """The report in headless Chromium, without a network."""
 
-import shutil
-import tempfile
-
 import numpy as np
 import pytest
 
 from keras_provlae.report import write_report
 from tests.metrics.conftest import Blobs
+from tests.serving.chromium import chromium
 
 pytestmark = pytest.mark.serving
-webdriver = pytest.importorskip("selenium.webdriver")
-if not (shutil.which("chromium") and shutil.which("chromedriver")):
-    pytest.skip("no chromium and chromedriver", allow_module_level=True)
 
 
 @pytest.fixture(scope="module")
@@ -26,22 +21,11 @@ def path(growing_model, tmp_path_factory):
 
 @pytest.fixture(params=[(1200, 900), (400, 800)], ids=["wide", "narrow"])
 def browser(request, path):
-    options = webdriver.ChromeOptions()
-    options.binary_location = shutil.which("chromium")
-    for flag in (
-        "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync", "--proxy-server=127.0.0.1:9",
-        "--disable-background-networking", "--disable-component-update", f"--user-data-dir={tempfile.mkdtemp()}",
-    ):  # fmt: skip
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which("chromedriver")))
-    try:
+    with chromium("--proxy-server=127.0.0.1:9") as driver:  # where nothing listens
         driver.set_window_size(*request.param)
         driver.get(path.as_uri())
         yield driver
         assert driver.get_log("browser") == []
-    finally:
-        driver.quit()
 
 
 def test_the_report_is_whole_and_fits(browser):
