@@ -66,15 +66,20 @@ def one_of_each(ds):
 def write_pictures(model, history, test_ds, images, output):
     """The report, the paper's figures for this model as PNG files, and the latents in motion."""
     figures = {
-        "reconstructions": kp.visualization.reconstructions(model, images),
-        "rung_samples": kp.visualization.rung_samples(model, images[:1], seed=FLAGS.seed),
-        "traversals": kp.visualization.traversals(model, images[:1], images=images),
-        "growth": kp.visualization.growth_timeline(output / "snapshots"),
-        "training": kp.visualization.training_curves(history),
+        "reconstructions": kp.visualization.reconstructions(model, images, data="mnist"),
+        "rung_samples": kp.visualization.rung_samples(model, images[:1], seed=FLAGS.seed, data="mnist"),
+        "traversals": kp.visualization.traversals(model, images[:1], images=images, data="mnist"),
+        "growth": kp.visualization.growth_timeline(output / "snapshots", data="mnist"),
+        "training": kp.visualization.training_curves(history, data="mnist"),
+    }
+    facts = {
+        "seed of the training": FLAGS.seed,
+        "batch size": FLAGS.batch_size,
+        "steps per epoch": FLAGS.steps_per_epoch,
     }
     report = kp.report.write_report(
         model, test_ds, history, output / "report.html", output / "snapshots", factor_names=["digit"],
-        data_name=f"mnist, source {FLAGS.source}", facts={"seed of the training": FLAGS.seed}, seed=FLAGS.seed,
+        data_name=f"mnist, source {FLAGS.source}", facts=facts, seed=FLAGS.seed,
     )  # fmt: skip
     pictures = [kp.visualization.write_png(figure, output / f"{name}.png") for name, figure in figures.items()]
     return [report, *pictures, kp.visualization.traversals_gif(model, output / "traversals.gif", images[:1])]

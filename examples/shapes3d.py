@@ -77,7 +77,7 @@ def write_pictures(model, card, truth, plan, output):
     figures = {
         "reconstructions": kp.visualization.reconstructions(model, images[:8], data=truth),
         "rung_samples": kp.visualization.rung_samples(model, images[:1], seed=FLAGS.seed, data=truth),
-        "traversals": kp.visualization.traversals(model, images[:1], images=images, data=truth),
+        "traversals": kp.visualization.traversals(model, images[:1], images=images, information=card, data=truth),
         "mutual_information": kp.visualization.mutual_information_heatmap(card, model.rung_slices),
         "rung_factors": kp.visualization.rung_factor_heatmap(card),
         "growth": kp.visualization.growth_timeline(output / "snapshots", data=truth),

@@ -10,7 +10,7 @@ from keras_provlae.metrics.posteriors import check_count
 
 def check_every(every: Any) -> None:
     """`None`, an int >= 1, or a list of epochs from 0."""
-    if isinstance(every, list | tuple):
+    if isinstance(every, Sequence):
         for epoch in every:
             check_count("every", epoch, least=0)
     elif every is not None:
@@ -19,7 +19,7 @@ def check_every(every: Any) -> None:
 
 def is_chosen(every: int | Sequence[int] | None, epoch: int, epochs: int, times: int) -> bool:
     """Whether something is due at the end of an epoch: every so many, in a list, or about so many times in all."""
-    if isinstance(every, list | tuple):
+    if isinstance(every, Sequence):
         return epoch in every
     return (epoch + 1) % (every or -(-epochs // times)) == 0
 

@@ -1,6 +1,7 @@
 """Pictures of a model while it trains, and the snapshots that the growth timeline is made of."""
 
 import os
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -29,8 +30,9 @@ class TraversalSnapshots(keras.callbacks.Callback):
     `visualization.growth_timeline(callback.snapshots)` is the paper's figure 5; it is drawn at the end.
 
     The files are `step_<iteration>_stage_<stage>.png` and `.npz`, and `growth_timeline.png`. A training that
-    is resumed in the same folder goes on with the snapshots that it had; those of an earlier training that got further
-    are removed.
+    is resumed in the same folder goes on with the snapshots that it had; those of steps that the model has not come
+    to, or of other rungs or images, are removed. A line says how many. (Steps are those of the model or, where it
+    does not grow, of its optimizer: compiled again it counts from 0.)
 
     Args:
         folder: Where pictures and snapshots go; it is made.
@@ -80,9 +82,11 @@ class TraversalSnapshots(keras.callbacks.Callback):
             optional("tensorboard", "dev", "tensorboard")
         self.folder, self.log_dir = Path(folder), log_dir
         self.images, _ = held_subset(images, num_images, seed)
-        one = np.random.default_rng(seed).integers(len(self.images))
+        rng = np.random.default_rng(seed)
+        one = rng.integers(len(self.images))
         self.around = self.images[one : one + 1] if around is None else around
-        self.every, self.n, self.draws, self.seed, self.data = every, n, draws, seed, data
+        self.every, self.n, self.draws, self.data = every, n, draws, data
+        self.seed = int(rng.integers(2**31)) if seed is None else seed  # never Keras's own stream, which trains
         self.snapshots = []
         self._board = None
 
@@ -93,6 +97,7 @@ class TraversalSnapshots(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         encode_all(self.model, self.images[:BATCH])  # images that are unfit are so before an epoch is spent
         held_codes(self.model, self.around)
+        self.params = {} if self.params is None else self.params
         self.params.setdefault("before_growth", []).append(self.take)
         self.folder.mkdir(parents=True, exist_ok=True)
         self._begun = False
@@ -107,6 +112,9 @@ class TraversalSnapshots(keras.callbacks.Callback):
             self.take()
 
     def on_train_end(self, logs=None):
+        self.params.pop("before_growth", None)  # of this `fit`; `History` keeps the others, which are plain numbers
+        while self.snapshots and self.snapshots[-1].iteration > iteration_of(self.model):
+            _remove(self._path(self.snapshots.pop()))  # EarlyStopping brought earlier weights back
         self.take()
         self.write_timeline()
         if self._board is not None:
@@ -121,27 +129,43 @@ class TraversalSnapshots(keras.callbacks.Callback):
         how = {"around": self.around, "n": self.n, "draws": self.draws, "seed": self.seed}
         snapshot = Snapshot.of(self.model, self.images, **how)
         self.snapshots.append(snapshot)
-        name = f"step_{iteration:07}_stage_{stage}"
-        snapshot.save(self.folder / f"{name}.npz")
+        path = self._path(snapshot)
+        snapshot.save(path)
         figure = traversals(self.model, self.around, images=self.images[:BATCH], data=self.data)
-        self._write(name, figure, "traversals")
+        self._write(path.stem, figure, "traversals")
 
     def write_timeline(self) -> None:
         """Draws the growth timeline of the snapshots so far."""
         self._write("growth_timeline", growth_timeline(self.snapshots, data=self.data))
 
     def _kept(self):
-        """The snapshots of this training so far; those that it has not come to are removed, with their pictures."""
-        kept = []
-        iteration = iteration_of(self.model)
-        for path in sorted(self.folder.glob("step_*.npz")):
-            snapshot = Snapshot.load(path)
-            if 0 < snapshot.iteration <= iteration:
-                kept.append(snapshot)
+        """The snapshots of this training so far; of others the files are removed, with their pictures."""
+        kept, removed = {}, 0
+        for path in self.folder.glob("step_*.npz"):
+            snapshot = self._of_this_training(path)
+            if snapshot is None:
+                _remove(path)
+                removed += 1
             else:
-                path.unlink()
-                path.with_suffix(".png").unlink(missing_ok=True)
-        return kept
+                kept[snapshot.iteration, snapshot.stage] = snapshot
+        if kept or removed:
+            print(
+                f"\n{self.folder}: going on with {len(kept)} snapshots; {removed} of another training removed",
+                flush=True,
+            )
+        return [kept[moment] for moment in sorted(kept)]
+
+    def _of_this_training(self, path):
+        """The snapshot in a file, or `None` if it is another training's, of a later step, or not whole."""
+        try:
+            snapshot = Snapshot.load(path)
+        except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile):
+            return None
+        shape = (*(rung for rung, _ in self.model.rung_slices), self.n, *self.images.shape[1:])
+        return snapshot if snapshot.kind == shape and 0 < snapshot.iteration <= iteration_of(self.model) else None
+
+    def _path(self, snapshot):
+        return self.folder / f"step_{snapshot.iteration:07}_stage_{snapshot.stage}.npz"
 
     def _write(self, name, figure, tag=None):
         pixels = rendered(figure, DPI)
@@ -155,3 +179,9 @@ class TraversalSnapshots(keras.callbacks.Callback):
         with self._board.as_default():
             tf.summary.image(tag or name, pixels[None], step=iteration_of(self.model))
         self._board.flush()
+
+
+def _remove(path):
+    """A snapshot's file and its picture."""
+    path.unlink(missing_ok=True)
+    path.with_suffix(".png").unlink(missing_ok=True)

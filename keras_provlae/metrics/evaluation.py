@@ -1,6 +1,7 @@
 """Every score of a model on data with known factors, each with how it was computed."""
 
 import math
+import sys
 import time
 import warnings
 import zlib
@@ -255,9 +256,10 @@ def _about(model):
 
 def _versions():
     found = {}
-    for package in "keras_provlae", "keras", "numpy", "scikit-learn":
+    for package in "keras", "numpy", "scikit-learn":
         try:
             found[package] = version(package)
         except PackageNotFoundError:
             found[package] = "not installed"
-    return {**found, "backend": keras.backend.backend()}
+    own = sys.modules[__package__.partition(".")[0]].__version__
+    return {"keras_provlae": own, **found, "backend": keras.backend.backend()}

@@ -7,55 +7,101 @@ from typing import Any
 import keras
 
 from keras_provlae.report.measurements import Measurements
+from keras_provlae.visualization import Snapshot
+from keras_provlae.visualization.timeline import iteration_of
 
 LEAST_INFORMATION = 0.1  # nats: a rung with less says next to nothing of the image
+FEWEST_IMAGES = 100  # of which fewer say little
+STILL_FALLING = 0.01  # of the loss, over the last fifth of the last stage
+NEARLY_ONE = 0.99  # alpha of a last step: the step that makes it 1 is not counted in it
 NEAR_CEILING = 0.98  # of ln N: nearer, and a value says no more
 
 
-def findings(model: keras.Model, found: Measurements, history: Mapping[str, Sequence[float]] | None) -> list[str]:
+def findings(
+    model: keras.Model,
+    found: Measurements,
+    history: Mapping[str, Sequence[float]] | None = None,
+    snapshots: Sequence[Snapshot] = (),
+) -> list[str]:
     """Sentences, each of something that is not as it should be or that a number must be read with.
 
     Args:
         model: A `LadderVAE`.
         found: What was measured.
         history: {name: one number per epoch} or `None`.
+        snapshots: Those of the training by iteration, which know alpha at the end of every stage.
 
     Returns:
         A list, empty where there is nothing to warn of.
     """
     return [
-        *_poor_rungs(found),
+        *_training(model, found),
+        *_poor_rungs(model, found),
+        *_kl_for_nothing(found),
         *_unused_latents(model, found),
         *_ceiling(found),
         *_growth(model, found),
-        *_fades(history or {}),
+        *(_fades(snapshots) if snapshots else _fades_by_epoch(history or {})),
         *_losses(history or {}),
+        *_factors(found),
     ]
 
 
-def _poor_rungs(found):
-    for rung, value in zip(found.flow.rungs, found.flow.mi, strict=True):
-        if rung not in found.locked and value < LEAST_INFORMATION:
+def _training(model, found):
+    if iteration_of(model) == 0 and (hasattr(model, "stage") or getattr(model, "optimizer", None) is not None):
+        yield "The model was never trained: it has taken no step."
+    if found.flow.rows < FEWEST_IMAGES:
+        yield f"Only {found.flow.rows} images were measured: every number of information is rough and small."
+
+
+def _poor_rungs(model, found):
+    poor = {
+        rung: max(value, 0.0)
+        for rung, value in zip(found.flow.rungs, found.flow.mi, strict=True)
+        if rung not in found.locked and value < LEAST_INFORMATION
+    }
+    if poor:
+        several = ", ".join(f"{rung} ({value:.3f})" for rung, value in poor.items())
+        taken = "the other rungs left nothing to learn, or " if model.num_rungs > 1 else ""
+        yield (
+            f"Less than {LEAST_INFORMATION:g} nats of the image are carried by rung {several}. Either {taken}beta is "
+            "too large for what it could add, or it was trained too briefly."
+        )
+
+
+def _kl_for_nothing(found):
+    """KL(q(z, x) || p(z)) = I(x; z_l) + KL(q(z) || p(z)): the second part is paid without telling images apart."""
+    flow = found.flow
+    for (rung, columns), value in zip(found.rung_slices, flow.mi, strict=True):
+        kl = float(found.use.kl[columns].sum())
+        if kl - value > max(1.0, 0.5 * kl) and value < NEAR_CEILING * flow.ceiling and rung not in found.locked:
             yield (
-                f"Rung {rung} carries {max(value, 0.0):.3f} nats of the image, less than {LEAST_INFORMATION:g}: the "
-                "other rungs left it nothing to learn, or beta is too large for what it could add, or it was trained "
-                "too briefly."
+                f"Rung {rung} pays {kl:.2f} nats of KL and carries {max(value, 0.0):.2f}: its codes lie far from the "
+                "prior as a whole, so samples of the prior do not look like the data."
             )
 
 
 def _unused_latents(model, found):
-    unused = [
-        f"z_{rung}[{column - columns.start}]"
-        for rung, columns in model.rung_slices
-        for column in range(columns.start, columns.stop)
-        if rung not in found.locked and not found.use.active[column]
-    ]
-    if unused:
-        several = len(unused) > 1
+    unused = {}
+    for rung, columns in model.rung_slices:
+        for column in range(columns.start, columns.stop):
+            if rung not in found.locked and not found.use.active[column]:
+                unused.setdefault(rung, []).append(column - columns.start)
+    count = sum(map(len, unused.values()))
+    if count:
+        several = count > 1
+        names = ", ".join(_latents(rung, places) for rung, places in unused.items())
         yield (
-            f"{len(unused)} of {len(found.use.active)} latents {'are' if several else 'is'} never used (the means of "
-            f"{'their' if several else 'its'} posteriors hardly vary): {', '.join(unused)}."
+            f"{count} of {len(found.use.active)} latents {'are' if several else 'is'} never used (the means of "
+            f"{'their' if several else 'its'} posteriors hardly vary): {names}."
         )
+
+
+def _latents(rung, places):
+    """z_1[0], z_1[1]; or, where they are many in a row, z_1[0] .. z_1[9]."""
+    if len(places) > 3 and places[-1] - places[0] == len(places) - 1:
+        return f"z_{rung}[{places[0]}] .. z_{rung}[{places[-1]}]"
+    return ", ".join(f"z_{rung}[{place}]" for place in places)
 
 
 def _ceiling(found):
@@ -67,9 +113,9 @@ def _ceiling(found):
     full = [f"{name} = {value:.2f}" for name, value in values.items() if value >= NEAR_CEILING * flow.ceiling]
     if full:
         yield (
-            f"{', '.join(full)} {'are' if len(full) > 1 else 'is'} at the ceiling, ln {flow.rows:,} = "
-            f"{flow.ceiling:.2f} nats: these codes tell nearly all of the {flow.rows:,} images apart, so of all images "
-            "it may be more. Measure more of them to see (`num_images`)."
+            f"{', '.join(full)} {'are' if len(full) > 1 else 'is'} at the ceiling or within 2 % of it: {flow.rows:,} "
+            f"images allow at most ln {flow.rows:,} = {flow.ceiling:.2f} nats. These codes tell nearly all of them "
+            "apart, so of all images it may be more, and I_over less. Measure more, if there are (`num_images`)."
         )
 
 
@@ -84,19 +130,31 @@ def _growth(model, found):
     alpha = getattr(model, "alpha", 1.0)
     if alpha < 1:
         yield (
-            f"The fade-in of rung {model.num_rungs - model.stage} never finished: alpha is {alpha:.2g} after "
-            f"{model.iteration:,} steps, and the fade takes {model.fade_in_steps:,} from the unlock on."
+            f"The fade-in of rung {model.num_rungs - model.stage} never finished: alpha is {alpha:.2g}, "
+            f"{round(alpha * model.fade_in_steps):,} of its {model.fade_in_steps:,} steps were taken."
         )
 
 
-def _fades(history):
+def _fades(snapshots):
     """Fade-ins that the next unlock cut short; the last stage's is seen from the model itself."""
+    ends = {one.stage: one for one in snapshots}
+    for stage in sorted(ends)[:-1]:
+        if ends[stage].alpha < 1:
+            rung = int(ends[stage].rungs[stage])
+            yield (
+                f"The fade-in of rung {rung} (stage {stage}) never finished: alpha was {ends[stage].alpha:.2g} after "
+                f"{ends[stage].iteration:,} steps, the last that is known of this stage."
+            )
+
+
+def _fades_by_epoch(history):
+    """The same without snapshots: alpha at the last step of the last epoch that ended in a stage."""
     stages, alphas = list(history.get("stage", [])), list(history.get("alpha", []))
     for epoch in range(1, min(len(stages), len(alphas))):
-        if stages[epoch] > stages[epoch - 1] and alphas[epoch - 1] < 1:
+        if stages[epoch] > stages[epoch - 1] and alphas[epoch - 1] < NEARLY_ONE:
             yield (
-                f"The fade-in of stage {stages[epoch - 1]:g} never finished: alpha was {alphas[epoch - 1]:.2g} when "
-                f"the next rung was unlocked, after epoch {epoch}."
+                f"The fade-in of stage {stages[epoch - 1]:g} may never have finished: alpha was "
+                f"{alphas[epoch - 1]:.2g} at the last step of epoch {epoch}; the next epoch ended in the next stage."
             )
 
 
@@ -105,3 +163,17 @@ def _losses(history):
     bad = [epoch for epoch, loss in enumerate(losses, start=1) if not math.isfinite(loss)]
     if bad:
         yield f"The loss was not finite in epoch {bad[0]}{' and others' if len(bad) > 1 else ''}."
+        return
+    stages = list(history.get("stage", [0] * len(losses)))
+    last = [loss for loss, stage in zip(losses, stages, strict=False) if stage == stages[-1]]
+    tail = max(len(last) // 5, 1)
+    if len(last) > 2 and last[-1 - tail] - last[-1] > STILL_FALLING * abs(last[-1]):
+        yield (
+            f"The loss was still falling when the training ended: from {last[-1 - tail]:.4g} to {last[-1]:.4g} in "
+            f"the last {tail} epoch{'s' if tail > 1 else ''}. Train for longer."
+        )
+
+
+def _factors(found):
+    if found.factors is not None and not (found.factors != found.factors[:1]).any():
+        yield "Every factor has one value in these images, so no score of disentanglement is defined."

@@ -31,6 +31,7 @@ class Measurements(NamedTuple):
     use: LatentUse
     card: metrics.MetricCard | None
     locked: set[int]
+    rung_slices: list[tuple[int, slice]]
 
 
 def measure(
@@ -46,7 +47,8 @@ def measure(
     """Holds some images and measures the model on them; without a card, with factors, makes a quick one."""
     images, factors = held_subset(data, num_images, seed)
     mean, log_var = encode_all(model, images)
-    if card is None and factors is not None:
+    varied = factors is not None and bool((factors != factors[:1]).any())  # else no score is defined
+    if card is None and varied:
         about = {"model": f"{type(model).__name__} {model.name}"}
         how = {"include": QUICK_SCORES, "seed": seed, "factor_names": factor_names, "data": data_name, "about": about}
         with warnings.catch_warnings():
@@ -59,7 +61,21 @@ def measure(
         mean=mean,
         log_var=log_var,
         flow=metrics.information_flow(mean, log_var, model.rung_slices, draws, seed),
-        use=latent_use(mean, log_var),
+        use=_use(mean, log_var, card),
         card=card,
         locked=locked_rungs(model),
+        rung_slices=model.rung_slices,
     )
+
+
+def _use(mean, log_var, card):
+    """How the latents are used; which are active says the card, where it does: it may be of more images."""
+    use = latent_use(mean, log_var)
+    information = None if card is None else card.results.get("mutual_information")
+    if information is None:
+        return use
+    if len(information.active) != len(use.active):
+        raise ValueError(
+            f"`card` must be that of this model, with {len(use.active)} latents. Received: {len(information.active)}."
+        )
+    return use._replace(active=information.active)

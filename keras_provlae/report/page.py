@@ -14,10 +14,13 @@ body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; m
   padding: 1rem; }
 h1 { font-size: 1.6rem; margin: .5rem 0; } h2 { font-size: 1.25rem; margin: 2.2rem 0 .5rem; }
 nav a { margin-right: 1rem; display: inline-block; } a { color: #00558a; }
-figure { margin: 1rem 0; } img { max-width: 100%; height: auto; display: block; }
+figure { margin: 1rem 0; } .wide { overflow-x: auto; }
+img { max-width: max(100%, 34rem); height: auto; display: block; }
+p, h1, td { overflow-wrap: anywhere; }
 figcaption { color: #555; font-size: .9rem; margin-top: .3rem; }
-.wide { overflow-x: auto; } table { border-collapse: collapse; font-size: .9rem; }
+table { border-collapse: collapse; font-size: .9rem; }
 th, td { text-align: left; padding: .25rem .9rem .25rem 0; border-bottom: 1px solid #ddd; vertical-align: top; }
+td:last-child { min-width: 11rem; }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 .warnings { border-left: 4px solid #d55e00; background: #fff6ef; padding: .6rem 1rem; }
 .warnings.none { border-color: #009e73; background: #f0faf6; }
@@ -64,16 +67,17 @@ def picture(figure: Figure, caption: str) -> str:
     width, height = (round(100 * inches) for inches in figure.get_size_inches())
     data = base64.b64encode(buffer.getvalue()).decode()
     image = f'<img src="data:image/png;base64,{data}" width="{width}" height="{height}" alt="{escape(caption)}">'
-    return f"<figure>{image}<figcaption>{escape(caption)}</figcaption></figure>"
+    return f'<figure><div class="wide">{image}</div><figcaption>{escape(caption)}</figcaption></figure>'
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[int] = ()) -> str:
-    """A table of texts as HTML; the columns in `numbers` are set to the right."""
+    """A table of texts as HTML; the columns in `numbers` are set to the right. An empty header is left out."""
     kinds = [' class="number"' if column in numbers else "" for column in range(len(header))]
     head = "".join(f"<th{kind}>{escape(name)}</th>" for kind, name in zip(kinds, header, strict=True))
+    head = f"<thead><tr>{head}</tr></thead>" if any(header) else ""
     lines = ["".join(f"<td{kind}>{escape(cell)}</td>" for kind, cell in zip(kinds, row, strict=True)) for row in rows]
     body = "".join(f"<tr>{line}</tr>" for line in lines)
-    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    return f'<div class="wide"><table>{head}<tbody>{body}</tbody></table></div>'
 
 
 def warnings(sentences: Sequence[str]) -> str:

@@ -5,9 +5,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from keras_provlae.metrics.posteriors import check_count
-from keras_provlae.visualization.style import PALETTE, WIDTH, ink, name_data
+from keras_provlae.visualization.style import PALETTE, WIDTH, ink, name_data, text_width
 
 SCORES = {"factor_vae_score": "FactorVAE score", "mig": "MIG", "mig_sup": "MIG-sup"}
 MARKERS = ["o", "s", "^", "D", "v", "P", "X", "*"]
@@ -172,12 +173,15 @@ def _overlap(boxes, box):
 
 
 def _finished(figure, points, models, top, data):
-    shown = {label: line for axes in points for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-    names = [model for model in models if model in shown]
-    means = "" if top is None else f"means of the best {top}; "
-    style = {"loc": "outside lower center", "ncols": 4, "frameon": False, "fontsize": 9, "title_fontsize": 9}
+    names = [model for model in models if any(point.model == model for some in points.values() for point in some)]
+    handles = [
+        Line2D([], [], color=models[name], marker=MARKERS[list(models).index(name) % len(MARKERS)]) for name in names
+    ]
+    columns = max(int(figure.get_figwidth() / (text_width(names) + 0.5)), 1)
+    means = "" if top is None else "the best run; " if top == 1 else f"means of the best {top}; "
+    style = {"loc": "outside lower center", "ncols": columns, "frameon": False, "fontsize": 9, "title_fontsize": 9}
     title = f"{means}beside each point its beta; small: single runs"
-    figure.legend([shown[name] for name in names], names, title=title, **style)
+    figure.legend(handles, names, title=title, **style)
     name_data(figure, data)
     figure.draw_without_rendering()  # where the points lie is known when the layout is
     for axes, some in points.items():

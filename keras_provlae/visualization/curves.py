@@ -1,18 +1,19 @@
 """The course of a training: loss, KL and I(x; z_l) of every rung, alpha, stages and unlocks."""
 
-import contextlib
 import csv
 import itertools
+import math
 import os
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from keras_provlae.visualization.style import WIDTH, ink, name_data, rung_color
+from keras_provlae.visualization.style import WIDTH, ink, name_data, rung_color, text_width
 
 
 def training_curves(
@@ -52,29 +53,47 @@ def training_curves(
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(labelsize=8)
         axes.yaxis.label.set_size(9)
-        _mark_unlocks(axes, history.get("stage", []), len(rungs))
-    _name_stages(all_axes[0], history.get("stage", []), len(rungs))
+        _mark_unlocks(axes, history, len(rungs))
+    _name_stages(all_axes[0], history, len(rungs))
+    epochs = _epochs(history)
+    all_axes[-1].set_xlim(epochs[0] - 0.6, epochs[-1] + 0.6)
     all_axes[-1].set_xlabel("epoch", fontsize=9)
     all_axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     figure.align_ylabels()
     return name_data(figure, data)
 
 
-def read_history(history: Any) -> Mapping[str, Sequence[float]]:
-    """The numbers of a training by name, one per epoch, from what `training_curves` takes."""
+def read_history(history: Any) -> dict[str, Sequence[float]]:
+    """The numbers of a training by name, one per epoch, from what `training_curves` takes; `epoch` counts from 0."""
     if not isinstance(history, str | os.PathLike):
-        return getattr(history, "history", history)
+        epochs = {"epoch": history.epoch} if getattr(history, "epoch", None) else {}
+        history = getattr(history, "history", history)
+        if not isinstance(history, Mapping):
+            raise TypeError(f"`history` must be what `fit` returns. Received: {type(history).__name__}.")
+        return {**history, **epochs}
+    if str(history).lower().endswith((".html", ".htm", ".png", ".keras")):
+        raise ValueError(
+            f"`history` must be what `fit` returns, or the CSV file that `CSVLogger` wrote. Received: {history}."
+        )
     with open(history, newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    found = {}
-    for name in rows[0] if rows else ():
-        with contextlib.suppress(ValueError):  # of texts, and of what Keras calls NA
-            found[name] = [float(row[name]) for row in rows]
-    return found
+        whole = [row for row in csv.DictReader(file) if None not in row.values()]  # the last may be half written
+    rows = list({row.get("epoch", number): row for number, row in enumerate(whole)}.values())  # the last of each epoch
+    found = {name: [_number(row[name]) for row in rows] for name in (rows[0] if rows else ())}
+    return {name: values for name, values in found.items() if not all(map(math.isnan, values))}
 
 
-def _epochs(values):
-    return range(1, len(values) + 1)
+def _number(text):
+    """nan for texts, and for what Keras calls NA."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
+def _epochs(history):
+    """Numbers of the epochs, from 1."""
+    counted = len(history["reconstruction"])
+    return [int(epoch) + 1 for epoch in history.get("epoch", range(counted))]
 
 
 def _draw_loss(axes, history, rungs):
@@ -82,7 +101,11 @@ def _draw_loss(axes, history, rungs):
         for prefix, color in ("", "black"), ("val_", "gray"):
             values = history.get(prefix + name, [])
             if len(values):
-                axes.plot(_epochs(values), values, f".{style}", color=color, markersize=4, label=prefix + name)
+                epochs = _epochs(history)
+                every = len(epochs) // len(values)  # more than 1 with `validation_freq`
+                points = list(zip(epochs[every - 1 :: every], values, strict=False))
+                points = np.array([point for point in points if math.isfinite(point[1])]).reshape(-1, 2)
+                axes.plot(*points.T, f".{style}", color=color, markersize=4, label=prefix + name)
     axes.set_ylabel("nats per image")
     axes.ticklabel_format(useOffset=False)
     _add_legend(axes)
@@ -94,10 +117,14 @@ def _draw_kl(axes, history, rungs):
 
 
 def _draw_information(axes, history, rungs):
-    """Epochs without a measurement repeat the last one, so the lines are stairs."""
-    total = history.get("mi_total", [])
-    axes.plot(_epochs(total), total, "-", color="dimgray", linewidth=1, drawstyle="steps-post", label="total")
-    _draw_rungs(axes, history, rungs, "mi", drawstyle="steps-post")
+    """Epochs without a measurement repeat the last one, so the lines are stairs, with a dot where the value is new."""
+    values = history.get("mi_total", history[f"mi_rung_{rungs[0]}"])
+    new = [0, *(position for position in range(1, len(values)) if values[position] != values[position - 1])]
+    stairs = {"drawstyle": "steps-post", "markevery": new}
+    if "mi_total" in history:
+        axes.plot(_epochs(history), values, ".-", color="dimgray", linewidth=1, markersize=4, label="total", **stairs)
+    _draw_rungs(axes, history, rungs, "mi", **stairs)
+    axes.set_ylim(top=max(1.0, axes.get_ylim()[1]))
     axes.set_ylabel("I(x; z) in nats")
 
 
@@ -105,46 +132,49 @@ def _draw_rungs(axes, history, rungs, name, **style):
     for rung in rungs:
         values = history[f"{name}_rung_{rung}"]
         color = rung_color(len(rungs), rung)
-        axes.plot(_epochs(values), values, ".-", color=color, markersize=4, label=f"rung {rung}", **style)
+        axes.plot(_epochs(history), values, ".-", color=color, markersize=4, label=f"rung {rung}", **style)
     axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))
     _add_legend(axes)
 
 
 def _add_legend(axes):
     """Beside the curves, never on them."""
-    axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5), handlelength=1.5)
+    axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5), handlelength=2.5)
 
 
 def _draw_alpha(axes, history, rungs):
     """alpha at the last step of each epoch; the line breaks where a stage ends and alpha restarts."""
-    stages = history.get("stage", [0] * len(history["alpha"]))
-    for stage, (first, last) in _spans(stages).items():
-        color = rung_color(len(rungs), len(rungs) - stage)
-        axes.plot(range(first, last + 1), history["alpha"][first - 1 : last], ".-", color=color, markersize=4)
+    epochs = _epochs(history)
+    for stage, (first, last) in _spans(history.get("stage", [0] * len(epochs))).items():
+        part, color = slice(first, last + 1), rung_color(len(rungs), len(rungs) - stage)
+        axes.plot(epochs[part], history["alpha"][part], ".-", color=color, markersize=4)
     axes.set_ylabel("alpha")
     axes.set_ylim(-0.05, 1.05)
 
 
 def _spans(stages):
-    """{stage: its first and last epoch}."""
+    """{stage: positions of its first and last epoch}."""
     spans = {}
-    for epoch, stage in enumerate(map(int, stages), start=1):
-        spans[stage] = (spans.get(stage, (epoch,))[0], epoch)
+    for position, stage in enumerate(map(int, stages)):
+        spans[stage] = (spans.get(stage, (position,))[0], position)
     return spans
 
 
-def _name_stages(axes, stages, num_rungs):
-    """The stage above its epochs; its number alone where there is no room for more."""
-    narrow = len(set(stages)) > 4
-    for stage, (first, last) in _spans(stages).items():
-        name = f"{stage}" if narrow else f"stage {stage}"
+def _name_stages(axes, history, num_rungs):
+    """The stage above its epochs; its number alone where there is no room for more, or nothing."""
+    epochs = _epochs(history)
+    room = 0.75 * WIDTH / max(epochs[-1] - epochs[0], 1)  # inches per epoch
+    for stage, (first, last) in _spans(history.get("stage", [])).items():
+        width = (epochs[last] - epochs[first] + 1) * room
+        name = next((name for name in (f"stage {stage}", f"{stage}") if text_width([name], points=8) < width), "")
         color = ink(rung_color(num_rungs, num_rungs - stage))
         style = {"ha": "center", "va": "bottom", "fontsize": 8, "color": color}
-        axes.text((first + last) / 2, 1.02, name, transform=axes.get_xaxis_transform(), **style)
+        axes.text((epochs[first] + epochs[last]) / 2, 1.02, name, transform=axes.get_xaxis_transform(), **style)
 
 
-def _mark_unlocks(axes, stages, num_rungs):
-    """A dotted line, in the rung's colour, at the first epoch of every stage."""
-    for epoch, (before, after) in enumerate(itertools.pairwise(stages), start=2):
+def _mark_unlocks(axes, history, num_rungs):
+    """A dotted line, in the rung's colour, before the first epoch of every stage."""
+    stages = history.get("stage", [])
+    for epoch, (before, after) in zip(_epochs(history)[1:], itertools.pairwise(stages), strict=False):
         for stage in range(int(before) + 1, int(after) + 1):
-            axes.axvline(epoch, linestyle=":", color=rung_color(num_rungs, num_rungs - stage), zorder=0)
+            axes.axvline(epoch - 0.5, linestyle=":", color=rung_color(num_rungs, num_rungs - stage), zorder=0)

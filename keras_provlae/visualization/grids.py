@@ -122,9 +122,3 @@ def label_rows(axes: Axes, labels: Sequence[str], how: Geometry, colors: Sequenc
     axes.set_yticks(how.row_centers(len(labels)), labels, fontsize=9)
     for text, color in zip(axes.get_yticklabels(), colors or [], strict=False):
         text.set_color(ink(color))
-
-
-def text_width(texts: Sequence[str], points: float = 9) -> float:
-    """Inches that the longest of some texts takes, roughly: mathematical marks do not count."""
-    longest = max((len(text.translate(str.maketrans("", "", "${}_"))) for text in texts), default=0)
-    return longest * points * 0.62 / 72

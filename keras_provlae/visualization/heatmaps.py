@@ -7,6 +7,8 @@ from matplotlib.figure import Figure
 
 from keras_provlae.visualization.style import WIDTH, ink, latent_names, name_data, rung_color, star
 
+LEAST_CELL = 0.26  # inches: less has no room for a number
+
 
 def rung_factor_heatmap(rung_factors: Any, data: Any = None) -> Figure:
     """How much each rung knows of each factor, as a share of the factor's entropy.
@@ -76,18 +78,21 @@ def _from_card(given, name, data):
 
 
 def _heatmap(matrix, rows, columns, title, colors):
-    """A matrix of numbers in [0, 1], each written into its cell."""
+    """A matrix of numbers in [0, 1], each written into its cell where there is room; nan is blank."""
     wide = max(0.62, 0.085 * max(map(len, columns)))
-    cell_width = min(wide, max((WIDTH - 1.9) / len(columns), 0.34))  # names that have no room stand upright
+    cell_width = min(wide, (WIDTH - 1.9) / len(columns))  # names that have no room stand upright
     cell_height = 0.34 if len(rows) <= 24 else 0.22
     upright = 0 if cell_width == wide else 0.08 * max(map(len, columns))
     size = (max(cell_width * len(columns), 1.4) + 1.9, max(cell_height * len(rows), 1.0) + 0.9 + upright)
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.add_subplot()
     image = axes.imshow(np.ma.masked_invalid(matrix), cmap="Blues", vmin=0, vmax=1, aspect="auto")
-    for (row, column), value in np.ndenumerate(matrix):
+    points = 8 if cell_width >= 0.34 else 6
+    for (row, column), value in np.ndenumerate(matrix if cell_width >= LEAST_CELL else np.empty((0, 0))):
         text = "-" if np.isnan(value) else f"{value:.2f}"
-        axes.text(column, row, text, ha="center", va="center", fontsize=8, color="white" if value > 0.6 else "black")
+        axes.text(
+            column, row, text, ha="center", va="center", fontsize=points, color="white" if value > 0.6 else "black"
+        )
     axes.set_yticks(range(len(rows)), rows, fontsize=9)
     axes.set_xticks(range(len(columns)), columns, fontsize=9, rotation=90 if upright else 0)
     for text, color in zip(axes.get_yticklabels(), colors, strict=True):

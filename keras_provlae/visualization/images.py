@@ -12,7 +12,7 @@ from keras import ops
 from matplotlib.figure import Figure
 
 from keras_provlae.visualization.grids import add_grid, columns_that_fit, geometry, label_rows
-from keras_provlae.visualization.latent_use import decode_all, locked_rungs
+from keras_provlae.visualization.latent_use import as_images, check_model, decode_all, locked_rungs
 from keras_provlae.visualization.style import TITLE_HEIGHT, WIDTH, ink, name_data, rung_color
 
 LABEL_WIDTH = 1.1  # inches
@@ -31,7 +31,8 @@ def reconstructions(model: keras.Model, images: Any, data: Any = None) -> Figure
     Returns:
         A figure with one axes: the images in the first row, their reconstructions in the second, and so on.
     """
-    images = ops.convert_to_numpy(images)
+    check_model(model)
+    images = as_images(images)
     made = ops.convert_to_numpy(model.reconstruct(images))
     columns = min(len(images), columns_that_fit(images.shape, WIDTH - LABEL_WIDTH, 0.5))
     starts = range(0, len(images), columns)
@@ -66,6 +67,7 @@ def rung_samples(model: keras.Model, around: Any, n: int = 64, seed: int | None 
 
     Source: Li et al. (2020), figures 5 and 6.
     """
+    check_model(model)
     draws = {rung: model.sample(n, rung=rung, around=around, seed=seed) for rung, _ in model.rung_slices}
     panels = {rung: ops.convert_to_numpy(images) for rung, images in draws.items()}
     columns = int(np.ceil(np.sqrt(n)))
@@ -74,16 +76,19 @@ def rung_samples(model: keras.Model, around: Any, n: int = 64, seed: int | None 
     gap = 0.15
     how = geometry(model.image_shape, columns, (WIDTH - gap) / across - gap)
     width, height = how.inches(rows, columns)
-    width = max(width, 1.3)  # of the titles
+    room = max(width, 1.5)  # of the titles
     top = 0.0 if data is None else TITLE_HEIGHT - 0.1
     lines = -(-len(panels) // across)
-    figure = Figure(figsize=(gap + across * (width + gap), top + lines * (height + HEADING_HEIGHT) + 0.1))
-    locked = locked_rungs(model)
-    for number, (rung, images) in enumerate(panels.items()):
+    figure = Figure(figsize=(gap + across * (room + gap), top + lines * (height + HEADING_HEIGHT) + 0.1))
+    gates = ops.convert_to_numpy(model.decoder_gates())
+    for number, ((rung, images), gate) in enumerate(zip(panels.items(), gates, strict=True)):
         line, column = divmod(number, across)
-        left, upper = gap + column * (width + gap), top + line * (height + HEADING_HEIGHT) + HEADING_HEIGHT
+        left, upper = (
+            gap + column * (room + gap) + (room - width) / 2,
+            top + line * (height + HEADING_HEIGHT) + HEADING_HEIGHT,
+        )
         axes = add_grid(figure, left, upper, images, rows, how)
-        title = "(locked)" if rung in locked else f"$z_{{{rung}}}$ from its prior"
+        title = f"$z_{{{rung}}}$ from its prior" if gate == 1 else f"fading in, {gate:.2g}" if gate else "(locked)"
         axes.set_title(f"rung {rung}\n{title}", color=ink(rung_color(model, rung)), fontsize=9, pad=3)
     return name_data(figure, data)
 
@@ -106,7 +111,8 @@ def rung_swaps(model: keras.Model, images: Any, others: Any, data: Any = None) -
 
     Source: Li et al. (2020), section 4: what each rung holds; the swap of codes is Zhao et al.'s (2017).
     """
-    images, others = ops.convert_to_numpy(images), ops.convert_to_numpy(others)
+    check_model(model)
+    images, others = as_images(images), as_images(others, "others")
     if images.shape != others.shape:
         raise ValueError(
             "`others` must have a partner for each of `images`. "

@@ -14,6 +14,23 @@ from keras_provlae.metrics.rung_factors import HELD
 DECODED_AT_ONCE = 256
 
 
+def check_model(model: Any) -> None:
+    """Raises a `TypeError` for what is no ladder model."""
+    if not (hasattr(model, "encode") and hasattr(model, "rung_slices")):
+        raise TypeError(f"`model` must be a LadderVAE, such as ProgressiveVAE. Received: {type(model).__name__}.")
+
+
+def as_images(images: Any, name: str = "images", least: int = 1) -> np.ndarray:
+    """Images as an array `(n, height, width, channels)`, at least so many; a clear error for anything else."""
+    if not hasattr(images, "shape") or len(images.shape) != 4 or images.shape[0] < least:
+        received = f"shape {tuple(images.shape)}" if hasattr(images, "shape") else type(images).__name__
+        raise TypeError(
+            f"`{name}` must be an array (n, height, width, channels), n at least {least}. Received: {received}. "
+            "Of a ground truth take `truth.sample(1000)[0]`, of a data set `next(iter(ds))`."
+        )
+    return ops.convert_to_numpy(images)
+
+
 class LatentUse(NamedTuple):
     """How some images use the latents of a model."""
 
@@ -53,9 +70,10 @@ def locked_rungs(model: keras.Model) -> set[int]:
 
 def held_codes(model: keras.Model, around: Any) -> np.ndarray:
     """The codes that are held: the means of one image's posteriors, or 0 without one: `(1, latents)`."""
+    check_model(model)
     if around is None:
         return np.zeros((1, model.rung_slices[-1][1].stop), "float32")
-    around = ops.convert_to_numpy(around)
+    around = as_images(around, "around")
     if len(around) != 1:
         raise ValueError(f"`around` must be one image, (1, height, width, channels). Received: shape {around.shape}.")
     return encode_all(model, around)[0]

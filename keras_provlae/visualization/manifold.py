@@ -7,9 +7,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from keras_provlae.metrics.posteriors import check_count
-from keras_provlae.visualization.grids import add_grid, geometry, text_width
-from keras_provlae.visualization.latent_use import decode_all, held_codes, locked_rungs
-from keras_provlae.visualization.style import TITLE_HEIGHT, WIDTH, ink, name_data, rung_color
+from keras_provlae.visualization.grids import add_grid, geometry
+from keras_provlae.visualization.latent_use import check_model, decode_all, held_codes, locked_rungs
+from keras_provlae.visualization.style import TITLE_HEIGHT, WIDTH, ink, name_data, rung_color, text_width
 
 
 def manifold(
@@ -44,6 +44,7 @@ def manifold(
     check_count("steps", steps, least=2)
     if not span > 0:
         raise ValueError(f"`span` must be positive. Received: span={span}.")
+    check_model(model)
     columns = dict(model.rung_slices).get(rung)
     if columns is None:
         raise ValueError(f"`rung` must be 1 .. {model.num_rungs}. Received: rung={rung}.")

@@ -8,9 +8,9 @@ from matplotlib.figure import Figure
 
 from keras_provlae.metrics import active_latents
 from keras_provlae.metrics.posteriors import check_factors, check_names, check_posterior, factor_name
-from keras_provlae.visualization.style import WIDTH, ink, latent_names, name_data, star
+from keras_provlae.visualization.style import WIDTH, ink, latent_names, name_data, shorten, star
 
-ROW_PITCH = 6.0  # standard deviations of the prior from the line of one latent to that of the next
+LEAST_REACH, MOST_REACH = 3.0, 6.0  # how far z is drawn from 0, to both sides
 ROW_HEIGHT, LEAST_ROW_HEIGHT = 0.45, 0.2  # inches
 FACTORS_ACROSS = 6
 
@@ -39,7 +39,8 @@ def latent_responses(
     Returns:
         A figure with one axes per factor, at most six beside one another. In each a line and a band per latent, from
         top to bottom: the mean of z given the value, and one standard deviation of z to both sides, in which
-        the posterior's own variance counts. Latents lie 6 apart; 0 and +-2 are ruled.
+        the posterior's own variance counts. 0 and +-2 are ruled; what lies beyond +-6 is cut off, as the figure then
+        says.
 
     Raises:
         TypeError, ValueError: If an array is unfit.
@@ -53,21 +54,25 @@ def latent_responses(
     across = min(count, FACTORS_ACROSS)
     lines = -(-count // across)
     row_height = max(ROW_HEIGHT if len(names) <= 16 else LEAST_ROW_HEIGHT, 1.2 / len(names))
-    size = (min(WIDTH, 1.0 + 1.6 * across), lines * (row_height * len(names) + 0.55) + 0.3)
+    size = (min(WIDTH, max(1.0 + 1.6 * across, 4.5)), lines * (row_height * len(names) + 0.55) + 0.3)
     figure = Figure(figsize=size, layout="constrained")
     panels = figure.subplots(lines, across, sharey=True, squeeze=False)
+    responses = [_response(mean, log_var, factors.labels[:, factor], size) for factor, size in enumerate(factors.sizes)]
+    extent = max(float((np.abs(center) + spread).max()) for center, spread in responses)
+    reach = float(np.clip(extent, LEAST_REACH, MOST_REACH))
     for factor, axes in enumerate(panels.ravel()):
         if factor >= count:
             axes.remove()
             continue
-        center, spread = _response(mean, log_var, factors.labels[:, factor], factors.sizes[factor])
-        _draw(axes, center, spread, colors)
-        axes.set_title(factor_name(given, factor), fontsize=9)
+        _draw(axes, *responses[factor], colors, reach)
+        axes.set_title(shorten(factor_name(given, factor), (size[0] - 1.0) / across), fontsize=9)
         if factor % across == 0:  # the others share the axis
-            axes.set_yticks(_offsets(len(names)), names)
+            axes.set_yticks(_offsets(len(names), reach), names)
             for text, color in zip(axes.get_yticklabels(), colors, strict=True):
                 text.set_color(ink(color))
-    figure.supxlabel("number of the factor's value;  band: one standard deviation of z", fontsize=8)
+    cut = f"; cut at {MOST_REACH:g}" if extent > MOST_REACH else ""
+    note = f"number of the factor's value;  band: one standard deviation of z\ngray: z = 0 and, dotted, 2 and -2{cut}"
+    figure.supxlabel(note, fontsize=8)
     return name_data(figure, data)
 
 
@@ -81,25 +86,24 @@ def _response(mean, log_var, labels, size):
     return center, np.sqrt(np.maximum(square - center**2, 0) + variance)
 
 
-def _offsets(latents):
+def _offsets(latents, reach):
     """Where the line of each latent has its 0, the first on top."""
-    return -ROW_PITCH * np.arange(latents)
+    return -2 * reach * np.arange(latents)
 
 
-def _draw(axes, center, spread, colors):
-    values, offsets = np.arange(len(center)), _offsets(len(colors))
+def _draw(axes, center, spread, colors, reach):
+    values, offsets = np.arange(len(center)), _offsets(len(colors), reach)
     single = len(values) == 1
     for latent, (offset, color) in enumerate(zip(offsets, colors, strict=True)):
         for level, style in (0, "-"), (2, ":"), (-2, ":"):
             axes.axhline(offset + level, color="gainsboro", linewidth=0.6, linestyle=style, zorder=0)
         # beyond the neighbours' lines nothing is drawn: outliers of one latent would cover the others
         low, line, high = (
-            offset + np.clip(center[:, latent] + part * spread[:, latent], -ROW_PITCH / 2, ROW_PITCH / 2)
-            for part in (-1, 0, 1)
+            offset + np.clip(center[:, latent] + part * spread[:, latent], -reach, reach) for part in (-1, 0, 1)
         )
         axes.fill_between(values, low, high, color=color, alpha=0.25, linewidth=0)
         axes.plot(values, line, ".-" if len(values) <= 12 or single else "-", color=color, markersize=4, linewidth=1.4)
-    axes.set_ylim(offsets[-1] - ROW_PITCH / 2, ROW_PITCH / 2)
+    axes.set_ylim(offsets[-1] - reach, reach)
     axes.set_xlim(-0.3, len(values) - 0.7)
     axes.set_xticks([0, len(values) - 1] if not single else [0])
     axes.tick_params(labelsize=8, length=2)

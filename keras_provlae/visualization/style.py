@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 PALETTE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31", "#000000"]  # Okabe and Ito
 WIDTH = 8.3  # inches: at 100 dots per inch what a README shows of a picture
 TITLE_HEIGHT = 0.32  # inches that the name of the data takes
+LETTER = 0.62  # of the size of a font: the width of a letter
 READABLE = 4.5  # contrast of text against white, WCAG 2.2
 
 
@@ -83,8 +84,27 @@ def star(names: Sequence[str], active: Sequence[bool]) -> list[str]:
 def name_data(figure: Figure, data: Any) -> Figure:
     """Writes what the data are, `str(data)`, over a figure; nothing for `None`."""
     if data is not None:
-        figure.suptitle(str(data), fontsize=9, color="dimgray")
+        # a layout engine finds the place; without one it is some hundredths of an inch below the edge
+        place = {} if figure.get_layout_engine() else {"y": 1 - 0.07 / figure.get_figheight()}
+        figure.suptitle(str(data), fontsize=9, color="dimgray", **place)
     return figure
+
+
+def text_width(texts: Sequence[str], points: float = 9) -> float:
+    """Inches that the longest of some texts takes, roughly: mathematical marks do not count."""
+    longest = max((len(text.translate(str.maketrans("", "", "${}_"))) for text in texts), default=0)
+    return longest * points * LETTER / 72
+
+
+def shorten(text: str, inches: float, points: float = 9) -> str:
+    """The text, its end left out where it would take more room.
+
+    Example:
+        >>> shorten("a_factor_with_a_long_name", 1.0)
+        'a_factor_wi…'
+    """
+    most = max(int(inches * 72 / (points * LETTER)), 2)
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def write(figure: Figure, left: float, bottom: float, text: str) -> None:

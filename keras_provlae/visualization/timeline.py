@@ -14,8 +14,9 @@ from matplotlib.figure import Figure
 
 from keras_provlae.metrics import information_flow
 from keras_provlae.metrics.encoding import encode_all
+from keras_provlae.metrics.posteriors import optional
 from keras_provlae.visualization.grids import Geometry, add_grid, columns_that_fit, geometry
-from keras_provlae.visualization.latent_use import locked_rungs, rung_images
+from keras_provlae.visualization.latent_use import as_images, check_model, locked_rungs, rung_images
 from keras_provlae.visualization.style import TITLE_HEIGHT, WIDTH, ink, name_data, place, rung_color, write
 from keras_provlae.visualization.writers import rendered, write_gif
 
@@ -49,6 +50,11 @@ class Snapshot:
     mi_total: float
     rows: int
 
+    @property
+    def kind(self) -> tuple:
+        """What snapshots must share to be drawn beside one another: the rungs, and number and shape of the samples."""
+        return (*map(int, self.rungs), *self.samples.shape[1:])
+
     @classmethod
     def of(
         cls,
@@ -75,7 +81,8 @@ class Snapshot:
         Raises:
             TypeError, ValueError: If an argument is unfit.
         """
-        images = ops.convert_to_numpy(images)
+        check_model(model)
+        images = as_images(images, least=2)
         around = images[:1] if around is None else around
         flow = information_flow(*encode_all(model, images), model.rung_slices, draws, seed)
         locked = locked_rungs(model)
@@ -92,14 +99,18 @@ class Snapshot:
         )
 
     def save(self, path: str | os.PathLike) -> None:
-        """Writes the snapshot as an npz file."""
-        np.savez_compressed(path, **{field.name: getattr(self, field.name) for field in fields(self)})
+        """Writes the snapshot as an npz file, whole or not at all."""
+        part = Path(f"{path}.part")
+        with part.open("wb") as file:
+            np.savez_compressed(file, **{field.name: getattr(self, field.name) for field in fields(self)})
+        os.replace(part, path)
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> Self:
         """The snapshot that `save` wrote."""
-        with np.load(path, allow_pickle=False) as file:
-            return cls(**{name: file[name] if file[name].ndim else file[name].item() for name in file.files})
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+            values = {name: arrays[name] for name in arrays.files}
+        return cls(**{name: value if value.ndim else value.item() for name, value in values.items()})
 
 
 def iteration_of(model: keras.Model) -> int:
@@ -114,8 +125,8 @@ def growth_timeline(snapshots: Sequence[Snapshot] | str | os.PathLike, data: Any
     """Stage by stage, samples of every rung with a bar for I(x; z_l), and I(x; z) on top (figure 5).
 
     Args:
-        snapshots: `callbacks.TraversalSnapshots.snapshots`, or its folder, or what `Snapshot.of` returns, in any
-            order. The last one of each stage is shown.
+        snapshots: The callback `TraversalSnapshots`, or its folder, or what `Snapshot.of` returns: one or several in
+            any order. The last one of each stage is shown.
         data: What the images are, for the title: a text, or the `GroundTruth` itself; `None` is no title.
 
     Returns:
@@ -127,8 +138,7 @@ def growth_timeline(snapshots: Sequence[Snapshot] | str | os.PathLike, data: Any
 
     Source: Li et al. (2020), figure 5.
     """
-    snapshots = _checked(snapshots)
-    last = {snapshot.stage: snapshot for snapshot in sorted(snapshots, key=lambda one: one.iteration)}
+    last = {snapshot.stage: snapshot for snapshot in as_snapshots(snapshots)}
     stages = [last[stage] for stage in sorted(last)]
     across = min(len(stages), 4 if len(stages[0].rungs) <= MANY_RUNGS else 3)
     room = (WIDTH - LABEL_WIDTH) / across - BAR_WIDTH - 2 * GAP
@@ -158,28 +168,34 @@ def growth_gif(
         ImportError: If imageio is not installed.
         ValueError: As `growth_timeline`.
     """
-    snapshots = sorted(_checked(snapshots), key=lambda one: one.iteration)
-    most = max(float(snapshot.mi.max()) for snapshot in snapshots)
+    optional("imageio.v3", "examples", "imageio")  # before anything is drawn
+    snapshots = as_snapshots(snapshots)
+    most = _longest(snapshots)
     frames = [_drawn([snapshot], 1, 5.0, data is not None, most) for snapshot in snapshots]
     return write_gif([rendered(name_data(frame, data), dpi) for frame in frames], path, fps)
 
 
-def read_snapshots(folder: str | os.PathLike) -> list[Snapshot]:
-    """The snapshots in a folder of `TraversalSnapshots`, in the order of their iterations."""
-    return [Snapshot.load(path) for path in sorted(Path(folder).glob("step_*.npz"))]
-
-
-def _checked(snapshots):
-    given = snapshots
-    snapshots = read_snapshots(given) if isinstance(given, str | os.PathLike) else list(given)
-    kinds = {(tuple(one.rungs), one.samples.shape) for one in snapshots}
+def as_snapshots(given: Any) -> list[Snapshot]:
+    """The snapshots of a folder of `TraversalSnapshots`, or those that are given, by iteration; all of one kind."""
+    if isinstance(given, str | os.PathLike):
+        snapshots = list(map(Snapshot.load, Path(given).glob("step_*.npz")))
+        if not snapshots:
+            raise ValueError(f"There is no snapshot of `TraversalSnapshots` in {given}: no step_*.npz.")
+    else:
+        given = getattr(given, "snapshots", given)  # of the callback
+        snapshots = [given] if isinstance(given, Snapshot) else list(given)
+    kinds = {one.kind for one in snapshots}
     if len(kinds) != 1:
         raise ValueError(
             "`snapshots` must be at least one, all of models with the same rungs and of as many images. "
-            f"Received: {len(snapshots)} snapshots of {len(kinds)} kinds"
-            + (f" in {given}." if isinstance(given, str | os.PathLike) else ".")
+            f"Received: {len(snapshots)} snapshots of {len(kinds)} kinds."
         )
-    return snapshots
+    return sorted(snapshots, key=lambda one: one.iteration)
+
+
+def _longest(snapshots):
+    """What the longest bar stands for: the most that a rung carries, or a nat where none carries that much."""
+    return max(1.0, *(float(one.mi.max()) for one in snapshots))
 
 
 class _Block(NamedTuple):
@@ -213,7 +229,7 @@ def _drawn(stages, across, room, named, most=None):
     columns = min(columns_that_fit(stages[0].samples.shape, room, 0.36), n)
     rows = 1 if rungs > MANY_RUNGS else min(2, -(-n // columns))
     how = geometry(stages[0].samples.shape, columns, room, largest=0.6 if rows * columns < n else None)
-    block = _Block(how, rows, columns, max(float(one.mi.max()) for one in stages) if most is None else most)
+    block = _Block(how, rows, columns, _longest(stages) if most is None else most)
     lines, top = -(-len(stages) // across), TITLE_HEIGHT if named else 0.1
     size = max(LABEL_WIDTH + across * block.width, 3.6), top + lines * block.height(rungs) + 0.25
     figure = Figure(figsize=size)
@@ -223,8 +239,9 @@ def _drawn(stages, across, room, named, most=None):
         if column == 0:
             for axes, rung in zip(figure.axes[-rungs - 1 :], stage.rungs, strict=False):
                 _name_rung(axes, rungs, rung)
-    images = stages[0].rows
-    note = f"bars: $I(x; z_l)$ in nats, of {images:,} images, which allow at most {math.log(images):.2f}"
+    rows = sorted({stage.rows for stage in stages})
+    most_nats = ", which allow at most " + " or ".join(f"{math.log(count):.2f}" for count in rows)
+    note = f"bars: $I(x; z_l)$ in nats, of {' or '.join(f'{count:,}' for count in rows)} images{most_nats}"
     note += "; pale: still locked" if any(stage.locked.any() for stage in stages) else ""
     write(figure, 0.1, size[1] - 0.06, note)
     return figure
@@ -254,8 +271,8 @@ def _draw_bars(axes, stage, most):
     for row, (rung, value) in enumerate(zip(stage.rungs, stage.mi, strict=True)):
         color = rung_color(len(stage.rungs), rung)
         axes.barh(row, max(value, 0.0), height=0.3, color=color, alpha=0.35 if stage.locked[row] else 1.0)
-        axes.text(0, row - 0.19, f"{max(value, 0.0):.2f}", fontsize=8, va="bottom", color=ink(color))
+        axes.text(0.04 * most, row - 0.19, f"{max(value, 0.0):.2f}", fontsize=8, va="bottom", color=ink(color))
     axes.axvline(0, color="silver", linewidth=1)
-    axes.set_xlim(0, 1.02 * max(most, 1e-6))
+    axes.set_xlim(0, 1.02 * most)
     axes.set_ylim(len(stage.rungs) - 0.5, -0.5)
     axes.set_axis_off()

@@ -1,18 +1,26 @@
 """One row per latent, that latent swept and all the others held: a picture, and an animation there and back."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
-from keras import ops
 from matplotlib.figure import Figure
 
 from keras_provlae.metrics.encoding import encode_all
-from keras_provlae.metrics.posteriors import check_count
-from keras_provlae.visualization.grids import add_grid, columns_that_fit, geometry, grid, label_rows, text_width
-from keras_provlae.visualization.latent_use import decode_all, held_codes, held_factors, latent_use, locked_rungs
+from keras_provlae.metrics.posteriors import check_count, optional
+from keras_provlae.metrics.rung_factors import HELD
+from keras_provlae.visualization.grids import add_grid, columns_that_fit, geometry, grid, label_rows
+from keras_provlae.visualization.latent_use import (
+    as_images,
+    decode_all,
+    held_codes,
+    held_factors,
+    latent_use,
+    locked_rungs,
+)
 from keras_provlae.visualization.style import (
     TITLE_HEIGHT,
     WIDTH,
@@ -21,7 +29,9 @@ from keras_provlae.visualization.style import (
     name_data,
     place,
     rung_color,
+    shorten,
     star,
+    text_width,
     write,
 )
 from keras_provlae.visualization.writers import rendered, write_gif
@@ -29,6 +39,7 @@ from keras_provlae.visualization.writers import rendered, write_gif
 ROWS_IN_A_COLUMN = 24  # more latents go into two columns
 ORDERS = ("rung", "kl", "factor")
 RUNG_WIDTH, BETWEEN_RUNGS, AXIS_HEIGHT = 0.78, 0.06, 0.24  # inches
+NOTE_WIDTH = 1.7  # inches of the name of a factor
 NOT_ACTIVE = "* not active: the means of its posteriors hardly vary"
 
 
@@ -65,13 +76,14 @@ def traversals(
         data: What the images are, for the title: a text, or the `GroundTruth` itself; `None` is no title.
         images: Float array `(n, height, width, channels)` in [0, 1], or `None`. With some images
             of the data (a few hundred do) the KL of each latent is written beside its row, in nats, and latents
-            that are not active are marked with a star.
+            that are not active are marked with a star: the variance of their posterior means is at most 0.01.
         quantiles: `(low, high)`, 0 <= low < high <= 1: each latent goes from one quantile of its posterior means over
             `images` to the other, instead of `span`.
         order: How rows are ordered within their rung: `"rung"` as in the codes; `"kl"`, the largest first; or
             `"factor"`, by the factor that each holds.
         information: What `metrics.mutual_information` returns, or a `MetricCard` with it, or `None`. With it the
-            factor that each latent holds, and how much of its entropy, is written beside the row.
+            factor that each latent knows most of, with the share of its entropy, is written beside the row, where that
+            is at least 0.1.
 
     Returns:
         A figure with one axes per rung, the deepest on top; above 24 latents in two columns.
@@ -88,10 +100,15 @@ def traversals(
     how = geometry(sweep.images.shape, steps, WIDTH / num_columns - left - right)
     columns = _split(sweep.order, -(-len(sweep.order) // num_columns))
     width = left + how.inches(1, steps)[0] + right
-    starred = any(name.endswith("*") for name in sweep.names)
+    foot = [NOT_ACTIVE] if any(name.endswith("*") for name in sweep.names) else []
+    foot += ["KL in nats"] if images is not None else []
+    foot += [f"beside it the factor that the latent knows most of, as a share of its entropy, from {HELD:g} on"] * (
+        information is not None
+    )
     top = 0.05 if data is None else TITLE_HEIGHT
-    bottom = AXIS_HEIGHT + (0.2 if starred else 0)
+    bottom = AXIS_HEIGHT + (0.17 * len(foot) + 0.05 if foot else 0)
     heights = [sum(how.inches(len(rows), steps)[1] + BETWEEN_RUNGS for _, rows in column) for column in columns]
+    width = max(width, (text_width(foot, points=8) + 0.2) / num_columns)
     figure = Figure(figsize=(width * num_columns, top + max(heights) + bottom))
     for number, column in enumerate(columns):
         height = top
@@ -103,8 +120,7 @@ def traversals(
             if place_in_column == len(column) - 1:
                 centers = how.column_centers(steps)
                 axes.set_xticks([centers[0], centers[-1]], sweep.ends, fontsize=8)
-    if starred:
-        write(figure, 0.1, figure.get_figheight() - 0.04, NOT_ACTIVE)
+    write(figure, 0.1, figure.get_figheight() - 0.04, "\n".join(foot))
     return name_data(figure, data)
 
 
@@ -136,6 +152,7 @@ def traversals_gif(
         ImportError: If imageio is not installed.
         TypeError, ValueError: As `traversals`.
     """
+    optional("imageio.v3", "examples", "imageio")  # before anything is drawn
     sweep = _sweep(model, around, steps, span, images, quantiles, "rung", None)
     figure, shown, dot, how = _cells(model, sweep, data)
     frames = []
@@ -159,7 +176,7 @@ def _sweep(model, around, steps, span, images, quantiles, order, information):
         raise ValueError("`order='factor'` goes by what `metrics.mutual_information` returns: give it as well.")
     held = held_codes(model, around)
     latents = held.shape[1]
-    use = None if images is None else latent_use(*encode_all(model, ops.convert_to_numpy(images)))
+    use = None if images is None else latent_use(*encode_all(model, as_images(images, least=2)))
     information = _information(information, latents)
     values, ends = _values(latents, steps, span, quantiles, use)
     codes = np.repeat(held, latents * steps, axis=0).reshape(latents, steps, latents)
@@ -197,12 +214,12 @@ def _information(given, latents):
 def _values(latents, steps, span, quantiles, use):
     """The values of each latent, `(latents, steps)`, and what to call the first and the last."""
     if quantiles is None:
-        return np.tile(np.linspace(-span, span, steps), (latents, 1)), (f"{-span:g} sd", f"{span:g} sd")
+        return np.tile(np.linspace(-span, span, steps), (latents, 1)), (f"{-span:.3g} sd", f"{span:.3g} sd")
+    if not isinstance(quantiles, Sequence) or len(quantiles) != 2 or not 0 <= quantiles[0] < quantiles[1] <= 1:
+        raise ValueError(f"`quantiles` must be (low, high), 0 <= low < high <= 1. Received: quantiles={quantiles}.")
     low, high = quantiles
-    if not 0 <= low < high <= 1:
-        raise ValueError(f"`quantiles` must be 0 <= low < high <= 1. Received: quantiles={quantiles}.")
     ends = np.quantile(use.mean, [low, high], axis=0)
-    return np.linspace(*ends, steps, axis=1), (f"{100 * low:g} %", f"{100 * high:g} %")
+    return np.linspace(*ends, steps, axis=1), (f"{100 * low:.3g} %", f"{100 * high:.3g} %")
 
 
 def _order(model, order, use, information):
@@ -221,11 +238,11 @@ def _notes(latents, use, information):
     parts = [[] for _ in range(latents)]
     if use is not None:
         for part, kl in zip(parts, use.kl, strict=True):
-            part.append(f"{kl:.2f} nats")
+            part.append(f"KL {kl:.2f}")
     if information is not None:
         names = information.factor_names or [f"factor {factor}" for factor in range(len(information.mi))]
         for part, (factor, share) in zip(parts, held_factors(information), strict=True):
-            part += [] if factor is None else [f"{names[factor]} {share:.2f}"]
+            part += [] if factor is None else [f"{shorten(names[factor], NOTE_WIDTH, 8)} {share:.2f}"]
     return ["  ".join(part) for part in parts]
 
 
@@ -261,8 +278,9 @@ def _cells(model, sweep, data):
     shape = sweep.images.shape
     widest = max(columns.stop - columns.start for _, columns in model.rung_slices)
     room = WIDTH - RUNG_WIDTH
-    per_row = min(widest, columns_that_fit(shape, room, 0.6))
-    how = geometry(shape, per_row, room, largest=0.9, column_pitch=text_width(sweep.names, points=8))
+    pitch = text_width(sweep.names, points=8)
+    per_row = min(widest, columns_that_fit(shape, room, 0.6), int(room / pitch))
+    how = geometry(shape, per_row, room, largest=0.9, column_pitch=pitch)
     chunks = [
         (rung, list(range(start, min(start + per_row, columns.stop))))
         for rung, columns in model.rung_slices

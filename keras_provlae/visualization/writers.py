@@ -7,9 +7,20 @@ from typing import Any
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from PIL import Image  # which matplotlib needs as well
 
 from keras_provlae.metrics.posteriors import optional
+from keras_provlae.visualization.style import PALETTE, ink
+
+KEPT = np.array(  # 8-bit colours that every animation has: white, black, and each rung's, on lines and in text
+    [
+        (255, 255, 255),
+        (0, 0, 0),
+        *(np.round(255 * np.array(to_rgb(tone))) for color in PALETTE for tone in (color, ink(color))),
+    ]
+).astype("uint8")
 
 
 def write_png(figure: Figure, path: str | os.PathLike, dpi: float = 150) -> Path:
@@ -23,12 +34,15 @@ def write_png(figure: Figure, path: str | os.PathLike, dpi: float = 150) -> Path
     Returns:
         The path.
 
+    Raises:
+        ValueError: If `path` does not end in .png.
+
     Example:
         >>> import tempfile
         >>> write_png(Figure(), tempfile.mkdtemp() + "/new/empty.png").name
         'empty.png'
     """
-    path = _prepared(path)
+    path = _prepared(path, ".png")
     figure.savefig(path, format="png", dpi=dpi)
     return path
 
@@ -47,7 +61,7 @@ def write_gif(frames: Iterable[Any], path: str | os.PathLike, fps: float = 10, d
 
     Raises:
         ImportError: If imageio is not installed.
-        ValueError: If there is no frame, the frames differ in size, or `fps` is not positive.
+        ValueError: If `path` does not end in .gif, there is no frame, they differ in size, or `fps` is not positive.
     """
     imageio = optional("imageio.v3", "examples", "imageio")
     if not fps > 0:
@@ -56,8 +70,8 @@ def write_gif(frames: Iterable[Any], path: str | os.PathLike, fps: float = 10, d
     sizes = sorted({frame.shape for frame in pixels})
     if len(sizes) != 1:
         raise ValueError(f"`frames` must be at least one, all of the same size. Received: {sizes or 'no frame'}.")
-    path = _prepared(path)
-    imageio.imwrite(path, np.stack(pixels), extension=".gif", duration=1000 / fps, loop=0)
+    path = _prepared(path, ".gif")
+    imageio.imwrite(path, np.stack(_in_256_colors(pixels)), extension=".gif", duration=1000 / fps, loop=0)
     return path
 
 
@@ -69,7 +83,26 @@ def rendered(figure: Figure, dpi: float = 100) -> np.ndarray:
     return np.array(canvas.buffer_rgba())[..., :3]
 
 
-def _prepared(path):
+def _in_256_colors(frames):
+    """The frames in as many colours as a GIF may have, the same in all, those of the rungs among them.
+
+    Left to itself the encoder gives small areas, such as labels, the colours of large ones.
+    """
+    some = np.concatenate(frames[:: -(-len(frames) // 8)])
+    if len(np.unique(np.concatenate([frame.reshape(-1, 3) for frame in frames]), axis=0)) <= 256:
+        return frames
+    chosen = Image.fromarray(some).quantize(256 - len(KEPT), Image.Quantize.MEDIANCUT).getpalette()
+    palette = Image.new("P", (1, 1))
+    palette.putpalette([*chosen[: 3 * (256 - len(KEPT))], *np.ravel(KEPT)])
+    return [
+        np.array(Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.NONE).convert("RGB"))
+        for frame in frames
+    ]
+
+
+def _prepared(path, suffix):
     path = Path(path)
+    if path.suffix.lower() != suffix:
+        raise ValueError(f"`path` must end in {suffix}. Received: {path}.")
     path.parent.mkdir(parents=True, exist_ok=True)
     return path

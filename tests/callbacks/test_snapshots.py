@@ -127,6 +127,47 @@ def _stop(epoch, last):
         raise KeyboardInterrupt
 
 
+def test_files_that_are_of_no_use_are_removed(make_model, images, tmp_path, capsys):
+    """Of other rungs, of another number of samples, and cut off when a process was killed."""
+    for number, (model, n) in enumerate([(make_model(num_rungs=2), 2), (make_model(), 3), (make_model(), 2)], start=1):
+        model.iteration_variable.assign(number)
+        Snapshot.of(model, images, n=n, draws=20).save(tmp_path / f"step_{number:07}_stage_0.npz")
+    whole = (tmp_path / "step_0000003_stage_0.npz").read_bytes()
+    (tmp_path / "step_0000004_stage_0.npz").write_bytes(whole[:500])
+    callback = at(TraversalSnapshots(tmp_path, images, **QUICK), make_model(), 9)
+    assert [one.iteration for one in callback.snapshots] == [3]
+    assert [path.name for path in tmp_path.iterdir()] == ["step_0000003_stage_0.npz"]
+    assert "going on with 1 snapshots; 3 of another training removed" in capsys.readouterr().out
+
+
+def test_weights_that_were_brought_back_take_their_snapshots_along(make_model, images, tmp_path):
+    model = make_model(num_rungs=1)
+    params = {"epochs": 9, "steps": 2}
+    callback = at(TraversalSnapshots(tmp_path, images, every=1, **QUICK), model, 0, params)
+    for epoch in range(3):
+        model.iteration_variable.assign(2 * epoch + 2)
+        callback.on_epoch_end(epoch)
+    model.iteration_variable.assign(4)  # as EarlyStopping does with restore_best_weights
+    callback.on_train_end()
+    assert [one.iteration for one in callback.snapshots] == [2, 4]
+    assert not list(tmp_path.glob("step_0000006*"))
+    assert params == {"epochs": 9, "steps": 2}  # `History` shows them
+
+
+def test_what_is_held_and_drawn(make_model, images, tmp_path):
+    model = make_model()
+    model.iteration_variable.assign(1)
+    callback = at(TraversalSnapshots(tmp_path, images, n=2, num_images=30, draws=50, seed=4), model, 1)
+    callback.take()
+    (one,) = callback.snapshots
+    assert one.rows == 30
+    flow = kp.metrics.information_flow(*model.encode(callback.images), model.rung_slices, draws=50, seed=4)
+    np.testing.assert_allclose(one.mi, flow.mi, atol=1e-5)
+    place = np.random.default_rng(4).integers(30)
+    np.testing.assert_array_equal(callback.around, callback.images[place : place + 1])
+    assert isinstance(TraversalSnapshots(tmp_path, images, seed=None).seed, int)  # never Keras's own stream
+
+
 def test_a_model_that_does_not_grow(make_model, images, tmp_path):
     model = make_model(kp.VLAE, num_rungs=1)
     model.compile(keras.optimizers.SGD(1e-3))

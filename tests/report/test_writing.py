@@ -61,14 +61,14 @@ def trained(truth, tmp_path_factory):
     """A trained model, its history, the folder of its snapshots."""
     keras.utils.set_random_seed(0)
     folder = tmp_path_factory.mktemp("snapshots")
-    model = kp.ProgressiveVAE((8, 8, 1), num_rungs=2, latent_dim=2, channels=4, dense=8)
-    model.compile()
+    model = kp.ProgressiveVAE((8, 8, 1), num_rungs=2, latent_dim=(1, 2), channels=4, dense=8)
+    model.compile(keras.optimizers.Adam(0.02))
     images = truth.images(truth.factors(np.arange(len(truth))))
     callbacks = [
         kp.GrowthCallback(fade_in_steps=2),
         kp.callbacks.TraversalSnapshots(folder, images, every=9, n=2, draws=20),
     ]
-    history = model.fit(images, batch_size=30, epochs=4, verbose=0, callbacks=callbacks)
+    history = model.fit(images, batch_size=30, epochs=30, verbose=0, callbacks=callbacks)
     return model, history, folder
 
 
@@ -94,7 +94,7 @@ def test_it_needs_nothing_but_itself(page):
 
 
 def test_pictures_are_whole(page):
-    assert len(page.pictures) == 11
+    assert len(page.pictures) == 10
     for alt, attrs in page.pictures.items():
         pixels = imageio.imread(io.BytesIO(base64.b64decode(attrs["src"].partition(",")[2])))
         assert pixels.shape[1] / pixels.shape[0] == pytest.approx(
@@ -110,13 +110,13 @@ def test_it_says_what_was_trained(page, trained):
     assert facts["preset"] == "none"
     assert facts["data"] == "blobs drawn"
     assert facts["image shape"] == "8 x 8 x 1"
-    assert (facts["beta"], facts["gamma"]) == ("1.0", "0.5")
-    assert facts["growth"] == "stage 1 of 1, alpha 1"
-    assert facts["optimiser steps"] == "8"
+    assert (facts["beta"], facts["gamma"], facts["precision"]) == ("1", "0.5", "float32")
+    assert facts["growth"] == "stage 1 of 0 to 1, alpha 1"
+    assert (facts["steps"], facts["last fade-in"]) == ("60", "2 steps")
+    assert facts["latents per rung"] == "rung 2: 2, rung 1: 1"
+    assert facts["optimizer"] == "Adam, learning rate 0.02"
     assert facts["parameters"] == f"{trained[0].count_params():,}"
-    assert facts["measured on"].startswith("60 images, seed 0") or facts["measured on"].startswith(
-        "60 images of 60, seed 0"
-    )
+    assert facts["measured on"] == "60 images of 60, seed 0 (of choice and draws)"
     assert facts["seed of the training"] == "17"
     assert facts["command"] == "make <blobs>"  # escaped in the file
     assert f"keras_provlae {kp.__version__}" in facts["versions"]
@@ -129,11 +129,25 @@ def test_a_line_for_each_rung(page, trained, truth):
     flow = kp.metrics.information_flow(*model.encode(images), model.rung_slices, draws=200)
     scores = model.evaluate(images, verbose=0, return_dict=True)
     header, two, one, total = page.rows["rungs"]
-    assert header == ["rung", "active latents", "I(x; z) in nats", "KL in nats", "holds most of"]
+    assert header[:4] == ["rung", "active latents", "I(x; z) in nats", "KL in nats"]
+    active = kp.metrics.active_latents(np.asarray(model.encode(images)[0]))
+    assert [two[1], one[1], total[1]] == [
+        f"{active[:2].sum()} of 2",
+        f"{active[2:].sum()} of 1",
+        f"{active.sum()} of 3",
+    ]
+    for row, value, error in ((two, 0, 0), (one, 1, 1)):
+        assert row[2] == f"{round(flow.mi[value], 3) + 0.0:.3f} ± {flow.standard_error[error]:.3f}"
+    assert total[2] == f"{flow.total:.3f} ± {flow.total_standard_error:.3f}"
+    assert f"at once: {flow.i_over:.3f} ± {flow.i_over_standard_error:.3f} nats" in page.sections["rungs"]
+    assert float(total[3]) == pytest.approx(scores["kl"], abs=2e-3)
+    held = kp.metrics.rung_factor_map(
+        *model.encode(images), truth.factors(np.arange(60)), model.rung_slices, 2000, factor_names=truth.factor_names
+    )
+    for row, rung in ((two, 2), (one, 1)):
+        names = [name for name, holder in held.holders.items() if holder == rung]
+        assert [word.split(" ")[0] for word in row[4].split(", ")] == (names or ["-"])
     assert (two[0], one[0], total[0]) == ("2", "1", "all")
-    assert float(two[2].split(" ")[0]) == pytest.approx(flow.mi[0], abs=2e-3)
-    assert float(one[2].split(" ")[0]) == pytest.approx(flow.mi[1], abs=2e-3)
-    assert float(total[2].split(" ")[0]) == pytest.approx(flow.total, abs=2e-3)
     assert float(two[3]) == pytest.approx(scores["kl_rung_2"], abs=2e-3)
     assert "cannot exceed ln 60 = 4.09 nats" in page.sections["rungs"]
 
@@ -151,7 +165,7 @@ def test_a_card_that_is_given_is_taken(trained, truth, tmp_path):
     page = Page(write_report(trained[0], truth, path=tmp_path / "a.html", card=card, draws=100))
     cells = {row[0]: row[1] for row in page.rows["metric-card"] if len(row) == 5}
     assert set(cells) == {"score", *card}
-    assert "Factors" not in cells
+    assert "factors" in page.sections
     plain = kp.metrics.MetricCard.from_dict(card.to_dict())  # of a file: without the matrices
     page = Page(write_report(trained[0], truth, path=tmp_path / "b.html", card=plain, draws=100))
     assert "mig" in page.sections["metric-card"]
@@ -160,7 +174,7 @@ def test_a_card_that_is_given_is_taken(trained, truth, tmp_path):
 def test_images_alone_and_a_model_that_does_not_grow(make_model, images, tmp_path):
     page = Page(write_report(make_model(kp.VLAE), images, path=tmp_path / "report.html", draws=100))
     assert {"training", "factors", "metric-card"}.isdisjoint(page.sections)
-    assert "The model as it is" in page.sections["growth"]
+    assert "The model as it is" in page.sections["information"]
     assert ["data", "unnamed images"] in page.rows["what-was-trained"]
     assert not any(row[0] == "growth" for row in page.rows["what-was-trained"])
     assert len([alt for alt in page.pictures if "swept over the prior; the other" in alt]) == 3  # manifolds
@@ -182,9 +196,46 @@ def test_unfit_arguments_are_refused_and_leave_no_file(trained, images, tmp_path
         write_report(trained[0], images, {"accuracy": [1.0]}, path)
     with pytest.raises(ValueError, match="Images must"):
         write_report(trained[0], images * 2, path=path)
-    with pytest.raises(ValueError, match="Received: 0 snapshots"):
+    with pytest.raises(ValueError, match="There is no snapshot"):
         write_report(trained[0], images, path=path, snapshots=tmp_path / "nothing", draws=100)
+    with pytest.raises(ValueError, match="`history` must be that of this model, of 2 rungs. Received: 3 rungs"):
+        history = {"reconstruction": [1.0], **{f"kl_rung_{rung}": [1.0] for rung in (1, 2, 3)}}
+        write_report(trained[0], images, history, path)
+    with pytest.raises(ValueError, match="`snapshots` must be those of this model: 2 rungs.*Received: 1 rungs"):
+        one = kp.VLAE((8, 8, 1), 1, 2, channels=4, dense=8)
+        write_report(trained[0], images, path=path, snapshots=Snapshot.of(one, images, draws=20))
+    with pytest.raises(ValueError, match="`history` must be what `fit` returns, or the CSV file"):
+        write_report(trained[0], images, path)
+    with pytest.raises(TypeError, match="`facts` must be a dict"):
+        write_report(trained[0], images, path=path, facts=["seed"])
+    with pytest.raises(IsADirectoryError, match="Received a folder"):
+        write_report(trained[0], images, path=tmp_path)
     assert not path.exists()
+
+
+def test_warnings_reach_the_page(trained, truth, tmp_path):
+    """Of the measurements, of the history and of factors that do not vary, for which there is no card."""
+    images = truth.images(truth.factors(np.arange(40)))
+    history = {
+        "reconstruction": np.ones(2),
+        "kl_rung_1": np.ones(2),
+        "kl_rung_2": np.ones(2),
+        "loss": np.array([1, np.nan]),
+    }
+    page = Page(write_report(trained[0], (images, np.ones((40, 2), int)), history, tmp_path / "a.html", draws=100))
+    for words in "Only 40 images", "The loss was not finite in epoch 2", "Every factor has one value":
+        assert words in page.sections["warnings"]
+    assert "metric-card" not in page.sections
+
+
+def test_many_factors_and_long_lists(trained, truth, tmp_path):
+    """Attributes as of CelebA: too many for responses; the table names the first."""
+    images = truth.images(truth.factors(np.arange(60)))
+    attributes = (np.arange(60)[:, None] >> np.arange(20) % 6) & 1
+    data = images, attributes
+    page = Page(write_report(trained[0], data, path=tmp_path / "a.html", draws=100, data_name="faces"))
+    assert not any("answers to each factor" in alt for alt in page.pictures)
+    assert any("matrix behind MIG" in alt for alt in page.pictures)
 
 
 def test_snapshots_in_memory(trained, images, tmp_path):

@@ -33,7 +33,10 @@ def overlaps(figure):
         drawn.clear()  # the layout may have drawn texts where they are not now
         figure.draw_without_rendering()
     texts = [(text.get_text(), text.get_window_extent().padded(-1)) for text in drawn.values()]
-    frame = figure.bbox
+    title, frame = figure._suptitle, figure.bbox
+    if title is not None:
+        over = [axes for axes in figure.axes if axes.get_window_extent().overlaps(title.get_window_extent().padded(-1))]
+        assert not over, "the title covers axes"
     cut = [
         (text, "the edge")
         for text, box in texts

@@ -30,6 +30,7 @@ def annotations(axes):
 def test_a_point_is_the_mean_of_the_best_runs_of_a_model_at_a_beta():
     figure = reconstruction_against_scores(RUNS, top=3, data="rooms")
     assert [axes.get_ylabel() for axes in figure.axes] == ["MIG", "MIG-sup"]  # no run has a FactorVAE score
+    assert {axes.get_xlabel() for axes in figure.axes} == {"reconstruction error\nin nats per image"}
     mig = lines(figure.axes[0])
     np.testing.assert_allclose(mig["pro-VLAE"], [[101, 0.2], [108, 0.2]])  # in the order of beta, best 3 of 4 seeds
     np.testing.assert_allclose(mig["VLAE"], [[104, 0.2]])
@@ -42,6 +43,8 @@ def test_a_point_is_the_mean_of_the_best_runs_of_a_model_at_a_beta():
 
 def test_all_runs_count_by_default():
     np.testing.assert_allclose(lines(mig_against_mig_sup(RUNS).axes[0])["VLAE"], [[0.15, 0.3]])
+    (axes,) = mig_against_mig_sup(RUNS).axes
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("MIG", "MIG-sup")
     assert "best" not in mig_against_mig_sup(RUNS).legends[0].get_title().get_text()
 
 

@@ -3,6 +3,7 @@ import pytest
 
 from keras_provlae.metrics import MetricCard, evaluate_codes, mutual_information, rung_factor_map
 from keras_provlae.visualization import mutual_information_heatmap, rung_factor_heatmap
+from keras_provlae.visualization.style import ink, rung_color
 
 SLICES = [(2, slice(0, 2)), (1, slice(2, 3))]
 
@@ -25,6 +26,10 @@ def test_rung_factor_heatmap_shows_the_matrix(codes):
     assert [label.get_text() for label in axes.get_yticklabels()] == ["rung 2", "rung 1"]
     assert [label.get_text() for label in axes.get_xticklabels()] == ["hue", "shape"]
     assert texts(axes) == [f"{value:.2f}" for value in held.normalized.ravel()]
+    assert axes.images[0].get_clim() == (0, 1)
+    assert [text.get_color() for text in axes.get_yticklabels()] == [ink(rung_color(2, rung)) for rung in (2, 1)]
+    dark = [text.get_color() == "white" for text in axes.texts]
+    assert dark == [value > 0.6 for value in held.normalized.ravel()]
 
 
 def test_mutual_information_heatmap_names_latents_by_their_rungs(codes):

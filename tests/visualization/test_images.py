@@ -5,6 +5,7 @@ from matplotlib.figure import Figure
 
 import keras_provlae as kp
 from keras_provlae.visualization import reconstructions, rung_samples, rung_swaps, traversals
+from keras_provlae.visualization.style import ink, rung_color
 from tests.visualization.conftest import blocks, labels
 
 
@@ -21,16 +22,20 @@ def test_reconstructions_show_images_above_what_the_model_makes_of_them(model, i
     np.testing.assert_array_equal(shown[0], images[:5])
     np.testing.assert_array_equal(shown[1], model.reconstruct(images[:5]))
     assert labels(axes.get_yticklabels()) == ["image", "reconstruction"]
+    assert axes.images[0].get_clim() == (0, 1)
+    assert axes.images[0].get_cmap().name == "gray"
+    assert (np.asarray(axes.images[0].get_array())[:2] == 1).all()  # white between images
     save(figure, tmp_path)
 
 
 def test_rung_samples_are_one_grid_per_rung(model, images, tmp_path):
     figure = rung_samples(model, images[:1], n=9, seed=4)
-    assert [axes.get_title()[:6] for axes in figure.axes] == ["rung 3", "rung 2", "rung 1"]
+    titles = [axes.get_title() for axes in figure.axes]
+    assert titles == [f"rung {rung}\n$z_{{{rung}}}$ from its prior" for rung in (3, 2, 1)]
     for axes, rung in zip(figure.axes, (3, 2, 1), strict=True):
         expected = model.sample(9, rung=rung, around=images[:1], seed=4)
         np.testing.assert_array_equal(blocks(axes).reshape(9, 8, 8, 1), expected)
-    assert len({axes.title.get_color() for axes in figure.axes}) == 3
+    assert [axes.title.get_color() for axes in figure.axes] == [ink(rung_color(3, rung)) for rung in (3, 2, 1)]
     save(figure, tmp_path)
 
 
@@ -52,7 +57,8 @@ def test_swaps_exchange_one_rung(model, images):
     shown = blocks(axes)
     assert shown.shape[:2] == (4, 5)
     assert labels(axes.get_yticklabels()) == ["A1", "B1", "A2", "B2"]
-    assert [text.split()[0] for text in labels(axes.get_xticklabels())] == ["image", "recon-", "rung", "rung", "rung"]
+    headings = ["image", "recon-\nstructed", "rung 3\nswapped", "rung 2\nswapped", "rung 1\nswapped"]
+    assert labels(axes.get_xticklabels()) == headings
     both = images[[0, 2, 1, 3]]
     codes = ops.convert_to_numpy(model.encode(both)[0])
     np.testing.assert_array_equal(shown[:, 0], both)
@@ -82,6 +88,8 @@ def test_images_that_are_not_square_or_gray(channels, tmp_path):
 
 
 def test_locked_rungs_are_marked(make_model, images):
+    (axes,) = rung_swaps(make_model(), images[:1], images[1:2]).axes
+    assert labels(axes.get_xticklabels())[2:] == ["rung 3\nswapped", "rung 2\n(locked)", "rung 1\n(locked)"]
     titles = [axes.get_title() for axes in rung_samples(make_model(), images[:1], n=4).axes]
     assert [("(locked)" in title) for title in titles] == [False, True, True]
 

@@ -7,6 +7,7 @@ import pytest
 from keras_provlae import metrics
 from keras_provlae import visualization as v
 from keras_provlae.visualization.style import PALETTE, WIDTH, ink, rung_color
+from keras_provlae.visualization.traversals import _cells, _sweep
 from tests.visualization.conftest import Painter, overlaps
 
 CASES = {
@@ -16,8 +17,9 @@ CASES = {
     "flat images": ((8, 96, 1), [1, 2, 2]),
     "tall images": ((96, 16, 3), [2, 3, 1, 2]),
     "tiny images": ((8, 8, 1), [2, 2]),
+    "a tall figure": ((64, 64, 3), [6] * 4),
 }
-FACTORS = ["floor_hue", "a_factor_with_a_long_name", "shape"]
+FACTORS = ["floor_hue", "a_factor_with_a_name_" + 9 * "so_" + "long", "shape"]
 
 
 @pytest.fixture(params=CASES)
@@ -39,6 +41,8 @@ def check(figure):
 
 def test_pictures_of_a_model(painter, drawn):
     check(v.traversals(painter, drawn[:1], images=drawn, data="rooms procedural"))
+    figure, *_ = _cells(painter, _sweep(painter, drawn[:1], 2, 3.0, drawn, (0.05, 0.95), "rung", None), "rooms")
+    check(figure)  # of the animation
     check(v.rung_samples(painter, drawn[:1], n=20, data="rooms procedural"))
     check(v.reconstructions(painter, drawn, data="rooms procedural"))
     check(v.rung_swaps(painter, drawn[:2], drawn[2:4], data="rooms procedural"))
@@ -47,7 +51,7 @@ def test_pictures_of_a_model(painter, drawn):
             check(v.manifold(painter, rung, steps=5, data="rooms procedural"))
 
 
-@pytest.mark.parametrize("painter", ["8 rungs of 8, color", "one rung, gray", "flat images"], indirect=True)
+@pytest.mark.parametrize("painter", ["one rung, gray", "flat images", "a tall figure"], indirect=True)
 def test_pictures_of_factors(painter, drawn):
     factors = np.arange(20)[:, None] // [1, 4, 10]
     mean, log_var = painter.encode(drawn)
@@ -83,6 +87,12 @@ def test_curves_of_many_stages():
     check(v.training_curves({**history, "mi_total": stages}, data="rooms procedural"))
 
 
+def test_stages_of_a_few_epochs_among_many():
+    stages = np.array([0] * 200 + [1] * 2 + [2] * 200)
+    history = {"reconstruction": 0.0 * stages, "kl_rung_1": 0.0 * stages, "stage": stages, "alpha": 0.0 * stages + 1}
+    check(v.training_curves(history))
+
+
 def test_comparisons():
     rng = np.random.default_rng(0)
     runs = [
@@ -97,6 +107,8 @@ def test_comparisons():
     ]
     check(v.reconstruction_against_scores(runs, top=3, data="rooms procedural"))
     check(v.mig_against_mig_sup(runs, top=3, data="rooms procedural"))
+    long = [{**run, "model": f"{run['model']} with a rather long name"} for run in runs]
+    check(v.mig_against_mig_sup(long))
 
 
 def test_names_that_have_no_room_stand_upright():
@@ -104,7 +116,8 @@ def test_names_that_have_no_room_stand_upright():
     mean = np.random.default_rng(1).normal(size=(60, 3))
     names = [f"attribute_number_{number}" for number in range(30)]
     information = metrics.mutual_information(mean, mean * 0 - 1, factors, factor_names=names)
-    assert overlaps(v.mutual_information_heatmap(information)) == []
+    check(v.mutual_information_heatmap(information))
+    check(v.latent_responses(mean, mean * 0 - 1, factors[:, 0]))
 
 
 def test_colors_are_the_same_everywhere_and_text_can_be_read():

@@ -24,6 +24,7 @@ def test_the_first_latent_rises_to_the_right_and_the_second_upwards(model, image
     assert labels(axes.get_xticklabels()) == ["-1.5 sd", "1.5 sd"]
     assert labels(axes.get_yticklabels()) == ["1.5 sd", "-1.5 sd"]
     assert axes.get_title(loc="left") == "rung 1; the other rungs held"
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("$z_{1}$[0]", "$z_{1}$[1]")
 
 
 def test_the_other_rungs_are_drawn_anew_for_every_image(model):
@@ -33,6 +34,11 @@ def test_the_other_rungs_are_drawn_anew_for_every_image(model):
     codes = np.random.default_rng(0).standard_normal((16, 5)).astype("float32")
     codes[0, :2] = [-2, 2]
     np.testing.assert_allclose(shown[0][0, 0], model.decode(codes[:1])[0], rtol=1e-5, atol=1e-6)
+
+
+def test_a_locked_rung_is_marked(make_model):
+    (axes,) = manifold(make_model(), 1, steps=2).axes
+    assert axes.get_title(loc="left") == "rung 1 (locked); the other rungs drawn from their priors"
 
 
 def test_bad_manifolds_are_refused(model):

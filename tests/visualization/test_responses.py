@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
 
 from keras_provlae.visualization import latent_responses
+from keras_provlae.visualization.style import rung_color
 from tests.visualization.conftest import labels
 
 
@@ -26,22 +28,36 @@ def test_lines_are_means_and_bands_one_standard_deviation_of_z(codes):
             rows = [factors[:, factor] == value for value in values]
             expected = np.array([mean[some, latent].mean() for some in rows])
             np.testing.assert_allclose(line.get_ydata() + 6 * latent, expected, atol=1e-9)
+            np.testing.assert_allclose(band.get_facecolor()[0, :3], to_rgb(line.get_color()))
+            assert line.get_color() == rung_color(2, 2 if latent < 2 else 1)
             # the spread another way: of many draws of z
             noise = rng.standard_normal((4000, 24))
             draws = mean[:, latent] + np.exp(0.5 * log_var[:, latent]) * noise
             spread = np.array([draws[:, some].std() for some in rows])
             top = band.get_paths()[0].vertices[:, 1].max() + 6 * latent
             assert top == pytest.approx((expected + spread).max(), abs=0.05)
+    assert [list(axes.get_xticks()) for axes in figure.axes] == [[0, 2], [0, 3], [0, 1]]
     assert figure.get_suptitle() == "rooms"
 
 
 def test_values_far_away_do_not_cover_the_neighbours(codes):
     mean, log_var, factors = codes
-    figure = latent_responses(100 * mean, log_var, factors)
-    for axes in figure.axes:
-        for latent, band in enumerate(axes.collections):
-            heights = band.get_paths()[0].vertices[:, 1] + 6 * latent
-            assert -3 <= heights.min() <= heights.max() <= 3
+    for scale, reach in (3, None), (100, 6):
+        figure = latent_responses(scale * mean, log_var, factors)
+        pitch = -np.diff(figure.axes[0].get_yticks())[0]
+        edges = []
+        for axes in figure.axes:
+            for latent, band in enumerate(axes.collections):
+                heights = band.get_paths()[0].vertices[:, 1] + pitch * latent
+                edges += [heights.min(), heights.max()]
+        assert -pitch / 2 <= min(edges) <= max(edges) <= pitch / 2
+        cut = "cut at 6" in figure.get_supxlabel()
+        if reach is None:  # the rows make room for what there is
+            assert 6 < pitch < 12
+            assert not cut
+        else:
+            assert pitch == 2 * reach
+            assert cut
 
 
 def test_many_factors_go_on_in_the_next_line(codes):

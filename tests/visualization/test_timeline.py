@@ -4,9 +4,11 @@ import imageio.v3 as imageio
 import numpy as np
 import pytest
 from keras import ops
+from matplotlib.colors import to_rgb
 
 from keras_provlae import metrics
 from keras_provlae.visualization import Snapshot, growth_gif, growth_timeline
+from keras_provlae.visualization.style import rung_color
 from tests.visualization.conftest import blocks, labels
 
 
@@ -73,19 +75,34 @@ def test_samples_and_bars(stages):
         widths = [patch.get_width() for patch in bars.patches]
         np.testing.assert_allclose(widths, snapshot.mi - 30 + iteration)
         assert [text.get_text() for text in bars.texts] == [f"{width:.2f}" for width in widths]
-        assert bars.get_xlim()[1] >= snapshot.mi.max()  # one scale for all stages
+        assert bars.get_xlim() == figure.axes[3].get_xlim()  # one scale for all stages
+        assert bars.get_xlim()[1] >= snapshot.mi.max()
+        assert bars.get_ylim()[0] > bars.get_ylim()[1]  # downwards, beside the samples
+        colors = [(*to_rgb(rung_color(3, rung)), 0.35 if rung == 1 else 1.0) for rung in (3, 2, 1)]
+        assert [patch.get_facecolor() for patch in bars.patches] == colors
+
+
+def test_less_than_nothing_is_nothing(snapshot):
+    bars = growth_timeline(dataclasses.replace(snapshot, mi=np.array([2.0, -0.3, 1.0]))).axes[-1]
+    assert [text.get_text() for text in bars.texts] == ["2.00", "0.00", "1.00"]
 
 
 def test_the_growth_in_motion(stages, tmp_path):
-    frames = imageio.imread(growth_gif(stages, tmp_path / "growth.gif", dpi=50))
-    assert len(frames) == 4
+    path = growth_gif(stages, tmp_path / "growth.gif", dpi=50)
+    frames = imageio.imread(path)
+    assert (len(frames), imageio.immeta(path)["duration"]) == (4, 500)
+    (blue,) = {tuple(int(255 * part) for part in to_rgb(rung_color(3, 3)))}
+    lengths = [(np.abs(frame.astype(int) - blue).max(axis=-1) < 12).sum() for frame in frames]
+    assert lengths == sorted(lengths)  # in the order of the iterations, on one scale
+    assert lengths[0] < lengths[-1]
 
 
 def test_snapshots_of_different_models_are_refused(stages, snapshot, tmp_path):
     with pytest.raises(ValueError, match="same rungs.*Received: 0 snapshots"):
         growth_timeline([])
-    with pytest.raises(ValueError, match="Received: 0 snapshots of 0 kinds in .*empty"):
+    with pytest.raises(ValueError, match="There is no snapshot of `TraversalSnapshots` in .*empty"):
         growth_timeline(tmp_path / "empty")
+    assert growth_timeline(snapshot).axes
     other = dataclasses.replace(snapshot, rungs=snapshot.rungs[:2], samples=snapshot.samples[:2])
     with pytest.raises(ValueError, match="Received: 5 snapshots of 2 kinds"):
         growth_timeline([*stages, other])

@@ -1,3 +1,5 @@
+import importlib
+
 import imageio.v3 as imageio
 import numpy as np
 import pytest
@@ -6,6 +8,8 @@ from keras import ops
 import keras_provlae as kp
 from keras_provlae import metrics
 from keras_provlae.visualization import traversals, traversals_gif
+from keras_provlae.visualization.latent_use import LatentUse
+from keras_provlae.visualization.style import ink, rung_color
 from tests.visualization.conftest import Painter, blocks, labels
 
 NAMES = ["$z_{3}$[0]", "$z_{3}$[1]", "$z_{3}$[2]", "$z_{2}$[0]", "$z_{2}$[1]", "$z_{1}$[0]"]
@@ -36,6 +40,7 @@ def information():
     mean[:, 1] = factors[:, 0]
     mean[:, 0] = factors[:, 1]
     mean[:, 4] = 0.3 * factors[:, 1]
+    mean[:, 5] = 0.03 * factors[:, 0]  # too little to hold it
     return metrics.mutual_information(mean, np.full((16, 6), -4.0), factors, factor_names=["hue", "shape"])
 
 
@@ -43,6 +48,10 @@ def test_one_latent_per_row_grouped_by_rung(model, images):
     figure = traversals(model, images[:1], steps=5, span=2.0)
     assert [axes.texts[0].get_text() for axes in figure.axes] == ["rung 3", "rung 2", "rung 1"]
     assert names(figure) == NAMES
+    for axes, rung in zip(figure.axes, (3, 2, 1), strict=True):
+        color = rung_color(3, rung)
+        assert axes.lines[0].get_color() == color
+        assert {axes.texts[0].get_color(), *(text.get_color() for text in axes.get_yticklabels())} == {ink(color)}
     assert labels(figure.axes[-1].get_xticklabels()) == ["-2 sd", "2 sd"]
     shown = np.concatenate([blocks(axes) for axes in figure.axes])
     held = ops.convert_to_numpy(model.encode(images[:1])[0])
@@ -71,12 +80,13 @@ def test_data_give_the_kl_its_order_and_the_latents_that_are_not_active(images):
     mean, _ = painter.encode(images)
     kl = 0.5 * (mean.astype("float64") ** 2 + np.exp(-1.0) - 1 + 1).mean(axis=0)
     figure = traversals(painter, images[:1], images=images)
-    assert notes(figure) == [f"{value:.2f} nats" for value in kl]
+    assert notes(figure) == [f"KL {value:.2f}" for value in kl]
     assert [name.endswith("*") for name in names(figure)] == [False, True, False, True, False]
-    assert figure.texts[0].get_text().startswith("* not active")
+    assert figure.texts[0].get_text().splitlines()[0].startswith("* not active")
+    assert "KL in nats" in figure.texts[0].get_text()
     by_kl = traversals(painter, images[:1], images=images, order="kl")
     assert names(by_kl) == ["$z_{2}$[0]", "$z_{2}$[2]", "$z_{2}$[1] *", "$z_{1}$[1]", "$z_{1}$[0] *"]
-    assert [float(note.split()[0]) for note in notes(by_kl)[:3]] == sorted(np.round(kl[:3], 2), reverse=True)
+    assert [float(note.split()[1]) for note in notes(by_kl)[:3]] == sorted(np.round(kl[:3], 2), reverse=True)
     assert not any(name.endswith("*") for name in names(traversals(painter)))  # unknown
 
 
@@ -84,7 +94,7 @@ def test_rows_move_with_their_images_and_notes(model, images, information):
     figure = traversals(model, images[:1], steps=2, information=information, order="factor")
     ordered = ["$z_{3}$[1]", "$z_{3}$[0]", "$z_{3}$[2] *", "$z_{2}$[1]", "$z_{2}$[0] *", "$z_{1}$[0] *"]
     assert names(figure) == ordered
-    assert [note.split(" ")[0] for note in notes(figure)] == ["hue", "shape", "", "shape", "", ""]
+    assert notes(figure) == ["hue 1.00", "shape 1.00", "", "shape 0.66", "", ""]
     rows = list(sweep(model, ops.convert_to_numpy(model.encode(images[:1])[0]), [[-3, 3]] * 6))
     shown = np.concatenate([blocks(axes) for axes in figure.axes])
     for row, latent in zip(shown, [1, 0, 2, 4, 3, 5], strict=True):
@@ -105,6 +115,31 @@ def test_many_latents_stand_in_two_columns():
     assert [len(axes.get_yticks()) for axes in figure.axes] == [20, 20]
     assert left[0] < 0.5 < left[1]
     assert len(traversals(Painter((8, 8, 1), [30])).axes) == 2  # one rung goes on in the second
+
+
+def test_every_frame_shows_every_latent_at_its_value(model, images, monkeypatch, tmp_path):
+    frames = []
+
+    def look(figure, dpi):
+        *rungs, slider = figure.axes
+        shown = [blocks(axes)[0, : len(axes.get_xticks())] for axes in rungs]
+        frames.append((np.concatenate(shown), float(slider.lines[1].get_xdata()[0])))
+        assert [labels(axes.get_yticklabels()) for axes in rungs] == [["rung 3"], ["rung 2"], ["rung 1"]]
+        assert [name for axes in rungs for name in labels(axes.get_xticklabels())] == NAMES
+        assert [text.get_text() for text in slider.texts] == ["5 %", "95 %"]
+        return np.zeros((2, 2, 3), "uint8")
+
+    module = importlib.import_module("keras_provlae.visualization.traversals")  # the function has its name
+    monkeypatch.setattr(module, "rendered", look)
+    monkeypatch.setattr(module, "latent_use", lambda *codes: use)
+    mean = ops.convert_to_numpy(model.encode(images)[0])
+    use = LatentUse(np.ones(6), np.ones(6, bool), mean)
+    traversals_gif(model, tmp_path / "a.gif", images[:1], steps=3, images=images, quantiles=(0.05, 0.95))
+    low, high = np.quantile(mean, [0.05, 0.95], axis=0)
+    rows = list(sweep(model, mean[:1], np.stack([low, (low + high) / 2, high], axis=1)))
+    for step, (shown, dot) in enumerate(frames):
+        np.testing.assert_allclose(shown, [row[step] for row in rows], atol=1e-5)
+        assert dot == step / 2
 
 
 def test_the_animation_runs_there_and_back(model, images, tmp_path):
@@ -129,12 +164,16 @@ def test_the_animation_runs_there_and_back(model, images, tmp_path):
         ({"order": "factor"}, "goes by what `metrics.mutual_information` returns"),
         ({"quantiles": (0.1, 0.9)}, "give some `images`"),
         ({"quantiles": (0.9, 0.1), "images": np.zeros((2, 8, 8, 1), "float32")}, "0 <= low < high <= 1"),
+        ({"quantiles": 0.9, "images": np.zeros((2, 8, 8, 1), "float32")}, "must be .low, high."),
+        ({"images": [1, 2]}, "must be an array .n, height, width, channels.*Received: list. Of a ground truth"),
+        ({"images": np.zeros((8, 8, 1), "float32")}, "Received: shape .8, 8, 1."),
+        ({"model": "model.keras"}, "`model` must be a LadderVAE, such as ProgressiveVAE. Received: str"),
         ({"information": "mig"}, "`information` must be what `metrics.mutual_information` returns.*Received: str"),
     ],
 )
 def test_bad_traversals_are_refused(model, settings, message):
     with pytest.raises((TypeError, ValueError), match=message):
-        traversals(model, **settings)
+        traversals(**{"model": model, **settings})
 
 
 def test_information_of_another_model_is_refused(images, information):

@@ -3,9 +3,11 @@ import sys
 import imageio.v3 as imageio
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from keras_provlae.visualization import write_gif, write_png
+from keras_provlae.visualization.style import PALETTE
 
 FRAMES = [np.full((4, 6, 3), value, "uint8") for value in (0, 128, 255)]
 
@@ -30,7 +32,22 @@ def test_bad_frames_are_refused(tmp_path):
         write_gif([FRAMES[0], FRAMES[1][:2]], tmp_path / "a.gif")
     with pytest.raises(ValueError, match="`fps` must be positive"):
         write_gif(FRAMES, tmp_path / "a.gif", fps=0)
+    with pytest.raises(ValueError, match="`path` must end in .gif. Received: .*a.png"):
+        write_gif(FRAMES, tmp_path / "a.png")
+    with pytest.raises(ValueError, match="`path` must end in .png"):
+        write_png(Figure(), tmp_path / "a")
     assert not list(tmp_path.iterdir())
+
+
+def test_gif_keeps_the_colors_of_the_rungs(tmp_path):
+    """Of photographs with thousands of colours and a few pixels of a label."""
+    frames = np.random.default_rng(0).integers(0, 256, (4, 60, 60, 3)).astype("uint8")
+    for row, color in enumerate(PALETTE):
+        frames[:, row, :2] = np.round(255 * np.array(to_rgb(color)))
+    shown = imageio.imread(write_gif(frames, tmp_path / "photographs.gif"))
+    np.testing.assert_array_equal(shown[:, :8, :2], frames[:, :8, :2])
+    assert np.abs(shown.astype(int) - frames).mean() < 25
+    assert len(np.unique(shown.reshape(-1, 3), axis=0)) <= 256
 
 
 def test_without_imageio_the_extra_is_named(tmp_path, monkeypatch):
