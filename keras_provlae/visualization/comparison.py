@@ -74,6 +74,11 @@ def mig_against_mig_sup(runs: Iterable[Mapping[str, Any]], top: int | None = Non
     Raises:
         TypeError, ValueError: If there is no run, or one lacks what the figure needs.
 
+    Example:
+        >>> runs = [{"model": "VLAE", "beta": beta, "mig": 0.1 * beta, "mig_sup": 0.2} for beta in (1, 2, 4)]
+        >>> mig_against_mig_sup(runs).axes[0].get_ylabel()
+        'MIG-sup'
+
     Source: Li et al. (2020), figure 3.
     """
     runs = _checked(runs, ("mig", "mig_sup"))

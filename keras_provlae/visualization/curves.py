@@ -32,7 +32,11 @@ def training_curves(
         history has it, and one for alpha where the model grows. The stages stand above the first.
 
     Raises:
-        ValueError: If the history is not that of a ladder model.
+        TypeError, ValueError: If the history is not that of a ladder model.
+
+    Example:
+        >>> len(training_curves({"loss": [3.0, 2.0], "reconstruction": [2.0, 1.5], "kl_rung_1": [1.0, 0.5]}).axes)
+        2
     """
     history = read_history(history)
     rungs = sorted(

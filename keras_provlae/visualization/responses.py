@@ -44,6 +44,12 @@ def latent_responses(
 
     Raises:
         TypeError, ValueError: If an array is unfit.
+
+    Example:
+        >>> factors = np.stack(np.meshgrid(range(3), range(4)), axis=-1).reshape(-1, 2)
+        >>> figure = latent_responses(factors - 1.0, np.full((12, 2), -4.0), factors, factor_names=["hue", "size"])
+        >>> [axes.get_title() for axes in figure.axes]
+        ['hue', 'size']
     """
     mean, log_var = check_posterior(mean, log_var)
     factors = check_factors(factors, len(mean))

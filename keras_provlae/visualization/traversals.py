@@ -91,6 +91,12 @@ def traversals(
     Raises:
         TypeError, ValueError: If an argument is unfit, or `quantiles` or an `order` lacks what it goes by.
 
+    Example:
+        >>> from keras_provlae import VLAE
+        >>> model = VLAE((8, 8, 1), num_rungs=2, latent_dim=(1, 2), channels=4, dense=8)
+        >>> [len(axes.get_yticks()) for axes in traversals(model, steps=3).axes]
+        [2, 1]
+
     Source: Li et al. (2020), figures 4, 7, 8 and 9.
     """
     sweep = _sweep(model, around, steps, span, images, quantiles, order, information)

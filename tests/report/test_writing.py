@@ -198,12 +198,12 @@ def test_unfit_arguments_are_refused_and_leave_no_file(trained, images, tmp_path
         write_report(trained[0], images * 2, path=path)
     with pytest.raises(ValueError, match="There is no snapshot"):
         write_report(trained[0], images, path=path, snapshots=tmp_path / "nothing", draws=100)
+    history = {"reconstruction": [1.0], **{f"kl_rung_{rung}": [1.0] for rung in (1, 2, 3)}}
     with pytest.raises(ValueError, match="`history` must be that of this model, of 2 rungs. Received: 3 rungs"):
-        history = {"reconstruction": [1.0], **{f"kl_rung_{rung}": [1.0] for rung in (1, 2, 3)}}
         write_report(trained[0], images, history, path)
+    other = Snapshot.of(kp.VLAE((8, 8, 1), 1, 2, channels=4, dense=8), images, draws=20)
     with pytest.raises(ValueError, match="`snapshots` must be those of this model: 2 rungs.*Received: 1 rungs"):
-        one = kp.VLAE((8, 8, 1), 1, 2, channels=4, dense=8)
-        write_report(trained[0], images, path=path, snapshots=Snapshot.of(one, images, draws=20))
+        write_report(trained[0], images, path=path, snapshots=other)
     with pytest.raises(ValueError, match="`history` must be what `fit` returns, or the CSV file"):
         write_report(trained[0], images, path)
     with pytest.raises(TypeError, match="`facts` must be a dict"):
