@@ -1,8 +1,9 @@
 """Pictures of models and trainings, as matplotlib figures; `write_png` and `write_gif` put them into files.
 
-Of a model: `traversals`, `rung_samples`, `rung_swaps`, `manifold`, `reconstructions`. Of a training: `training_curves`,
-`growth_timeline`. Of codes and factors: `mutual_information_heatmap`, `rung_factor_heatmap`, `latent_responses`. Of many
-trainings: `reconstruction_against_scores`, `mig_against_mig_sup`. `traversals_gif` and `growth_gif` move.
+Of a model: `traversals`, `rung_samples`, `rung_swaps`, `manifold`, `reconstructions`. Of a training:
+`training_curves`, `growth_timeline`. Of codes and factors: `mutual_information_heatmap`, `rung_factor_heatmap`,
+`latent_responses`. Of many trainings: `reconstruction_against_scores`, `mig_against_mig_sup`. `traversals_gif` and
+`growth_gif` move.
 """
 
 from keras_provlae.visualization.comparison import mig_against_mig_sup, reconstruction_against_scores
