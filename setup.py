@@ -34,7 +34,15 @@ setup(
         "export": ["tf2onnx>=1.16", "onnxruntime>=1.20", "ai-edge-litert>=1.2"],
         "serve": ["fastapi>=0.115", "uvicorn>=0.32", "orjson>=3.10"],
         "examples": ["mlxtend>=0.23", "imageio>=2.34"],
-        "dev": ["pytest>=8", "ruff>=0.12", "hypothesis>=6", "scikit-learn>=1.5", "tensorboard>=2.19", "httpx2>=2"],
+        "dev": [
+            "pytest>=8",
+            "pytest-xdist>=3.5",
+            "ruff>=0.12",
+            "hypothesis>=6",
+            "scikit-learn>=1.5",
+            "tensorboard>=2.19",
+            "httpx2>=2",
+        ],
     },
     classifiers=[
         "Development Status :: 3 - Alpha",

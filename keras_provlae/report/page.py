@@ -16,7 +16,7 @@ h1 { font-size: 1.6rem; margin: .5rem 0; } h2 { font-size: 1.25rem; margin: 2.2r
 nav a { margin-right: 1rem; display: inline-block; } a { color: #00558a; }
 figure { margin: 1rem 0; } .wide { overflow-x: auto; }
 img { max-width: max(100%, 34rem); height: auto; display: block; }
-p, h1, td { overflow-wrap: anywhere; }
+p, h1, td:last-child { overflow-wrap: anywhere; } td:first-child { white-space: nowrap; }
 figcaption { color: #555; font-size: .9rem; margin-top: .3rem; }
 table { border-collapse: collapse; font-size: .9rem; }
 th, td { text-align: left; padding: .25rem .9rem .25rem 0; border-bottom: 1px solid #ddd; vertical-align: top; }

@@ -217,7 +217,7 @@ def card(card: metrics.MetricCard) -> str:
 
 def _words(value):
     if isinstance(value, Mapping):
-        return ", ".join(f"{key} {part}" for key, part in value.items())
+        return ", ".join(f"{key} {_words(part)}" for key, part in value.items())
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return ", ".join(map(str, value))
+        return ", ".join(map(_words, value))
     return f"{value:g}" if isinstance(value, float) else str(value)

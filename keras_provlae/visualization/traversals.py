@@ -106,11 +106,7 @@ def traversals(
     how = geometry(sweep.images.shape, steps, WIDTH / num_columns - left - right)
     columns = _split(sweep.order, -(-len(sweep.order) // num_columns))
     width = left + how.inches(1, steps)[0] + right
-    foot = [NOT_ACTIVE] if any(name.endswith("*") for name in sweep.names) else []
-    foot += ["KL in nats"] if images is not None else []
-    foot += [f"beside it the factor that the latent knows most of, as a share of its entropy, from {HELD:g} on"] * (
-        information is not None
-    )
+    foot = _foot(sweep, images is not None, information is not None)
     top = 0.05 if data is None else TITLE_HEIGHT
     bottom = AXIS_HEIGHT + (0.17 * len(foot) + 0.05 if foot else 0)
     heights = [sum(how.inches(len(rows), steps)[1] + BETWEEN_RUNGS for _, rows in column) for column in columns]
@@ -128,6 +124,15 @@ def traversals(
                 axes.set_xticks([centers[0], centers[-1]], sweep.ends, fontsize=8)
     write(figure, 0.1, figure.get_figheight() - 0.04, "\n".join(foot))
     return name_data(figure, data)
+
+
+def _foot(sweep, with_kl, with_factors):
+    """The lines below a figure that say what its marks and numbers are."""
+    starred = any(name.endswith("*") for name in sweep.names)
+    numbers = ["KL in nats"] * with_kl + [
+        f"the factor that the latent knows most of, from {HELD:g} of its entropy on"
+    ] * with_factors
+    return [NOT_ACTIVE] * starred + ["; ".join(numbers)] * bool(numbers)
 
 
 def traversals_gif(

@@ -34,7 +34,8 @@ def test_the_report_is_whole_and_fits(browser):
     )
     assert len(pictures) >= 8
     width = browser.execute_script("return document.documentElement.clientWidth")
-    assert all(complete and natural > 0 and 0 < shown <= width and alt for complete, natural, shown, alt in pictures)
+    readable = max(width, 34 * 16)  # on a narrow page pictures scroll, each for itself
+    assert all(complete and natural > 0 and 0 < shown <= readable and alt for complete, natural, shown, alt in pictures)
     assert browser.execute_script("return document.documentElement.scrollWidth") <= width
     addresses = browser.execute_script("return performance.getEntriesByType('resource').map(entry => entry.name)")
     assert [address for address in addresses if not address.startswith("data:")] == []
