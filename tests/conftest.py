@@ -15,14 +15,6 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED = REPOSITORY.parent / "shared"
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items):
-    """What a process that runs tests beside others takes at once: a file, or all that share the trained examples."""
-    for item in items:
-        place = item.path.relative_to(REPOSITORY)
-        item.add_marker(pytest.mark.xdist_group("examples" if "examples" in place.parts else str(place)))
-
-
 @pytest.fixture(autouse=True)
 def _seed():
     keras.utils.set_random_seed(0)

@@ -1,7 +1,6 @@
 """Pictures of a model while it trains, and the snapshots that the growth timeline is made of."""
 
 import os
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from keras_provlae.metrics.encoding import BATCH, encode_all, held_subset
 from keras_provlae.metrics.posteriors import check_count, optional
 from keras_provlae.visualization import Snapshot, growth_timeline, traversals
 from keras_provlae.visualization.latent_use import held_codes
-from keras_provlae.visualization.timeline import iteration_of
+from keras_provlae.visualization.timeline import iteration_of, snapshot_files
 from keras_provlae.visualization.writers import rendered
 
 TIMES = 3  # snapshots over the epochs of `fit`, where nothing else is asked for
@@ -27,6 +26,7 @@ class TraversalSnapshots(keras.callbacks.Callback):
 
     At the end of every stage, just before `GrowthCallback` unlocks the next rung, at chosen epochs and at the end
     of the training a picture of the traversals goes into a folder, with a `visualization.Snapshot` beside it.
+    Give each callback a folder of its own, and put it after `EarlyStopping`, which may bring earlier weights back.
     `visualization.growth_timeline(callback.snapshots)` is the paper's figure 5; it is drawn at the end.
 
     The files are `step_<iteration>_stage_<stage>.png` and `.npz`, and `growth_timeline.png`. A training that
@@ -115,6 +115,9 @@ class TraversalSnapshots(keras.callbacks.Callback):
         self.params.pop("before_growth", None)  # of this `fit`; `History` keeps the others, which are plain numbers
         while self.snapshots and self.snapshots[-1].iteration > iteration_of(self.model):
             _remove(self._path(self.snapshots.pop()))  # EarlyStopping brought earlier weights back
+        stopped = getattr(self.model, "stop_training", False)
+        if stopped and self.snapshots and self.snapshots[-1].iteration == iteration_of(self.model):
+            self.snapshots.pop()  # it may be that of weights which EarlyStopping replaced
         self.take()
         self.write_timeline()
         if self._board is not None:
@@ -141,7 +144,9 @@ class TraversalSnapshots(keras.callbacks.Callback):
     def _kept(self):
         """The snapshots of this training so far; of others the files are removed, with their pictures."""
         kept, removed = {}, 0
-        for path in self.folder.glob("step_*.npz"):
+        for path in self.folder.glob("step_*_stage_*.npz.part"):
+            path.unlink()
+        for path in snapshot_files(self.folder):
             snapshot = self._of_this_training(path)
             if snapshot is None:
                 _remove(path)
@@ -159,7 +164,7 @@ class TraversalSnapshots(keras.callbacks.Callback):
         """The snapshot in a file, or `None` if it is another training's, of a later step, or not whole."""
         try:
             snapshot = Snapshot.load(path)
-        except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile):
+        except (ValueError, TypeError):
             return None
         shape = (*(rung for rung, _ in self.model.rung_slices), self.n, *self.images.shape[1:])
         return snapshot if snapshot.kind == shape and 0 < snapshot.iteration <= iteration_of(self.model) else None

@@ -13,7 +13,7 @@ from keras_provlae.visualization.timeline import iteration_of
 LEAST_INFORMATION = 0.1  # nats: a rung with less says next to nothing of the image
 FEWEST_IMAGES = 100  # of which fewer say little
 STILL_FALLING = 0.01  # of the loss, over the last fifth of the last stage
-NEARLY_ONE = 0.99  # alpha of a last step: the step that makes it 1 is not counted in it
+NEARLY_ONE = 0.9  # alpha of a last step: the step that makes it 1 is not counted in it
 NEAR_CEILING = 0.98  # of ln N: nearer, and a value says no more
 
 
@@ -62,10 +62,10 @@ def _poor_rungs(model, found):
     }
     if poor:
         several = ", ".join(f"{rung} ({value:.3f})" for rung, value in poor.items())
-        taken = "the other rungs left nothing to learn, or " if model.num_rungs > 1 else ""
+        taken = "the other rungs left nothing to learn, or " if len(poor) < model.num_rungs else ""
         yield (
-            f"Less than {LEAST_INFORMATION:g} nats of the image are carried by rung {several}. Either {taken}beta is "
-            "too large for what it could add, or it was trained too briefly."
+            f"Less than {LEAST_INFORMATION:g} nats of the image are carried by rung{'s' if len(poor) > 1 else ''} "
+            f"{several}. Either {taken}beta is too large for what could be added, or the training was too brief."
         )
 
 
@@ -166,8 +166,8 @@ def _losses(history):
         return
     stages = list(history.get("stage", [0] * len(losses)))
     last = [loss for loss, stage in zip(losses, stages, strict=False) if stage == stages[-1]]
-    tail = max(len(last) // 5, 1)
-    if len(last) > 2 and last[-1 - tail] - last[-1] > STILL_FALLING * abs(last[-1]):
+    tail = len(last) // 5
+    if tail and last[-1 - tail] - last[-1] > STILL_FALLING * abs(last[-1]):
         yield (
             f"The loss was still falling when the training ended: from {last[-1 - tail]:.4g} to {last[-1]:.4g} in "
             f"the last {tail} epoch{'s' if tail > 1 else ''}. Train for longer."

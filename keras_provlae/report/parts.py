@@ -41,15 +41,17 @@ def trained(
     }
     if about["iteration"] is not None:
         rows["growth"] = f"stage {model.stage} of 0 to {model.num_rungs - 1}, alpha {model.alpha:.3g}"
-        rows["last fade-in"] = f"{model.fade_in_steps:,} steps"
+        rows |= {"last fade-in": f"{model.fade_in_steps:,} steps"} if model.stage else {}
     rows["steps"] = f"{iteration_of(model):,}"
     if getattr(model, "optimizer", None) is not None:
-        rows["optimizer"] = f"{type(model.optimizer).__name__}, learning rate {float(model.optimizer.learning_rate):g}"
+        optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)  # of mixed precision
+        rows["optimizer"] = f"{type(optimizer).__name__}, learning rate {float(optimizer.learning_rate):g}"
     if history:
         last = ", ".join(f"{key} {history[key][-1]:.2f}" for key in ("loss", "reconstruction") if key in history)
         number = int(history.get("epoch", range(len(history["reconstruction"])))[-1]) + 1
         rows["last epoch"] = f"{number}; {last} nats per image"
-    rows["measured on"] = f"{len(found.images):,} images{_of_all(data)}, seed {seed} (of choice and draws)"
+    drawn = "no seed" if seed is None else f"seed {seed}"
+    rows["measured on"] = f"{len(found.images):,} images{_of_all(data)}, {drawn} (of choice and draws)"
     rows["versions"] = ", ".join(f"{package} {number}" for package, number in _versions(about["versions"]).items())
     rows["backend"] = keras.backend.backend()
     rows |= facts

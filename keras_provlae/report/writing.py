@@ -16,7 +16,7 @@ from keras_provlae.report.measurements import measure
 from keras_provlae.report.page import page, picture, warnings
 from keras_provlae.visualization.curves import read_history
 from keras_provlae.visualization.latent_use import check_model
-from keras_provlae.visualization.timeline import as_snapshots
+from keras_provlae.visualization.timeline import as_snapshots, iteration_of
 
 
 def write_report(
@@ -66,6 +66,7 @@ def write_report(
 
     Example:
         >>> import tempfile
+        >>> import numpy as np
         >>> from keras_provlae import ProgressiveVAE
         >>> model = ProgressiveVAE((8, 8, 1), num_rungs=2, latent_dim=1, channels=4, dense=8)
         >>> images = np.random.default_rng(0).random((20, 8, 8, 1), "float32")
@@ -84,13 +85,13 @@ def write_report(
         raise TypeError(f"`card` must be what `metrics.evaluate` returns. Received: {type(card).__name__}.")
     name = data_name or (str(data) if hasattr(data, "factor_names") else "unnamed images")
     history = None if history is None else _checked_history(model, history)
-    snapshots = None if snapshots is None else _checked_snapshots(model, snapshots)
+    snapshots, later = (None, []) if snapshots is None else _checked_snapshots(model, snapshots)
     curves = None if history is None else visualization.training_curves(history, data=name)  # it checks the history
     factor_names = getattr(data, "factor_names", None) if factor_names is None else factor_names
     found = measure(model, data, name, factor_names, card, num_images, draws, seed)
     course = [] if curves is None else [("Training", picture(curves, "The course of the training, epoch by epoch."))]
     sections = [
-        ("Warnings", warnings(findings(model, found, history, snapshots or ()))),
+        ("Warnings", warnings([*findings(model, found, history, snapshots or ()), *later])),
         ("What was trained", parts.trained(model, data, name, found, history, seed, facts or {})),
         ("Rungs", parts.rungs(model, found)),
         *course,
@@ -123,6 +124,7 @@ def _checked_history(model, history):
 
 
 def _checked_snapshots(model, snapshots):
+    """The snapshots up to the step of the model, and a warning where there are later ones."""
     snapshots = as_snapshots(snapshots)
     *rungs, _, height, width, channels = snapshots[0].kind
     if rungs != [rung for rung, _ in model.rung_slices] or (height, width, channels) != tuple(model.image_shape):
@@ -130,4 +132,8 @@ def _checked_snapshots(model, snapshots):
             f"`snapshots` must be those of this model: {model.num_rungs} rungs, images {tuple(model.image_shape)}. "
             f"Received: {len(rungs)} rungs and images {(height, width, channels)}."
         )
-    return snapshots
+    reached = iteration_of(model)
+    until_now = [one for one in snapshots if one.iteration <= reached] or snapshots
+    number = len(snapshots) - len(until_now)
+    later = f"{number} snapshots of steps after the model's {reached:,} are left out: its weights were brought back."
+    return until_now, [later] if number else []

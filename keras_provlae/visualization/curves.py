@@ -80,8 +80,14 @@ def read_history(history: Any) -> dict[str, Sequence[float]]:
             f"`history` must be what `fit` returns, or the CSV file that `CSVLogger` wrote. Received: {history}."
         )
     with open(history, newline="", encoding="utf-8") as file:
-        whole = [row for row in csv.DictReader(file) if None not in row.values()]  # the last may be half written
-    rows = list({row.get("epoch", number): row for number, row in enumerate(whole)}.values())  # the last of each epoch
+        reader = csv.DictReader(file)
+        rows = []
+        for row in reader:
+            if None in row or None in row.values():  # half written
+                continue
+            while rows and _number(row.get("epoch", "")) <= _number(rows[-1].get("epoch", "")):
+                rows.pop()  # this training went back, or another one began
+            rows.append(row)
     found = {name: [_number(row[name]) for row in rows] for name in (rows[0] if rows else ())}
     return {name: values for name, values in found.items() if not all(map(math.isnan, values))}
 
@@ -106,13 +112,18 @@ def _draw_loss(axes, history, rungs):
             values = history.get(prefix + name, [])
             if len(values):
                 epochs = _epochs(history)
-                every = len(epochs) // len(values)  # more than 1 with `validation_freq`
-                points = list(zip(epochs[every - 1 :: every], values, strict=False))
+                points = zip(_measured(epochs, len(values)), values, strict=False)
                 points = np.array([point for point in points if math.isfinite(point[1])]).reshape(-1, 2)
                 axes.plot(*points.T, f".{style}", color=color, markersize=4, label=prefix + name)
     axes.set_ylabel("nats per image")
     axes.ticklabel_format(useOffset=False)
     _add_legend(axes)
+
+
+def _measured(epochs, count):
+    """The epochs of so many values: all, or those of a `validation_freq`."""
+    by_frequency = ([epoch for epoch in epochs if epoch % every == 0] for every in range(1, len(epochs) + 1))
+    return next((chosen for chosen in by_frequency if len(chosen) == count), [])
 
 
 def _draw_kl(axes, history, rungs):

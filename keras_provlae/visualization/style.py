@@ -86,7 +86,8 @@ def name_data(figure: Figure, data: Any) -> Figure:
     if data is not None:
         # a layout engine finds the place; without one it is some hundredths of an inch below the edge
         place = {} if figure.get_layout_engine() else {"y": 1 - 0.07 / figure.get_figheight()}
-        figure.suptitle(str(data), fontsize=9, color="dimgray", **place)
+        name = shorten(str(data), figure.get_figwidth() - 0.2)
+        figure.suptitle(name, fontsize=9, color="dimgray", **place)
     return figure
 
 

@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -20,7 +21,8 @@ from keras_provlae.visualization.latent_use import as_images, check_model, locke
 from keras_provlae.visualization.style import TITLE_HEIGHT, WIDTH, ink, name_data, place, rung_color, write
 from keras_provlae.visualization.writers import rendered, write_gif
 
-LABEL_WIDTH, BAR_WIDTH, GAP, HEADING_HEIGHT = 0.55, 0.62, 0.12, 0.42  # inches
+LABEL_WIDTH, BAR_WIDTH, GAP, HEADING_HEIGHT = 0.55, 0.62, 0.12, 0.52  # inches
+FILE_NAME = re.compile(r"step_\d{7,}_stage_\d+\.npz")  # as `TraversalSnapshots` names them
 MANY_RUNGS = 4  # above it, three stages beside one another and one row of images per rung
 
 
@@ -107,9 +109,14 @@ class Snapshot:
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> Self:
-        """The snapshot that `save` wrote."""
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
-            values = {name: arrays[name] for name in arrays.files}
+        """The snapshot that `save` wrote; a `ValueError` for any other file."""
+        try:
+            with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+                values = {name: arrays[name] for name in arrays.files}
+        except FileNotFoundError:
+            raise
+        except Exception as error:  # a damaged file fails in many ways
+            raise ValueError(f"This file is no snapshot, or not a whole one: {path} ({error}).") from error
         return cls(**{name: value if value.ndim else value.item() for name, value in values.items()})
 
 
@@ -175,10 +182,15 @@ def growth_gif(
     return write_gif([rendered(name_data(frame, data), dpi) for frame in frames], path, fps)
 
 
+def snapshot_files(folder: str | os.PathLike) -> list[Path]:
+    """The files in a folder that have the name of a snapshot."""
+    return sorted(path for path in Path(folder).glob("step_*.npz") if FILE_NAME.fullmatch(path.name) and path.is_file())
+
+
 def as_snapshots(given: Any) -> list[Snapshot]:
     """The snapshots of a folder of `TraversalSnapshots`, or those that are given, by iteration; all of one kind."""
     if isinstance(given, str | os.PathLike):
-        snapshots = list(map(Snapshot.load, Path(given).glob("step_*.npz")))
+        snapshots = [Snapshot.load(path) for path in snapshot_files(given)]
         if not snapshots:
             raise ValueError(f"There is no snapshot of `TraversalSnapshots` in {given}: no step_*.npz.")
     else:
@@ -217,7 +229,7 @@ class _Block(NamedTuple):
 
     @property
     def width(self):
-        return max(self.how.inches(self.rows, self.columns)[0] + BAR_WIDTH + 2 * GAP, 1.6)
+        return max(self.how.inches(self.rows, self.columns)[0] + BAR_WIDTH + 2 * GAP, 1.75)
 
     def height(self, rungs):
         return HEADING_HEIGHT + rungs * self.pitch + 0.1
@@ -228,6 +240,7 @@ def _drawn(stages, across, room, named, most=None):
     rungs, n = stages[0].samples.shape[:2]
     columns = min(columns_that_fit(stages[0].samples.shape, room, 0.36), n)
     rows = 1 if rungs > MANY_RUNGS else min(2, -(-n // columns))
+    columns = min(columns, -(-n // rows))
     how = geometry(stages[0].samples.shape, columns, room, largest=0.6 if rows * columns < n else None)
     block = _Block(how, rows, columns, _longest(stages) if most is None else most)
     lines, top = -(-len(stages) // across), TITLE_HEIGHT if named else 0.1
@@ -249,8 +262,8 @@ def _drawn(stages, across, room, named, most=None):
 
 def _draw_stage(figure, stage, left, top, block):
     """The heading of a stage, its samples rung by rung, and the bars."""
-    fading = f", alpha {stage.alpha:.2g}" if stage.alpha < 1 else ""
-    heading = f"stage {stage.stage}{fading}, {stage.iteration:,} steps\n$I(x; z)$ = {stage.mi_total:.2f} nats"
+    fading = f"\nalpha = {stage.alpha:.2g}" if stage.alpha < 1 else ""
+    heading = f"stage {stage.stage}, {stage.iteration:,} steps{fading}\n$I(x; z)$ = {stage.mi_total:.2f} nats"
     write(figure, left + 0.03, top + HEADING_HEIGHT - 0.05, heading)
     top += HEADING_HEIGHT
     shown = stage.samples[:, : block.rows * block.columns] / 255

@@ -94,10 +94,19 @@ def _in_256_colors(frames):
     chosen = Image.fromarray(some).quantize(256 - len(KEPT), Image.Quantize.MEDIANCUT).getpalette()
     palette = Image.new("P", (1, 1))
     palette.putpalette([*chosen[: 3 * (256 - len(KEPT))], *np.ravel(KEPT)])
-    return [
-        np.array(Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.NONE).convert("RGB"))
-        for frame in frames
-    ]
+    return [_quantized(frame, palette) for frame in frames]
+
+
+def _quantized(frame, palette):
+    """A frame in the colours of a palette. Pillow looks for them roughly: white would be nearly white."""
+    found = np.array(Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.NONE).convert("RGB"))
+    exact = np.isin(_packed(frame), _packed(KEPT))
+    found[exact] = frame[exact]
+    return found
+
+
+def _packed(colors):
+    return colors.astype("uint32") @ np.array([1 << 16, 1 << 8, 1], "uint32")
 
 
 def _prepared(path, suffix):

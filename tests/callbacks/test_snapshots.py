@@ -134,9 +134,13 @@ def test_files_that_are_of_no_use_are_removed(make_model, images, tmp_path, caps
         Snapshot.of(model, images, n=n, draws=20).save(tmp_path / f"step_{number:07}_stage_0.npz")
     whole = (tmp_path / "step_0000003_stage_0.npz").read_bytes()
     (tmp_path / "step_0000004_stage_0.npz").write_bytes(whole[:500])
+    (tmp_path / "step_0000005_stage_0.npz.part").write_bytes(whole[:500])
+    (tmp_path / "step_list.npz").write_bytes(b"of somebody else")
+    (tmp_path / "step_0000006_stage_0.npz").mkdir()
     callback = at(TraversalSnapshots(tmp_path, images, **QUICK), make_model(), 9)
     assert [one.iteration for one in callback.snapshots] == [3]
-    assert [path.name for path in tmp_path.iterdir()] == ["step_0000003_stage_0.npz"]
+    left = ["step_0000003_stage_0.npz", "step_0000006_stage_0.npz", "step_list.npz"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == left
     assert "going on with 1 snapshots; 3 of another training removed" in capsys.readouterr().out
 
 
@@ -148,7 +152,10 @@ def test_weights_that_were_brought_back_take_their_snapshots_along(make_model, i
         model.iteration_variable.assign(2 * epoch + 2)
         callback.on_epoch_end(epoch)
     model.iteration_variable.assign(4)  # as EarlyStopping does with restore_best_weights
+    model.stop_training = True
+    before = callback.snapshots[1]
     callback.on_train_end()
+    assert callback.snapshots[1] is not before  # of the weights as they are
     assert [one.iteration for one in callback.snapshots] == [2, 4]
     assert not list(tmp_path.glob("step_0000006*"))
     assert params == {"epochs": 9, "steps": 2}  # `History` shows them

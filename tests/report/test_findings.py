@@ -50,7 +50,7 @@ def test_a_rung_that_carries_little(model):
     (sentence,) = findings(model, measured(mi=(3.0, 2.0, 0.099)), None)
     assert sentence.startswith("Less than 0.1 nats of the image are carried by rung 1 (0.099). Either the other rungs")
     (sentence,) = findings(model, measured(mi=(3.0, -0.05, 0.0)))
-    assert "rung 2 (0.000), 1 (0.000)." in sentence
+    assert "rungs 2 (0.000), 1 (0.000)." in sentence
     assert findings(model, measured(mi=(3.0, 2.0, 0.1)), None) == []
 
 
@@ -90,7 +90,7 @@ def test_a_fade_that_an_unlock_cut_short(model, found):
     assert sentence.startswith(
         "The fade-in of stage 1 may never have finished: alpha was 0.6 at the last step of epoch 3"
     )
-    assert findings(model, found, {**history, "alpha": [1.0, 0.3, 0.9998, 1.0]}) == []  # its last step made it 1
+    assert findings(model, found, {**history, "alpha": [1.0, 0.3, 0.95, 1.0]}) == []  # its last step made it 1
     known = [snapshot(0, 10, 1.0), snapshot(1, 20, 0.2), snapshot(1, 30, 0.25), snapshot(2, 40, 1.0)]
     (sentence,) = findings(model, found, history, known)
     assert sentence.startswith("The fade-in of rung 2 (stage 1) never finished: alpha was 0.25 after 30 steps")

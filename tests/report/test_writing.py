@@ -238,6 +238,14 @@ def test_many_factors_and_long_lists(trained, truth, tmp_path):
     assert any("matrix behind MIG" in alt for alt in page.pictures)
 
 
+def test_snapshots_of_later_steps_are_left_out(trained, images, tmp_path):
+    model = keras.models.clone_model(trained[0])
+    model.iteration_variable.assign(30)
+    model.stage_variable.assign(0)
+    page = Page(write_report(model, images, path=tmp_path / "report.html", snapshots=trained[2], draws=100))
+    assert "3 snapshots of steps after the model's 30 are left out" in page.sections["warnings"]
+
+
 def test_snapshots_in_memory(trained, images, tmp_path):
     snapshots = [Snapshot.load(path) for path in sorted(trained[2].glob("*.npz"))]
     page = Page(write_report(trained[0], images, path=tmp_path / "report.html", snapshots=snapshots, draws=100))

@@ -73,6 +73,25 @@ def test_epochs_are_those_of_the_training():
     assert [list(line.get_xdata()) for line in every_second.lines if line.get_label() == "val_loss"] == [[2, 4]]
 
 
+@pytest.mark.parametrize(
+    ("first", "count", "values", "expected"), [(1, 11, 2, [4, 8]), (4, 5, 3, [4, 6, 8]), (1, 5, 4, [])]
+)
+def test_validation_stands_at_its_epochs(first, count, values, expected):
+    """Keras validates where the number of the epoch is a multiple of `validation_freq`."""
+    history = {name: [1.0] * count for name in ("loss", "reconstruction", "kl_rung_1")}
+    history |= {"epoch": list(range(first - 1, first - 1 + count)), "val_loss": [1.0] * values}
+    (line,) = (one for one in training_curves(history).axes[0].lines if one.get_label() == "val_loss")
+    assert list(line.get_xdata()) == expected
+
+
+def test_a_second_training_in_the_same_file(tmp_path):
+    path = tmp_path / "history.csv"
+    losses = enumerate([10, 9, 8, 7])
+    rows = [f"{epoch},{loss},{loss},1" for epoch, loss in [*losses, (0, 100), (1, 99)]]
+    path.write_text("\n".join(["epoch,loss,reconstruction,kl_rung_1", *rows, "2,98,97,1,2,96"]) + "\n")
+    assert lines(training_curves(path).axes[0])["loss"] == [100.0, 99.0]
+
+
 def test_a_file_of_a_training_that_was_killed(tmp_path):
     """An epoch that was replayed counts once, a half-written line not at all, and NA is no number."""
     path = tmp_path / "history.csv"

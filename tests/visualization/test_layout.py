@@ -67,7 +67,7 @@ def test_a_timeline(painter, drawn):
         v.Snapshot(
             stage=stage,
             alpha=0.25 if stage else 1.0,
-            iteration=10_000 * stage,
+            iteration=1_200_000 + stage,
             rungs=np.arange(rungs, 0, -1),
             locked=np.arange(rungs) > stage,
             samples=np.zeros((rungs, 12, *painter.image_shape), "uint8"),
@@ -77,7 +77,7 @@ def test_a_timeline(painter, drawn):
         )
         for stage in range(rungs)
     ]
-    check(v.growth_timeline(snapshots, data="rooms procedural"))
+    check(v.growth_timeline(snapshots, data="a name that is longer than any figure of ours is wide" * 3))
 
 
 def test_curves_of_many_stages():

@@ -54,9 +54,9 @@ def test_the_last_snapshot_of_each_stage_is_shown(stages):
     assert len(figure.axes) == 3 * (3 + 1)
     headings = [text.get_text() for text in figure.texts if text.get_text().startswith("stage")]
     assert headings == [
-        "stage 0, alpha 0.5, 10 steps\n$I(x; z)$ = 2.50 nats",
-        "stage 1, alpha 0.5, 20 steps\n$I(x; z)$ = 5.00 nats",
-        "stage 2, alpha 0.5, 30 steps\n$I(x; z)$ = 7.50 nats",
+        "stage 0, 10 steps\nalpha = 0.5\n$I(x; z)$ = 2.50 nats",
+        "stage 1, 20 steps\nalpha = 0.5\n$I(x; z)$ = 5.00 nats",
+        "stage 2, 30 steps\nalpha = 0.5\n$I(x; z)$ = 7.50 nats",
     ]
     assert labels(axes.get_yticklabels()[0] for axes in figure.axes[:3]) == ["rung 3", "rung 2", "rung 1"]
     assert figure.get_suptitle() == "rooms"
@@ -103,6 +103,9 @@ def test_snapshots_of_different_models_are_refused(stages, snapshot, tmp_path):
     with pytest.raises(ValueError, match="There is no snapshot of `TraversalSnapshots` in .*empty"):
         growth_timeline(tmp_path / "empty")
     assert growth_timeline(snapshot).axes
+    (tmp_path / "step_0000001_stage_0.npz").write_bytes(b"no archive")
+    with pytest.raises(ValueError, match="no snapshot, or not a whole one: .*step_0000001_stage_0.npz"):
+        growth_timeline(tmp_path)
     other = dataclasses.replace(snapshot, rungs=snapshot.rungs[:2], samples=snapshot.samples[:2])
     with pytest.raises(ValueError, match="Received: 5 snapshots of 2 kinds"):
         growth_timeline([*stages, other])
