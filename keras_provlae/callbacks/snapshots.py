@@ -14,7 +14,7 @@ from keras_provlae.metrics.encoding import BATCH, encode_all, held_subset
 from keras_provlae.metrics.posteriors import check_count, optional
 from keras_provlae.visualization import Snapshot, growth_timeline, traversals
 from keras_provlae.visualization.latent_use import held_codes
-from keras_provlae.visualization.timeline import iteration_of, snapshot_files
+from keras_provlae.visualization.snapshot import iteration_of, snapshot_files
 from keras_provlae.visualization.writers import rendered
 
 TIMES = 3  # snapshots over the epochs of `fit`, where nothing else is asked for

@@ -8,7 +8,7 @@ import keras
 
 from keras_provlae.report.measurements import Measurements
 from keras_provlae.visualization import Snapshot
-from keras_provlae.visualization.timeline import iteration_of
+from keras_provlae.visualization.snapshot import iteration_of
 
 LEAST_INFORMATION = 0.1  # nats: a rung with less says next to nothing of the image
 FEWEST_IMAGES = 100  # of which fewer say little

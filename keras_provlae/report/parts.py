@@ -11,7 +11,7 @@ from keras_provlae import metrics, visualization
 from keras_provlae.export.metadata import describe
 from keras_provlae.report.measurements import Measurements
 from keras_provlae.report.page import picture, table
-from keras_provlae.visualization.timeline import iteration_of
+from keras_provlae.visualization.snapshot import iteration_of
 
 SWAPPED_PAIRS, RECONSTRUCTED, SAMPLES = 2, 12, 36
 MOST_RESPONSES = 18  # factors, in three lines: more would be a wall of lines

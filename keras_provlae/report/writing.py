@@ -16,7 +16,7 @@ from keras_provlae.report.measurements import measure
 from keras_provlae.report.page import page, picture, warnings
 from keras_provlae.visualization.curves import read_history
 from keras_provlae.visualization.latent_use import check_model
-from keras_provlae.visualization.timeline import as_snapshots, iteration_of
+from keras_provlae.visualization.snapshot import as_snapshots, iteration_of
 
 
 def write_report(

@@ -6,14 +6,16 @@ Of a model: `traversals`, `rung_samples`, `rung_swaps`, `manifold`, `reconstruct
 `growth_gif` move.
 """
 
+from keras_provlae.visualization.animation import traversals_gif
 from keras_provlae.visualization.comparison import mig_against_mig_sup, reconstruction_against_scores
 from keras_provlae.visualization.curves import training_curves
 from keras_provlae.visualization.heatmaps import mutual_information_heatmap, rung_factor_heatmap
 from keras_provlae.visualization.images import reconstructions, rung_samples, rung_swaps
 from keras_provlae.visualization.manifold import manifold
 from keras_provlae.visualization.responses import latent_responses
-from keras_provlae.visualization.timeline import Snapshot, growth_gif, growth_timeline
-from keras_provlae.visualization.traversals import traversals, traversals_gif
+from keras_provlae.visualization.snapshot import Snapshot
+from keras_provlae.visualization.timeline import growth_gif, growth_timeline
+from keras_provlae.visualization.traversals import traversals
 from keras_provlae.visualization.writers import write_gif, write_png
 
 __all__ = [

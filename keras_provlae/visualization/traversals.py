@@ -1,57 +1,18 @@
-"""One row per latent, that latent swept and all the others held: a picture, and an animation there and back."""
+"""One row per latent, that latent swept and all the others held."""
 
-import os
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
-import numpy as np
 from matplotlib.figure import Figure
 
-from keras_provlae.metrics.encoding import encode_all
-from keras_provlae.metrics.posteriors import check_count, optional
 from keras_provlae.metrics.rung_factors import HELD
-from keras_provlae.visualization.grids import add_grid, columns_that_fit, geometry, grid, label_rows
-from keras_provlae.visualization.latent_use import (
-    as_images,
-    decode_all,
-    held_codes,
-    held_factors,
-    latent_use,
-    locked_rungs,
-)
-from keras_provlae.visualization.style import (
-    TITLE_HEIGHT,
-    WIDTH,
-    ink,
-    latent_names,
-    name_data,
-    place,
-    rung_color,
-    shorten,
-    star,
-    text_width,
-    write,
-)
-from keras_provlae.visualization.writers import rendered, write_gif
+from keras_provlae.visualization.grids import add_grid, geometry, label_rows
+from keras_provlae.visualization.style import TITLE_HEIGHT, WIDTH, ink, name_data, rung_color, text_width, write
+from keras_provlae.visualization.sweeps import make_sweep
 
 ROWS_IN_A_COLUMN = 24  # more latents go into two columns
-ORDERS = ("rung", "kl", "factor")
 RUNG_WIDTH, BETWEEN_RUNGS, AXIS_HEIGHT = 0.78, 0.06, 0.24  # inches
-NOTE_WIDTH = 1.7  # inches of the name of a factor
 NOT_ACTIVE = "* not active: the means of its posteriors hardly vary"
-
-
-class Sweep(NamedTuple):
-    """What a traversal shows: the images of every latent at every value, and what is known of the latents."""
-
-    images: np.ndarray  # (latents, steps, height, width, channels)
-    order: list[tuple[int, int]]  # (rung, column of the codes), in the order to show them in
-    names: list[str]  # by column
-    notes: list[str]  # by column
-    ends: tuple[str, str]  # what the first and the last value are
-    locked: set[int]  # rungs
 
 
 def traversals(
@@ -99,7 +60,7 @@ def traversals(
 
     Source: Li et al. (2020), figures 4, 7, 8 and 9.
     """
-    sweep = _sweep(model, around, steps, span, images, quantiles, order, information)
+    sweep = make_sweep(model, around, steps, span, images, quantiles, order, information)
     num_columns = 1 if len(sweep.order) <= ROWS_IN_A_COLUMN else 2
     left = RUNG_WIDTH + text_width(sweep.names) + 0.1
     right = text_width(sweep.notes, points=8) + 0.15
@@ -135,128 +96,6 @@ def _foot(sweep, with_kl, with_factors):
     return [NOT_ACTIVE] * starred + ["; ".join(numbers)] * bool(numbers)
 
 
-def traversals_gif(
-    model: keras.Model,
-    path: str | os.PathLike,
-    around: Any = None,
-    steps: int = 16,
-    span: float = 3.0,
-    data: Any = None,
-    images: Any = None,
-    quantiles: tuple[float, float] | None = None,
-    fps: float = 10,
-    dpi: float = 100,
-) -> Path:
-    """An animation of every latent at once, each in an image of its own, all the way there and back.
-
-    Args:
-        model, around, span, data, images, quantiles: As `traversals`.
-        path: Where the GIF goes.
-        steps: Int >= 2. Values from one end to the other; the animation has 2 (steps - 1) frames.
-        fps: Float > 0. Frames per second.
-        dpi: Float > 0. Dots per inch; the picture is up to 8.3 inches wide.
-
-    Returns:
-        The path.
-
-    Raises:
-        ImportError: If imageio is not installed.
-        TypeError, ValueError: As `traversals`.
-    """
-    optional("imageio.v3", "examples", "imageio")  # before anything is drawn
-    sweep = _sweep(model, around, steps, span, images, quantiles, "rung", None)
-    figure, shown, dot, how = _cells(model, sweep, data)
-    frames = []
-    for step in range(steps):
-        for image, columns in shown:
-            image.set_data(grid(sweep.images[columns, step], 1, how))
-        dot.set_xdata([step / (steps - 1)])
-        frames.append(rendered(figure, dpi))
-    return write_gif([*frames, *frames[-2:0:-1]], path, fps)
-
-
-def _sweep(model, around, steps, span, images, quantiles, order, information):
-    check_count("steps", steps, least=2)
-    if not span > 0:
-        raise ValueError(f"`span` must be positive. Received: span={span}.")
-    if order not in ORDERS:
-        raise ValueError(f"`order` must be one of {', '.join(ORDERS)}. Received: {order!r}.")
-    if images is None and (quantiles is not None or order == "kl"):
-        raise ValueError("`quantiles` and `order='kl'` are those of data: give some `images` as well.")
-    if information is None and order == "factor":
-        raise ValueError("`order='factor'` goes by what `metrics.mutual_information` returns: give it as well.")
-    held = held_codes(model, around)
-    latents = held.shape[1]
-    use = None if images is None else latent_use(*encode_all(model, as_images(images, least=2)))
-    information = _information(information, latents)
-    values, ends = _values(latents, steps, span, quantiles, use)
-    codes = np.repeat(held, latents * steps, axis=0).reshape(latents, steps, latents)
-    codes[np.arange(latents), :, np.arange(latents)] = values
-    decoded = decode_all(model, codes.reshape(-1, latents))
-    names, _ = latent_names(model.rung_slices, latents)
-    active = information.active if information is not None else np.ones(latents, bool) if use is None else use.active
-    return Sweep(
-        decoded.reshape(latents, steps, *decoded.shape[1:]),
-        _order(model, order, use, information),
-        star(names, active),
-        _notes(latents, use, information),
-        ends,
-        locked_rungs(model),
-    )
-
-
-def _information(given, latents):
-    """The mutual information in what was given, of a model with so many latents."""
-    if given is None:
-        return None
-    information = getattr(given, "results", {}).get("mutual_information", given)
-    if not hasattr(information, "latent_entropy"):
-        raise TypeError(
-            "`information` must be what `metrics.mutual_information` returns, or a card of `metrics.evaluate` that has "
-            f"it. Received: {type(given).__name__}."
-        )
-    if len(information.active) != latents:
-        raise ValueError(
-            f"`information` must be that of this model, with {latents} latents. Received: {len(information.active)}."
-        )
-    return information
-
-
-def _values(latents, steps, span, quantiles, use):
-    """The values of each latent, `(latents, steps)`, and what to call the first and the last."""
-    if quantiles is None:
-        return np.tile(np.linspace(-span, span, steps), (latents, 1)), (f"{-span:.3g} sd", f"{span:.3g} sd")
-    if not isinstance(quantiles, Sequence) or len(quantiles) != 2 or not 0 <= quantiles[0] < quantiles[1] <= 1:
-        raise ValueError(f"`quantiles` must be (low, high), 0 <= low < high <= 1. Received: quantiles={quantiles}.")
-    low, high = quantiles
-    ends = np.quantile(use.mean, [low, high], axis=0)
-    return np.linspace(*ends, steps, axis=1), (f"{100 * low:.3g} %", f"{100 * high:.3g} %")
-
-
-def _order(model, order, use, information):
-    rows = [(rung, column) for rung, columns in model.rung_slices for column in range(columns.start, columns.stop)]
-    if order == "kl":
-        return sorted(rows, key=lambda row: (-row[0], -use.kl[row[1]]))
-    if order == "factor":
-        held = held_factors(information)
-        factors = len(information.mi)
-        return sorted(rows, key=lambda row: (-row[0], factors if held[row[1]][0] is None else held[row[1]][0]))
-    return rows
-
-
-def _notes(latents, use, information):
-    """What stands beside the row of each latent."""
-    parts = [[] for _ in range(latents)]
-    if use is not None:
-        for part, kl in zip(parts, use.kl, strict=True):
-            part.append(f"KL {kl:.2f}")
-    if information is not None:
-        names = information.factor_names or [f"factor {factor}" for factor in range(len(information.mi))]
-        for part, (factor, share) in zip(parts, held_factors(information), strict=True):
-            part += [] if factor is None else [f"{shorten(names[factor], NOTE_WIDTH, 8)} {share:.2f}"]
-    return ["  ".join(part) for part in parts]
-
-
 def _split(order, rows):
     """The rows in columns of so many, each a list of (rung, codes' columns): a rung may go on in the next."""
     columns = []
@@ -282,50 +121,3 @@ def _label(axes, model, sweep, rung, rows, how):
         axes.text(
             1 + 0.05 / width, center, sweep.notes[row], transform=axes.get_yaxis_transform(), va="center", fontsize=8
         )
-
-
-def _cells(model, sweep, data):
-    """The figure of an animation, its images with the latents they show, and the dot that tells the value."""
-    shape = sweep.images.shape
-    widest = max(columns.stop - columns.start for _, columns in model.rung_slices)
-    room = WIDTH - RUNG_WIDTH
-    pitch = text_width(sweep.names, points=8)
-    per_row = min(widest, columns_that_fit(shape, room, 0.6), int(room / pitch))
-    how = geometry(shape, per_row, room, largest=0.9, column_pitch=pitch)
-    chunks = [
-        (rung, list(range(start, min(start + per_row, columns.stop))))
-        for rung, columns in model.rung_slices
-        for start in range(columns.start, columns.stop, per_row)
-    ]
-    width, height = how.inches(1, per_row)
-    top = 0.05 if data is None else TITLE_HEIGHT
-    note = 0.15 if any(name.endswith("*") for name in sweep.names) else 0.0
-    figure = Figure(figsize=(RUNG_WIDTH + max(width, 1.6), top + len(chunks) * (height + AXIS_HEIGHT) + 0.45 + note))
-    if note:
-        write(figure, 0.05, figure.get_figheight() - 0.04, NOT_ACTIVE.partition(":")[0])
-    shown = []
-    for number, (rung, columns) in enumerate(chunks):
-        axes = add_grid(figure, RUNG_WIDTH, top + number * (height + AXIS_HEIGHT), sweep.images[columns, 0], 1, how)
-        names = [sweep.names[column] for column in columns]
-        axes.set_xticks(how.column_centers(len(columns)), names, fontsize=8)
-        for text in axes.get_xticklabels():
-            text.set_color(ink(rung_color(model, rung)))
-        name = f"rung {rung}" + ("\n(locked)" if rung in sweep.locked else "")
-        label_rows(axes, [name], how, [rung_color(model, rung)])
-        shown.append((axes.images[0], columns))
-    name_data(figure, data)
-    return figure, shown, _add_slider(figure, sweep.ends, max(width, 1.6), 0.32 + note), how
-
-
-def _add_slider(figure, ends, width, above_bottom):
-    """A line from the first value to the last with a dot on it, at the bottom of the figure."""
-    label = text_width(ends, points=8) + 0.12
-    length = width - 2 * label
-    axes = place(figure, RUNG_WIDTH + label, figure.get_figheight() - above_bottom, length, 0.2)
-    axes.plot([0, 1], [0, 0], color="silver", linewidth=2, solid_capstyle="round")
-    (dot,) = axes.plot([0], [0], "o", color="black", markersize=8, clip_on=False)
-    for x, end, side in (-0.12 / length, ends[0], "right"), (1 + 0.12 / length, ends[1], "left"):
-        axes.text(x, 0, end, ha=side, va="center", fontsize=8)
-    axes.set_xlim(0, 1)
-    axes.set_axis_off()
-    return dot

@@ -6,8 +6,9 @@ import pytest
 
 from keras_provlae import metrics
 from keras_provlae import visualization as v
+from keras_provlae.visualization.animation import _cells
 from keras_provlae.visualization.style import PALETTE, WIDTH, ink, rung_color
-from keras_provlae.visualization.traversals import _cells, _sweep
+from keras_provlae.visualization.sweeps import make_sweep
 from tests.visualization.conftest import Painter, overlaps
 
 CASES = {
@@ -41,7 +42,7 @@ def check(figure):
 
 def test_pictures_of_a_model(painter, drawn):
     check(v.traversals(painter, drawn[:1], images=drawn, data="rooms procedural"))
-    figure, *_ = _cells(painter, _sweep(painter, drawn[:1], 2, 3.0, drawn, (0.05, 0.95), "rung", None), "rooms")
+    figure, *_ = _cells(painter, make_sweep(painter, drawn[:1], 2, 3.0, drawn, (0.05, 0.95)), "rooms")
     check(figure)  # of the animation
     check(v.rung_samples(painter, drawn[:1], n=20, data="rooms procedural"))
     check(v.reconstructions(painter, drawn, data="rooms procedural"))

@@ -1,5 +1,3 @@
-import importlib
-
 import imageio.v3 as imageio
 import numpy as np
 import pytest
@@ -7,7 +5,7 @@ from keras import ops
 
 import keras_provlae as kp
 from keras_provlae import metrics
-from keras_provlae.visualization import traversals, traversals_gif
+from keras_provlae.visualization import animation, sweeps, traversals, traversals_gif
 from keras_provlae.visualization.latent_use import LatentUse
 from keras_provlae.visualization.style import ink, rung_color
 from tests.visualization.conftest import Painter, blocks, labels
@@ -129,9 +127,8 @@ def test_every_frame_shows_every_latent_at_its_value(model, images, monkeypatch,
         assert [text.get_text() for text in slider.texts] == ["5 %", "95 %"]
         return np.zeros((2, 2, 3), "uint8")
 
-    module = importlib.import_module("keras_provlae.visualization.traversals")  # the function has its name
-    monkeypatch.setattr(module, "rendered", look)
-    monkeypatch.setattr(module, "latent_use", lambda *codes: use)
+    monkeypatch.setattr(animation, "rendered", look)
+    monkeypatch.setattr(sweeps, "latent_use", lambda *codes: use)
     mean = ops.convert_to_numpy(model.encode(images)[0])
     use = LatentUse(np.ones(6), np.ones(6, bool), mean)
     traversals_gif(model, tmp_path / "a.gif", images[:1], steps=3, images=images, quantiles=(0.05, 0.95))
