@@ -167,7 +167,7 @@ class TraversalSnapshots(keras.callbacks.Callback):
         except (ValueError, TypeError):
             return None
         shape = (*(rung for rung, _ in self.model.rung_slices), self.n, *self.images.shape[1:])
-        return snapshot if snapshot.kind == shape and 0 < snapshot.iteration <= iteration_of(self.model) else None
+        return snapshot if snapshot.kind == shape and snapshot.iteration <= iteration_of(self.model) else None
 
     def _path(self, snapshot):
         return self.folder / f"step_{snapshot.iteration:07}_stage_{snapshot.stage}.npz"

@@ -10,7 +10,7 @@ import pytest
 
 import keras_provlae as kp
 from keras_provlae.metrics import evaluate
-from keras_provlae.report import write_report
+from keras_provlae.report import parts, write_report
 from keras_provlae.visualization import Snapshot
 from tests.metrics.conftest import Blobs
 
@@ -61,7 +61,7 @@ def trained(truth, tmp_path_factory):
     """A trained model, its history, the folder of its snapshots."""
     keras.utils.set_random_seed(0)
     folder = tmp_path_factory.mktemp("snapshots")
-    model = kp.ProgressiveVAE((8, 8, 1), num_rungs=2, latent_dim=(1, 2), channels=4, dense=8)
+    model = kp.ProgressiveVAE((8, 8, 1), num_rungs=2, latent_dim=(1, 2), channels=4, dense=8, beta=0.1)
     model.compile(keras.optimizers.Adam(0.02))
     images = truth.images(truth.factors(np.arange(len(truth))))
     callbacks = [
@@ -110,7 +110,7 @@ def test_it_says_what_was_trained(page, trained):
     assert facts["preset"] == "none"
     assert facts["data"] == "blobs drawn"
     assert facts["image shape"] == "8 x 8 x 1"
-    assert (facts["beta"], facts["gamma"], facts["precision"]) == ("1", "0.5", "float32")
+    assert (facts["beta"], facts["gamma"], facts["precision"]) == ("0.1", "0.5", "float32")
     assert facts["growth"] == "stage 1 of 0 to 1, alpha 1"
     assert (facts["steps"], facts["last fade-in"]) == ("60", "2 steps")
     assert facts["latents per rung"] == "rung 2: 2, rung 1: 1"
@@ -160,15 +160,24 @@ def test_the_card_is_in_it(page, trained, truth):
     assert ["data", "blobs drawn"] in page.rows["metric-card"]
 
 
-def test_a_card_that_is_given_is_taken(trained, truth, tmp_path):
+def test_a_card_that_is_given_is_taken(trained, truth, tmp_path, monkeypatch):
     card = evaluate(trained[0], truth, include=["mig", "irs"], progress=False)
+    asked = []
+    traversals = parts.visualization.traversals
+    monkeypatch.setattr(
+        parts.visualization, "traversals", lambda *args, **how: asked.append(how) or traversals(*args, **how)
+    )
     page = Page(write_report(trained[0], truth, path=tmp_path / "a.html", card=card, draws=100))
     cells = {row[0]: row[1] for row in page.rows["metric-card"] if len(row) == 5}
     assert set(cells) == {"score", *card}
     assert "factors" in page.sections
+    assert asked[0]["order"] == "factor"
+    assert asked[0]["information"] is card.results["mutual_information"]
     plain = kp.metrics.MetricCard.from_dict(card.to_dict())  # of a file: without the matrices
+    plain.skipped["dci"] = "no time was left"
     page = Page(write_report(trained[0], truth, path=tmp_path / "b.html", card=plain, draws=100))
     assert "mig" in page.sections["metric-card"]
+    assert ["dci", "no time was left"] in page.rows["metric-card"]
 
 
 def test_images_alone_and_a_model_that_does_not_grow(make_model, images, tmp_path):

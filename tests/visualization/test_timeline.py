@@ -82,6 +82,11 @@ def test_samples_and_bars(stages):
         assert [patch.get_facecolor() for patch in bars.patches] == colors
 
 
+def test_bars_of_next_to_nothing_are_short(snapshot):
+    bars = growth_timeline(dataclasses.replace(snapshot, mi=np.array([0.02, 0.01, 0.0]))).axes[-1]
+    assert bars.get_xlim()[1] >= 1
+
+
 def test_less_than_nothing_is_nothing(snapshot):
     bars = growth_timeline(dataclasses.replace(snapshot, mi=np.array([2.0, -0.3, 1.0]))).axes[-1]
     assert [text.get_text() for text in bars.texts] == ["2.00", "0.00", "1.00"]
