@@ -163,7 +163,9 @@ def test_the_card_is_in_it(page, trained, truth):
 def test_a_card_that_is_given_is_taken(trained, truth, tmp_path, monkeypatch):
     card = evaluate(trained[0], truth, include=["mig", "irs"], progress=False)
     asked = []
-    traversals = parts.visualization.traversals
+    traversals, reconstructions, shown = parts.visualization.traversals, parts.visualization.reconstructions, []
+    spy = lambda model, images, data: shown.append(images) or reconstructions(model, images, data)  # noqa: E731
+    monkeypatch.setattr(parts.visualization, "reconstructions", spy)
     monkeypatch.setattr(
         parts.visualization, "traversals", lambda *args, **how: asked.append(how) or traversals(*args, **how)
     )
@@ -171,6 +173,7 @@ def test_a_card_that_is_given_is_taken(trained, truth, tmp_path, monkeypatch):
     cells = {row[0]: row[1] for row in page.rows["metric-card"] if len(row) == 5}
     assert set(cells) == {"score", *card}
     assert "factors" in page.sections
+    assert len(np.unique(shown[0], axis=0)) == 12  # different images
     assert asked[0]["order"] == "factor"
     assert asked[0]["information"] is card.results["mutual_information"]
     plain = kp.metrics.MetricCard.from_dict(card.to_dict())  # of a file: without the matrices
