@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "conversion": set(),
     "export": set(),
     "metrics": set(),
-    "visualization": {"metrics"},
+    "visualization": {"losses", "metrics"},
     "callbacks": {"metrics", "visualization"},
     "report": {"export", "metrics", "visualization"},
 }

@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 
+from keras_provlae.metrics.encoding import has_rungs
 from keras_provlae.metrics.posteriors import check_count
 
 
@@ -26,7 +27,7 @@ def is_chosen(every: int | Sequence[int] | None, epoch: int, epochs: int, times:
 
 def check_ladder(callback: keras.callbacks.Callback, model: keras.Model) -> None:
     """Raises a `TypeError` for a model that has no rungs to encode."""
-    if not (hasattr(model, "encode") and hasattr(model, "rung_slices")):
+    if not has_rungs(model):
         raise TypeError(
             f"{type(callback).__name__} needs a model with `encode` and `rung_slices`, such as ProgressiveVAE. "
             f"Received: {type(model).__name__}."

@@ -183,7 +183,7 @@ class MetricCard(dict):
         return cls(scores, plain["about"], plain["skipped"])
 
     def __str__(self):
-        lines = [f"{name}: {_words(value)}" for name, value in self.about.items()]
+        lines = [f"{name}: {words(value)}" for name, value in self.about.items()]
         rows = [_row(score) for score in self.values()]
         header = ("score", "value", "+-", "rows", "seed", "seconds", "how")
         widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
@@ -202,8 +202,8 @@ def _or_none(value):
 def _row(score):
     hidden = {"estimator", "data", "factor checksum", "factors", "rows"}  # elsewhere in the table
     settings = {k: v for k, v in score.convention.items() if k not in hidden and v != ALL_COUNT}
-    words = [score.note, score.convention.get("estimator", ""), *(f"{n}: {_words(v)}" for n, v in settings.items())]
-    how = "; ".join(filter(None, words))
+    parts = [score.note, score.convention.get("estimator", ""), *(f"{n}: {words(v)}" for n, v in settings.items())]
+    how = "; ".join(filter(None, parts))
     value = "nan" if math.isnan(score.value) else f"{score.value:.4f}"
     return (
         score.name,
@@ -216,9 +216,10 @@ def _row(score):
     )
 
 
-def _words(value):
+def words(value: Any) -> str:
+    """A number, a text, or a dict or list of them, as words."""
     if isinstance(value, Mapping):
-        return ", ".join(f"{name} {_words(part)}" for name, part in value.items())
+        return ", ".join(f"{name} {words(part)}" for name, part in value.items())
     if isinstance(value, list | tuple):
-        return ", ".join(map(_words, value))
+        return ", ".join(map(words, value))
     return f"{value:g}" if isinstance(value, float) else str(value)

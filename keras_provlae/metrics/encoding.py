@@ -14,6 +14,11 @@ BATCH = 256  # images encoded at once
 FEWEST_ROWS = 100  # fewer are not worth a score, however short the time
 
 
+def has_rungs(model: Any) -> bool:
+    """Whether a model can be encoded rung by rung, as a `LadderVAE`."""
+    return hasattr(model, "encode") and hasattr(model, "rung_slices")
+
+
 class Stream(NamedTuple):
     """Batches of images and factors."""
 

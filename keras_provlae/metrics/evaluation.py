@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 from keras_provlae.metrics.card import ALL_COUNT, MetricCard
-from keras_provlae.metrics.encoding import BATCH, encode, read
+from keras_provlae.metrics.encoding import BATCH, encode, has_rungs, read
 from keras_provlae.metrics.flow import check_slices
 from keras_provlae.metrics.groups import GROUPS, Codes
 from keras_provlae.metrics.posteriors import (
@@ -73,7 +73,7 @@ def evaluate(
     Source: Li et al. (2020), sections 3.4 and 4.
     """
     begin = time.perf_counter()
-    if not (hasattr(model, "encode") and hasattr(model, "rung_slices")):
+    if not has_rungs(model):
         raise TypeError(
             "`model` must have `encode` and `rung_slices`, as ProgressiveVAE. "
             f"Received: {type(model).__name__}. For codes of another model take `evaluate_codes`."

@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from keras_provlae.report.measurements import Measurements
+from keras_provlae.report.measurements import Measurements, vary
 from keras_provlae.visualization import Snapshot
 from keras_provlae.visualization.snapshot import iteration_of
 
@@ -175,5 +175,5 @@ def _losses(history):
 
 
 def _factors(found):
-    if found.factors is not None and not (found.factors != found.factors[:1]).any():
+    if found.factors is not None and not vary(found.factors):
         yield "Every factor has one value in these images, so no score of disentanglement is defined."

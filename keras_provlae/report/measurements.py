@@ -47,20 +47,23 @@ def measure(
     """Holds some images and measures the model on them; without a card, with factors, makes a quick one."""
     images, factors = held_subset(data, num_images, seed)
     mean, log_var = encode_all(model, images)
-    varied = factors is not None and bool((factors != factors[:1]).any())  # else no score is defined
-    if card is None and varied:
+    flow = None
+    if card is None and factors is not None and vary(factors):
         about = {"model": f"{type(model).__name__} {model.name}"}
         how = {"include": QUICK_SCORES, "seed": seed, "factor_names": factor_names, "data": data_name, "about": about}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of scores that are undefined: the page says it in its own words
             card = metrics.evaluate_codes(mean, log_var, factors, model.rung_slices, **how)
+        flow = card.results["information_flow"]
+    if flow is None or flow.draws != draws:
+        flow = metrics.information_flow(mean, log_var, model.rung_slices, draws, seed)
     return Measurements(
         images=images,
         pictured=images[np.random.default_rng(seed).permutation(len(images))[:PICTURED]],
         factors=factors,
         mean=mean,
         log_var=log_var,
-        flow=metrics.information_flow(mean, log_var, model.rung_slices, draws, seed),
+        flow=flow,
         use=_use(mean, log_var, card),
         card=card,
         locked=locked_rungs(model),
@@ -68,10 +71,20 @@ def measure(
     )
 
 
+def vary(factors: np.ndarray) -> bool:
+    """Whether a factor has two values: else no score is defined."""
+    return bool((factors != factors[:1]).any())
+
+
+def result_of(card: metrics.MetricCard | None, name: str) -> Any:
+    """What is behind scores of a card, or `None` where there is no card or it was read from a file."""
+    return None if card is None else card.results.get(name)
+
+
 def _use(mean, log_var, card):
     """How the latents are used; which are active says the card, where it does: it may be of more images."""
     use = latent_use(mean, log_var)
-    information = None if card is None else card.results.get("mutual_information")
+    information = result_of(card, "mutual_information")
     if information is None:
         return use
     if len(information.active) != len(use.active):

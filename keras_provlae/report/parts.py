@@ -9,7 +9,8 @@ import numpy as np
 
 from keras_provlae import metrics, visualization
 from keras_provlae.export.metadata import describe
-from keras_provlae.report.measurements import Measurements
+from keras_provlae.metrics.card import words
+from keras_provlae.report.measurements import Measurements, result_of
 from keras_provlae.report.page import picture, table
 from keras_provlae.visualization.snapshot import iteration_of
 
@@ -55,7 +56,7 @@ def trained(
     rows["versions"] = ", ".join(f"{package} {number}" for package, number in _versions(about["versions"]).items())
     rows["backend"] = keras.backend.backend()
     rows |= facts
-    return table(("", ""), [(str(key), _words(value)) for key, value in rows.items()])
+    return table(("", ""), [(str(key), words(value)) for key, value in rows.items()])
 
 
 def _versions(found):
@@ -107,7 +108,7 @@ def _nats(value, error):
 
 def _holders(found):
     """{rung: the factors that it knows most of, with their shares}, where the card has them."""
-    held = None if found.card is None else found.card.results.get("rung_factor_map")
+    held = result_of(found.card, "rung_factor_map")
     if held is None:
         return {}
     shares = dict(zip(held.factor_names, np.nan_to_num(held.normalized).max(axis=0), strict=True))
@@ -142,7 +143,7 @@ def growth(
 
 def latents(model: keras.Model, found: Measurements, name: str) -> str:
     """Traversals, with what is known of each latent."""
-    information = _information(found)
+    information = result_of(found.card, "mutual_information")
     figure = visualization.traversals(
         model, found.pictured[:1], images=found.images, information=information, data=name,
         order="rung" if information is None else "factor",
@@ -152,10 +153,6 @@ def latents(model: keras.Model, found: Measurements, name: str) -> str:
         f"Each latent swept over the prior, all others held at the codes of one image. Beside each row: its KL{what}."
     )
     return picture(figure, caption)
-
-
-def _information(found):
-    return None if found.card is None else found.card.results.get("mutual_information")
 
 
 def samples(model: keras.Model, found: Measurements, name: str, seed: int | None) -> str:
@@ -189,7 +186,7 @@ def factors(model: keras.Model, found: Measurements, name: str, factor_names: Se
     if "mutual_information" in results:
         figure = visualization.mutual_information_heatmap(found.card, model.rung_slices)
         parts.append(picture(figure, "The same for each latent: the matrix behind MIG and MIG-sup."))
-    if found.factors is not None and np.shape(found.factors.reshape(len(found.images), -1))[1] <= MOST_RESPONSES:
+    if found.factors is not None and found.factors.reshape(len(found.images), -1).shape[1] <= MOST_RESPONSES:
         figure = visualization.latent_responses(
             found.mean, found.log_var, found.factors, model.rung_slices, factor_names, data=name
         )
@@ -199,7 +196,7 @@ def factors(model: keras.Model, found: Measurements, name: str, factor_names: Se
 
 def card(card: metrics.MetricCard) -> str:
     """Every score of the card, what it is of, and what was left out."""
-    about = [(str(key), _words(value)) for key, value in card.about.items()]
+    about = [(str(key), words(value)) for key, value in card.about.items()]
     rows = [
         (
             score.name,
@@ -210,16 +207,7 @@ def card(card: metrics.MetricCard) -> str:
         )
         for score in card.values()
     ]
-    skipped = [(name, why) for name, why in card.skipped.items()]
     parts = [table(("score", "value", "±", "rows", "how"), rows, numbers=(1, 2, 3)), table(("", ""), about)]
-    if skipped:
-        parts.append(table(("left out", "why"), skipped))
+    if card.skipped:
+        parts.append(table(("left out", "why"), list(card.skipped.items())))
     return "".join(parts)
-
-
-def _words(value):
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_words(part)}" for key, part in value.items())
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return ", ".join(map(_words, value))
-    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -2,7 +2,6 @@
 
 import datetime
 import os
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from keras_provlae.report import parts
 from keras_provlae.report.findings import findings
 from keras_provlae.report.measurements import measure
 from keras_provlae.report.page import page, picture, warnings
-from keras_provlae.visualization.curves import read_history
+from keras_provlae.visualization.curves import read_history, rungs_of
 from keras_provlae.visualization.latent_use import check_model
 from keras_provlae.visualization.snapshot import as_snapshots, iteration_of
 
@@ -115,8 +114,8 @@ def write_report(
 
 def _checked_history(model, history):
     history = read_history(history)
-    given = {int(name.rpartition("_")[2]) for name in history if re.fullmatch(r"kl_rung_\d+", name)}
-    if given and given != set(range(1, model.num_rungs + 1)):
+    given = rungs_of(history)
+    if given and given != [rung for rung, _ in model.rung_slices]:
         raise ValueError(
             f"`history` must be that of this model, of {model.num_rungs} rungs. Received: {len(given)} rungs."
         )

@@ -11,9 +11,9 @@ from keras_provlae.metrics.posteriors import optional
 from keras_provlae.visualization.grids import add_grid, columns_that_fit, geometry, grid, label_rows
 from keras_provlae.visualization.style import TITLE_HEIGHT, WIDTH, ink, name_data, place, rung_color, text_width, write
 from keras_provlae.visualization.sweeps import make_sweep
+from keras_provlae.visualization.traversals import AXIS_HEIGHT, RUNG_WIDTH
 from keras_provlae.visualization.writers import rendered, write_gif
 
-RUNG_WIDTH, AXIS_HEIGHT = 0.78, 0.24  # inches
 NOT_ACTIVE = "* not active"
 
 
@@ -72,7 +72,7 @@ def _cells(model, sweep, data):
     ]
     width, height = how.inches(1, per_row)
     top = 0.05 if data is None else TITLE_HEIGHT
-    note = 0.15 if any(name.endswith("*") for name in sweep.names) else 0.0
+    note = 0.15 if sweep.starred else 0.0
     figure = Figure(figsize=(RUNG_WIDTH + max(width, 1.6), top + len(chunks) * (height + AXIS_HEIGHT) + 0.45 + note))
     if note:
         write(figure, 0.05, figure.get_figheight() - 0.04, NOT_ACTIVE)
@@ -83,8 +83,7 @@ def _cells(model, sweep, data):
         axes.set_xticks(how.column_centers(len(columns)), names, fontsize=8)
         for text in axes.get_xticklabels():
             text.set_color(ink(rung_color(model, rung)))
-        name = f"rung {rung}" + ("\n(locked)" if rung in sweep.locked else "")
-        label_rows(axes, [name], how, [rung_color(model, rung)])
+        label_rows(axes, [sweep.rung_name(rung)], how, [rung_color(model, rung)])
         shown.append((axes.images[0], columns))
     name_data(figure, data)
     return figure, shown, _add_slider(figure, sweep.ends, max(width, 1.6), 0.32 + note), how

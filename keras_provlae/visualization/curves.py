@@ -39,9 +39,7 @@ def training_curves(
         2
     """
     history = read_history(history)
-    rungs = sorted(
-        (int(name.rpartition("_")[2]) for name in history if re.fullmatch(r"kl_rung_\d+", name)), reverse=True
-    )
+    rungs = rungs_of(history)
     if not rungs or "reconstruction" not in history:
         raise ValueError(
             "`history` must be that of a ladder model, with `reconstruction` and `kl_rung_1` .. `kl_rung_L`. "
@@ -65,6 +63,12 @@ def training_curves(
     all_axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     figure.align_ylabels()
     return name_data(figure, data)
+
+
+def rungs_of(history: Mapping[str, Sequence[float]]) -> list[int]:
+    """The rungs whose KL a history has, the deepest first."""
+    names = (name for name in history if re.fullmatch(r"kl_rung_\d+", name))
+    return sorted((int(name.rpartition("_")[2]) for name in names), reverse=True)
 
 
 def read_history(history: Any) -> dict[str, Sequence[float]]:

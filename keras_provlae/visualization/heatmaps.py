@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from keras_provlae.visualization.latent_use import as_information, names_of_factors, result_in
 from keras_provlae.visualization.style import WIDTH, ink, latent_names, name_data, rung_color, star
 
 LEAST_CELL = 0.26  # inches: less has no room for a number
@@ -25,7 +26,7 @@ def rung_factor_heatmap(rung_factors: Any, data: Any = None) -> Figure:
 
     Source: Li et al. (2020), section 4.
     """
-    rung_factors, data = _from_card(rung_factors, "rung_factor_map", data)
+    rung_factors, data = result_in(rung_factors, "rung_factor_map", data)
     if not hasattr(rung_factors, "holders"):
         raise TypeError(
             f"`rung_factors` must be what `metrics.rung_factor_map` returns. Received: {type(rung_factors).__name__}."
@@ -53,28 +54,13 @@ def mutual_information_heatmap(information: Any, rung_slices: Any = None, data: 
 
     Source: Li et al. (2020), section 3.4.
     """
-    information, data = _from_card(information, "mutual_information", data)
-    if not hasattr(information, "latent_entropy"):
-        raise TypeError(
-            f"`information` must be what `metrics.mutual_information` returns. Received: {type(information).__name__}."
-        )
-    factors, latents = information.mi.shape
-    names, colors = latent_names(rung_slices, latents)
+    information, data = as_information(information, data)
+    names, colors = latent_names(rung_slices, len(information.active))
     labels = star(names, information.active)
-    names = information.factor_names or [f"factor {factor}" for factor in range(factors)]
-    figure = _heatmap(information.normalized.T, labels, names, r"$I(z_j; v)\,/\,H(v)$", colors)
+    figure = _heatmap(information.normalized.T, labels, names_of_factors(information), r"$I(z_j; v)\,/\,H(v)$", colors)
     if not information.active.all():
         figure.axes[0].set_xlabel("* not active", fontsize=8, loc="left")
     return name_data(figure, data)
-
-
-def _from_card(given, name, data):
-    """The result in a metric card and the name of its data; anything else as it is."""
-    if not hasattr(given, "results"):
-        return given, data
-    if name not in given.results:
-        raise ValueError(f"This card has no {name}: it was left out, or the card was read from a file.")
-    return given.results[name], given.about.get("data") if data is None else data
 
 
 def _heatmap(matrix, rows, columns, title, colors):

@@ -6,17 +6,16 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_provlae.losses import gaussian_kl
 from keras_provlae.metrics import MutualInformation, active_latents
-from keras_provlae.metrics.encoding import encode_all
-from keras_provlae.metrics.posteriors import check_count
+from keras_provlae.metrics.encoding import BATCH, encode_all, has_rungs
+from keras_provlae.metrics.posteriors import check_count, factor_name
 from keras_provlae.metrics.rung_factors import HELD
-
-DECODED_AT_ONCE = 256
 
 
 def check_model(model: Any) -> None:
     """Raises a `TypeError` for what is no ladder model."""
-    if not (hasattr(model, "encode") and hasattr(model, "rung_slices")):
+    if not has_rungs(model):
         raise TypeError(f"`model` must be a LadderVAE, such as ProgressiveVAE. Received: {type(model).__name__}.")
 
 
@@ -41,8 +40,32 @@ class LatentUse(NamedTuple):
 
 def latent_use(mean: np.ndarray, log_var: np.ndarray) -> LatentUse:
     """How images with these posteriors use each latent."""
-    kl = 0.5 * (np.exp(log_var.astype("float64")) + np.square(mean, dtype="float64") - 1.0 - log_var)
-    return LatentUse(kl.mean(axis=0), active_latents(mean), mean)
+    kl = ops.convert_to_numpy(gaussian_kl(mean[..., None], log_var[..., None]))  # each latent by itself
+    return LatentUse(kl.mean(axis=0, dtype="float64"), active_latents(mean), mean)
+
+
+def result_in(given: Any, name: str, data: Any = None) -> tuple[Any, Any]:
+    """The result in a metric card and the name of its data; anything else, and another `data`, as it is."""
+    if not hasattr(given, "results"):
+        return given, data
+    if name not in given.results:
+        raise ValueError(f"This card has no {name}: it was left out, or the card was read from a file.")
+    return given.results[name], given.about.get("data") if data is None else data
+
+
+def as_information(given: Any, data: Any = None) -> tuple[MutualInformation, Any]:
+    """The mutual information that was given, or that in a card, and the name of the data."""
+    information, data = result_in(given, "mutual_information", data)
+    if not hasattr(information, "latent_entropy"):
+        raise TypeError(
+            f"`information` must be what `metrics.mutual_information` returns. Received: {type(information).__name__}."
+        )
+    return information, data
+
+
+def names_of_factors(information: MutualInformation) -> list[str]:
+    """What to call each factor."""
+    return [factor_name(information.factor_names, factor) for factor in range(len(information.mi))]
 
 
 def held_factors(information: MutualInformation) -> list[tuple[int | None, float]]:
@@ -58,7 +81,7 @@ def held_factors(information: MutualInformation) -> list[tuple[int | None, float
 
 def decode_all(model: keras.Model, codes: np.ndarray) -> np.ndarray:
     """The images of many codes, in batches."""
-    parts = [codes[start : start + DECODED_AT_ONCE] for start in range(0, len(codes), DECODED_AT_ONCE)]
+    parts = [codes[start : start + BATCH] for start in range(0, len(codes), BATCH)]
     return np.concatenate([ops.convert_to_numpy(model.decode(part)) for part in parts])
 
 

@@ -63,7 +63,9 @@ def latent_responses(
     size = (min(WIDTH, max(1.0 + 1.6 * across, 4.5)), lines * (row_height * len(names) + 0.55) + 0.3)
     figure = Figure(figsize=size, layout="constrained")
     panels = figure.subplots(lines, across, sharey=True, squeeze=False)
-    responses = [_response(mean, log_var, factors.labels[:, factor], size) for factor, size in enumerate(factors.sizes)]
+    responses = [
+        _response(mean, log_var, factors.labels[:, factor], values) for factor, values in enumerate(factors.sizes)
+    ]
     extent = max(float((np.abs(center) + spread).max()) for center, spread in responses)
     reach = float(np.clip(extent, LEAST_REACH, MOST_REACH))
     for factor, axes in enumerate(panels.ravel()):

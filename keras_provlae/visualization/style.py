@@ -52,11 +52,6 @@ def _luminance(rgb):
     return float(linear @ [0.2126, 0.7152, 0.0722])
 
 
-def as_pairs(rung_slices: Any) -> list[tuple[int, slice]]:
-    """`[(L, slice), ..., (1, slice)]`, given like that or as a dict."""
-    return list(rung_slices.items() if hasattr(rung_slices, "items") else rung_slices or [])
-
-
 def latent_names(rung_slices: Any, latents: int) -> tuple[list[str], list[str]]:
     """What to call each latent, and its colour: by its rung and its place in it, where the rungs are known.
 
@@ -67,7 +62,7 @@ def latent_names(rung_slices: Any, latents: int) -> tuple[list[str], list[str]]:
     Returns:
         `(names, colors)`, a text and a colour for each latent.
     """
-    rung_slices = as_pairs(rung_slices)
+    rung_slices = list(rung_slices.items() if hasattr(rung_slices, "items") else rung_slices or [])
     names, colors = [f"z[{latent}]" for latent in range(latents)], ["#000000"] * latents
     for rung, columns in rung_slices:
         for position, latent in enumerate(range(latents)[columns]):

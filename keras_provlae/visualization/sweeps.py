@@ -10,11 +10,13 @@ from keras_provlae.metrics.encoding import encode_all
 from keras_provlae.metrics.posteriors import check_count
 from keras_provlae.visualization.latent_use import (
     as_images,
+    as_information,
     decode_all,
     held_codes,
     held_factors,
     latent_use,
     locked_rungs,
+    names_of_factors,
 )
 from keras_provlae.visualization.style import latent_names, shorten, star
 
@@ -31,6 +33,15 @@ class Sweep(NamedTuple):
     notes: list[str]  # by column
     ends: tuple[str, str]  # what the first and the last value are
     locked: set[int]  # rungs
+
+    @property
+    def starred(self) -> bool:
+        """Whether a latent is not active."""
+        return any(name.endswith("*") for name in self.names)
+
+    def rung_name(self, rung: int) -> str:
+        """What to call a rung."""
+        return f"rung {rung}" + ("\n(locked)" if rung in self.locked else "")
 
 
 def make_sweep(
@@ -77,12 +88,7 @@ def _information(given, latents):
     """The mutual information in what was given, of a model with so many latents."""
     if given is None:
         return None
-    information = getattr(given, "results", {}).get("mutual_information", given)
-    if not hasattr(information, "latent_entropy"):
-        raise TypeError(
-            "`information` must be what `metrics.mutual_information` returns, or a card of `metrics.evaluate` that has "
-            f"it. Received: {type(given).__name__}."
-        )
+    information, _ = as_information(given)
     if len(information.active) != latents:
         raise ValueError(
             f"`information` must be that of this model, with {latents} latents. Received: {len(information.active)}."
@@ -119,7 +125,7 @@ def _notes(latents, use, information):
         for part, kl in zip(parts, use.kl, strict=True):
             part.append(f"KL {kl:.2f}")
     if information is not None:
-        names = information.factor_names or [f"factor {factor}" for factor in range(len(information.mi))]
+        names = names_of_factors(information)
         for part, (factor, share) in zip(parts, held_factors(information), strict=True):
             part += [] if factor is None else [f"{shorten(names[factor], NOTE_WIDTH, 8)} {share:.2f}"]
     return ["  ".join(part) for part in parts]

@@ -89,11 +89,10 @@ def traversals(
 
 def _foot(sweep, with_kl, with_factors):
     """The lines below a figure that say what its marks and numbers are."""
-    starred = any(name.endswith("*") for name in sweep.names)
     numbers = ["KL in nats"] * with_kl + [
         f"the factor that the latent knows most of, from {HELD:g} of its entropy on"
     ] * with_factors
-    return [NOT_ACTIVE] * starred + ["; ".join(numbers)] * bool(numbers)
+    return [NOT_ACTIVE] * sweep.starred + ["; ".join(numbers)] * bool(numbers)
 
 
 def _split(order, rows):
@@ -114,9 +113,10 @@ def _label(axes, model, sweep, rung, rows, how):
     width = how.inches(1, sweep.images.shape[1])[0]
     bracket = -(text_width(sweep.names) + 0.1) / width
     axes.plot([bracket, bracket], [0.03, 0.97], color=color, linewidth=3, transform=axes.transAxes, clip_on=False)
-    name = f"rung {rung}" + ("\n(locked)" if rung in sweep.locked else "")
     style = {"fontsize": 9, "fontweight": "bold", "color": ink(color), "linespacing": 0.95}
-    axes.text(bracket - 0.07 / width, 0.5, name, transform=axes.transAxes, ha="right", va="center", **style)
+    axes.text(
+        bracket - 0.07 / width, 0.5, sweep.rung_name(rung), transform=axes.transAxes, ha="right", va="center", **style
+    )
     for row, center in zip(rows, how.row_centers(len(rows)), strict=True):
         axes.text(
             1 + 0.05 / width, center, sweep.notes[row], transform=axes.get_yaxis_transform(), va="center", fontsize=8
