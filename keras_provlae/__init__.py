@@ -26,7 +26,7 @@ from keras_provlae import (
     visualization,
 )
 from keras_provlae.growth import GrowthCallback, GrowthSchedule
-from keras_provlae.models import VLAE, BetaVAE, LadderVAE, ProgressiveVAE
+from keras_provlae.models import VLAE, BetaVAE, LadderVAE, ProgressiveVAE, TeacherStudentVAE
 
 __version__ = "0.1.0"
 
@@ -37,6 +37,7 @@ __all__ = [
     "GrowthSchedule",
     "LadderVAE",
     "ProgressiveVAE",
+    "TeacherStudentVAE",
     "callbacks",
     "conversion",
     "datasets",

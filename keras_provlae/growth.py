@@ -223,6 +223,8 @@ class GrowthCallback(keras.callbacks.Callback):
                 print(f"\nStage {model.stage}: rung {model.num_rungs - model.stage} unlocked, {how}", flush=True)
 
     def _fade_in_steps(self, stage):
+        if not getattr(self.model, "fades_in", True):
+            return 0
         length = self._stage_steps(stage)
         if length is None or self.max_fade_fraction is None:
             return self.fade_in_steps

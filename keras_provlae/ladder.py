@@ -149,12 +149,14 @@ def ladder_spec(
     return spec
 
 
-def build_encoder(spec: LadderSpec, dtype: Any = None) -> keras.Model:
+def build_encoder(spec: LadderSpec, dtype: Any = None, latent_groups: Sequence[int] | None = None) -> keras.Model:
     """The encoder: images and gates in, the posterior of every rung out.
 
     Args:
         spec: A `LadderSpec`.
         dtype: Dtype policy of the layers; the posterior is float32 under any.
+        latent_groups: `None`, or widths of groups of the latents of a ladder of one rung: there is a gate for
+            each group, which multiplies its means and log variances, so that a closed one is the prior.
 
     Returns:
         A functional `keras.Model` from `[images, gates]`, shapes `(batch, height, width,
@@ -169,26 +171,32 @@ def build_encoder(spec: LadderSpec, dtype: Any = None) -> keras.Model:
     Source: Li et al. (2020), equations 4, 6 and 9.
     """
     images = keras.Input(spec.image_shape, name="images")
-    gates = keras.Input(batch_shape=(spec.num_rungs,), dtype="float32", name="gates")
+    gates = _gates(spec, latent_groups)
     h = images
     for index, width in enumerate(spec.stem, start=1):
         h = _conv(h, width, 2, f"stem_{index}", spec, dtype)
     means, log_vars = [], []
     for rung in range(1, spec.num_rungs + 1):
         h = _conv(h, spec.channels[rung - 1], 2, f"h_{rung}", spec, dtype)
-        mean, log_var = _head(h, gates, rung, spec, dtype)
+        mean, log_var = _head(h, None if latent_groups else gates, rung, spec, dtype)
         means.insert(0, mean)
         log_vars.insert(0, log_var)
     outputs = [_concatenate(means, "mean"), _concatenate(log_vars, "log_var")]
+    if latent_groups:
+        names = ("mean", "log_var")
+        outputs = [
+            _gated_groups(output, gates, latent_groups, name) for output, name in zip(outputs, names, strict=True)
+        ]
     return keras.Model([images, gates], outputs, name="encoder")
 
 
-def build_decoder(spec: LadderSpec, dtype: Any = None) -> keras.Model:
+def build_decoder(spec: LadderSpec, dtype: Any = None, latent_groups: Sequence[int] | None = None) -> keras.Model:
     """The decoder: codes and gates in, one logit per pixel and channel out.
 
     Args:
         spec: A `LadderSpec`.
         dtype: Dtype policy of the layers; the logits are float32 under any.
+        latent_groups: As `build_encoder`; the gate of a group multiplies its codes.
 
     Returns:
         A functional `keras.Model` from `[codes, gates]`, shapes `(batch, sum of latent_dim)`
@@ -203,12 +211,12 @@ def build_decoder(spec: LadderSpec, dtype: Any = None) -> keras.Model:
     """
     widths = spec.latent_dim[::-1]
     codes = keras.Input((sum(widths),), dtype="float32", name="codes")
-    gates = keras.Input(batch_shape=(spec.num_rungs,), dtype="float32", name="gates")
-    ends = [sum(widths[:index]) for index in range(1, spec.num_rungs)]
-    z = ops.split(codes, ends, axis=-1) if ends else [codes]  # z_L .. z_1
+    gates = _gates(spec, latent_groups)
+    gated = _gated_groups(codes, gates, latent_groups, "codes") if latent_groups else codes
+    z = _split(gated, widths)  # z_L .. z_1
     g = None
     for index, rung in enumerate(range(spec.num_rungs, 0, -1)):
-        m = _gated_map(z[index], gates, rung, g, spec, dtype)
+        m = _gated_map(z[index], None if latent_groups else gates, rung, g, spec, dtype)
         g = m if g is None else layers.Concatenate(name=f"m_and_g_{rung}", dtype=dtype)([m, g])
         g = _decoder_convs(g, rung, spec, dtype)
     for index in range(len(spec.stem), 0, -1):
@@ -218,9 +226,27 @@ def build_decoder(spec: LadderSpec, dtype: Any = None) -> keras.Model:
     return keras.Model([codes, gates], _crop(logits, spec.size(0)), name="decoder")
 
 
+def _gates(spec, latent_groups):
+    number = spec.num_rungs if latent_groups is None else len(latent_groups)
+    return keras.Input(batch_shape=(number,), dtype="float32", name="gates")
+
+
+def _split(tensor, widths):
+    ends = [sum(widths[:index]) for index in range(1, len(widths))]
+    return ops.split(tensor, ends, axis=-1) if ends else [tensor]
+
+
+def _gated_groups(tensor, gates, widths, name):
+    groups = [
+        Gate(index, name=f"gated_{name}_{index}", dtype="float32")(group, gates)
+        for index, group in enumerate(_split(tensor, widths))
+    ]
+    return _concatenate(groups, f"gated_{name}")
+
+
 def _head(h, gates, rung, spec, dtype):
     """mu_l(gate_l * h_l) and log sigma_l^2(gate_l * h_l)."""
-    x = Gate(spec.num_rungs - rung, name=f"gated_h_{rung}", dtype=dtype)(h, gates)
+    x = h if gates is None else Gate(spec.num_rungs - rung, name=f"gated_h_{rung}", dtype=dtype)(h, gates)
     for index, (width, stride) in enumerate(spec.head_convs[rung - 1], start=1):
         x = _conv(x, width, stride, f"head_{rung}_conv_{index}", spec, dtype)
     x = layers.Flatten(name=f"head_{rung}_flatten", data_format="channels_last", dtype=dtype)(x)
@@ -239,7 +265,7 @@ def _gated_map(z, gates, rung, g, spec, dtype):
     shape = seed if g is None else tuple(g.shape[1:])
     m = _dense(z, shape[0] * shape[1] * shape[2], f"m_{rung}", spec, dtype, affine)
     m = layers.Reshape(shape, name=f"m_{rung}_map", dtype=dtype)(m)
-    return Gate(spec.num_rungs - rung, name=f"gated_m_{rung}", dtype=dtype)(m, gates)
+    return m if gates is None else Gate(spec.num_rungs - rung, name=f"gated_m_{rung}", dtype=dtype)(m, gates)
 
 
 def _decoder_convs(g, rung, spec, dtype):

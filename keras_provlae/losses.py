@@ -6,6 +6,7 @@ meaning only with these sums. The models average over the batch.
 """
 
 import math
+from numbers import Integral
 from typing import Any
 
 from keras import ops
@@ -116,6 +117,82 @@ def gaussian_kl(mean: Any, log_var: Any) -> Any:
     log_var = bounded_log_var(log_var)
     # expm1 keeps a posterior that is close to the prior from losing its last digits
     return 0.5 * ops.sum(ops.square(mean) + ops.expm1(log_var) - log_var, axis=-1)
+
+
+def total_correlation(codes: Any, mean: Any, log_var: Any, dataset_size: int, unlocked: Any = None) -> Any:
+    """log q(z) - sum_j log q(z_j) at sampled codes: its mean is the total correlation of the latents.
+
+    The aggregate posterior q(z) = mean_n q(z | x_n) over the whole data set is estimated from the batch, by
+    minibatch-stratified sampling: the image that a code came from weighs 1 / N, one other stands for the
+    N - M images that are not in the batch, and the rest weigh 1 / M (a batch of M + 1). The estimate of the
+    density is unbiased, that of its logarithm is not: of small batches, the total correlation comes out too small.
+
+    Args:
+        codes: Float tensor `(batch, latents)`: a sample of each posterior.
+        mean: Float tensor like `codes`.
+        log_var: Float tensor like `codes`: natural log of the variance.
+        dataset_size: Int N >= batch: number of images that the batch was drawn from.
+        unlocked: `None`, or float tensor `(latents,)`: 1 for latents that count, 0 for those left out.
+
+    Returns:
+        Float tensor `(batch,)`: nats.
+
+    Raises:
+        ValueError: If the shapes differ, the batch is known to be below 2 or above N, or N is below 2.
+        TypeError: If `dataset_size` is not an integer.
+
+    Example:
+        >>> import numpy as np
+        >>> mean = np.repeat([[-9.0, -9.0], [9.0, 9.0]], 2, axis=0)  # two latents that say the same
+        >>> [round(float(tc), 3) for tc in total_correlation(mean, mean, np.zeros((4, 2)), dataset_size=4)]
+        [0.693, 0.693, 0.693, 0.693]
+
+    Source: Chen et al. (2018), "Isolating sources of disentanglement", appendix C.2. (In the authors' program the
+    weights 1 / N stand in one column of the matrix; here they stand on its diagonal, as the derivation asks.)
+    """
+    _require_same_shape("mean", mean, "log_var", log_var)
+    _require_same_shape("codes", codes, "mean", mean)
+    check_dataset_size(dataset_size)
+    known = codes.shape[0]
+    if known is not None and not 2 <= known <= dataset_size:
+        raise ValueError(
+            "The total correlation needs a batch of at least 2 images and at most `dataset_size`. "
+            f"Received: {known} images, dataset_size={dataset_size}."
+        )
+    log_var = bounded_log_var(log_var)
+    codes, mean = ops.convert_to_tensor(codes), ops.convert_to_tensor(mean)
+    # log q(z_i,j | x_k) of every code under every posterior of the batch: (batch, batch, latents)
+    squares = ops.square(codes[:, None] - mean[None]) * ops.exp(-log_var)[None]
+    log_density = -0.5 * (squares + log_var[None] + math.log(2 * math.pi))
+    if unlocked is not None:
+        log_density = log_density * unlocked
+    log_weights = ops.log(_stratified_weights(ops.shape(codes)[0], dataset_size, log_density.dtype))
+    joint = ops.logsumexp(log_weights + ops.sum(log_density, axis=-1), axis=1)
+    marginals = ops.logsumexp(log_weights[..., None] + log_density, axis=1)
+    if unlocked is not None:
+        marginals = marginals * unlocked  # the weights of a row need not add up to 1
+    return joint - ops.sum(marginals, axis=-1)
+
+
+def check_dataset_size(dataset_size: Any) -> None:
+    """Raises a clear error unless `dataset_size` is an integer of at least 2."""
+    if not isinstance(dataset_size, Integral):
+        raise TypeError(
+            "`dataset_size` must be an integer, the number of training images: the total correlation needs it. "
+            f"Received: dataset_size={dataset_size!r}."
+        )
+    if dataset_size < 2:
+        raise ValueError(f"`dataset_size` must be at least 2. Received: dataset_size={dataset_size}.")
+
+
+def _stratified_weights(batch, dataset_size, dtype):
+    """What posterior k weighs in the density at code i: 1 / N itself, (N - M) / (N M) the next, 1 / M the rest."""
+    size, others = float(dataset_size), ops.cast(batch, dtype) - 1.0
+    index = ops.arange(batch)
+    itself = ops.equal(index[:, None], index[None])
+    following = ops.equal((index[:, None] + 1) % batch, index[None])
+    rest = ops.ones_like(ops.cast(itself, dtype)) / others
+    return ops.where(itself, 1.0 / size, ops.where(following, (size - others) / (size * others), rest))
 
 
 def _require_same_shape(name, tensor, other_name, other):

@@ -20,6 +20,7 @@ MAY_IMPORT = {
     "visualization": {"losses", "metrics"},
     "callbacks": {"metrics", "visualization"},
     "report": {"export", "metrics", "visualization"},
+    "experiments": {"datasets", "growth", "metrics", "models", "presets", "visualization"},
 }
 
 

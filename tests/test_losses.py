@@ -1,8 +1,18 @@
+import itertools
+
 import numpy as np
 import pytest
 import tensorflow as tf
+from keras import ops
 
-from keras_provlae.losses import bernoulli_nll, bounded_log_var, gaussian_kl, gaussian_nll
+from keras_provlae.losses import (
+    _stratified_weights,
+    bernoulli_nll,
+    bounded_log_var,
+    gaussian_kl,
+    gaussian_nll,
+    total_correlation,
+)
 
 
 @pytest.fixture
@@ -85,3 +95,64 @@ def test_shapes_that_would_broadcast_are_refused(loss):
 def test_gaussian_nll_refuses_a_scale_of_zero():
     with pytest.raises(ValueError, match="scale=0"):
         gaussian_nll(np.zeros((1, 1, 1, 1)), np.zeros((1, 1, 1, 1)), scale=0)
+
+
+def gaussian_codes(covariance, noise, rows, rng):
+    """Posteriors N(x, noise^2) of x ~ N(0, covariance): a sample of each, the means and the log variances."""
+    mean = rng.multivariate_normal(np.zeros(len(covariance)), covariance, size=rows)
+    codes = mean + noise * rng.standard_normal(mean.shape)
+    return codes, mean, np.full(mean.shape, 2 * np.log(noise))
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.6, 0.9])
+def test_total_correlation_is_the_exact_one_of_a_gaussian(rng, correlation):
+    covariance = np.full((3, 3), correlation) + (1 - correlation) * np.eye(3)
+    noise = 0.5
+    codes, mean, log_var = gaussian_codes(covariance, noise, 1500, rng)
+    marginal = covariance + noise**2 * np.eye(3)  # of the aggregate posterior
+    exact = 0.5 * (np.log(np.diag(marginal)).sum() - np.linalg.slogdet(marginal)[1])
+    estimate = float(ops.mean(total_correlation(codes, mean, log_var, dataset_size=1500)))
+    assert estimate == pytest.approx(exact, abs=0.04)
+
+
+def test_total_correlation_of_batches_of_a_larger_data_set(rng):
+    """Batches of 250 of a million images: a bias of some hundredths, and of small batches a larger one."""
+    covariance = np.array([[1.0, 0.8], [0.8, 1.0]])
+    exact = -0.5 * np.log(1 - (0.8 / 1.25) ** 2)
+    estimates = {}
+    for batch in 20, 250:
+        draws = [gaussian_codes(covariance, 0.5, batch, rng) for _ in range(5000 // batch)]
+        estimates[batch] = np.mean([ops.mean(total_correlation(*draw, dataset_size=10**6)) for draw in draws])
+    assert estimates[250] == pytest.approx(exact, abs=0.06)
+    assert estimates[20] < estimates[250]
+
+
+def test_stratified_weights_estimate_the_density_without_bias(rng):
+    """Averaged over every batch of 3 that holds image 0, the weighted densities are their mean over all 5 images."""
+    density = rng.uniform(1, 2, size=5)
+    weights = np.array(_stratified_weights(3, 5, "float64"))
+    estimates = [weights[0] @ density[[0, *others]] for others in itertools.permutations(range(1, 5), 2)]
+    assert np.mean(estimates) == pytest.approx(density.mean())
+    np.testing.assert_allclose(np.diag(weights), 1 / 5)
+
+
+def test_total_correlation_leaves_locked_latents_out(rng):
+    codes, mean, log_var = gaussian_codes(np.eye(4) + 0.5, 0.5, 40, rng)
+    unlocked = np.array([1.0, 0, 1, 0])
+    some = total_correlation(codes, mean, log_var, 1000, unlocked)
+    alone = total_correlation(codes[:, ::2], mean[:, ::2], log_var[:, ::2], 1000)
+    np.testing.assert_allclose(some, alone, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("dataset_size", "rows", "error", "message"),
+    [
+        (None, 4, TypeError, "number of training images.*dataset_size=None"),
+        (1, 4, ValueError, "dataset_size=1"),
+        (3, 4, ValueError, "at most `dataset_size`.*4 images, dataset_size=3"),
+        (10, 1, ValueError, "at least 2 images.*1 images"),
+    ],
+)
+def test_total_correlation_refuses_what_it_cannot_estimate(dataset_size, rows, error, message):
+    with pytest.raises(error, match=message):
+        total_correlation(*np.zeros((3, rows, 2)), dataset_size)

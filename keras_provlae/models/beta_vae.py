@@ -51,14 +51,14 @@ class BetaVAE(VLAE):
     def preset_settings(cls, preset: str) -> dict:
         """The preset's trunk and number of latents, all of them in one code at its end."""
         settings = super().preset_settings(preset)
-        rungs, channels = settings.pop("num_rungs"), settings.pop("channels")
-        if isinstance(channels, int):
-            channels = (channels,) * rungs
-        deepest = {name: settings[name][-1:] for name in PER_RUNG if name in settings}
-        return {
-            **settings,
-            **deepest,
-            "latent_dim": rungs * settings["latent_dim"],
-            "stem": channels[:-1],
-            "channels": channels[-1],
-        }
+        return {**end_of_trunk(settings), "latent_dim": settings["num_rungs"] * settings["latent_dim"]}
+
+
+def end_of_trunk(settings: dict) -> dict:
+    """The architecture of a ladder that keeps its trunk and its deepest rung alone, without `num_rungs`."""
+    settings = dict(settings)
+    rungs, channels = settings.pop("num_rungs"), settings.pop("channels")
+    if isinstance(channels, int):
+        channels = (channels,) * rungs
+    deepest = {name: settings[name][-1:] for name in PER_RUNG if name in settings}
+    return {**settings, **deepest, "stem": channels[:-1], "channels": channels[-1]}

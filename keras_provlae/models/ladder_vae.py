@@ -15,7 +15,14 @@ from keras import ops
 
 from keras_provlae import ladder, presets
 from keras_provlae.layers import Sampling
-from keras_provlae.losses import bernoulli_nll, bounded_log_var, gaussian_kl, gaussian_nll
+from keras_provlae.losses import (
+    bernoulli_nll,
+    bounded_log_var,
+    check_dataset_size,
+    gaussian_kl,
+    gaussian_nll,
+    total_correlation,
+)
 from keras_provlae.models.image_model import OWN_LOSS_RULE, ImageModel
 from keras_provlae.models.validation import LOSS_RULE, check_images, check_pixels, non_negative, require
 
@@ -38,6 +45,11 @@ class LadderVAE(ImageModel, abc.ABC):
         beta: Float >= 0. Weight of the KL terms.
         likelihood: `"bernoulli"`, or `"gaussian"` with unit variance (a smaller variance
             is a smaller `beta`). The decoder's output passes a sigmoid under both.
+        tc_weight: Float >= 0. What the total correlation of the unlocked rungs' latents weighs in the loss,
+            on top of the KL terms: beta-TCVAE's beta - 1. 0 leaves the term out.
+        dataset_size: Int. Number of training images, which the estimate of the total correlation needs.
+        latent_groups: `None`, or the widths of groups of latents that a model of one rung gates one by one,
+            the first group's columns first (see `TeacherStudentVAE`): its `num_rungs` counts them.
         name: Name of the model.
         dtype: Dtype policy; `None` takes the global one.
         **architecture: `channels`, `dense`, `stem`, `head_convs`, `head_dense`, `map_dense`,
@@ -47,7 +59,8 @@ class LadderVAE(ImageModel, abc.ABC):
         ValueError: If a number is out of range or the image too small for L rungs.
         TypeError: If `**architecture` has an unknown name.
 
-    Source: Li et al. (2020), sections 3.1 and 3.2; Zhao et al. (2017).
+    Source: Li et al. (2020), sections 3.1, 3.2 and 5 (the total correlation as future work); Zhao et al. (2017);
+    Chen et al. (2018), equation 4.
     """
 
     def __init__(
@@ -57,6 +70,9 @@ class LadderVAE(ImageModel, abc.ABC):
         latent_dim: int | Sequence[int],
         beta: float = 1.0,
         likelihood: str = "bernoulli",
+        tc_weight: float = 0.0,
+        dataset_size: int | None = None,
+        latent_groups: Sequence[int] | None = None,
         name: str | None = None,
         dtype: Any = None,
         **architecture: Any,
@@ -74,9 +90,10 @@ class LadderVAE(ImageModel, abc.ABC):
 
         # === Layers ===
         self.spec = ladder.ladder_spec(image_shape, num_rungs, latent_dim, **architecture)
-        self.encoder = ladder.build_encoder(self.spec, self.dtype_policy)
+        self.latent_groups = self.spec.latent_dim[::-1] if latent_groups is None else tuple(latent_groups)
+        self.encoder = ladder.build_encoder(self.spec, self.dtype_policy, latent_groups)
         self.sampling = Sampling(name="sampling")
-        self.decoder = ladder.build_decoder(self.spec, self.dtype_policy)
+        self.decoder = ladder.build_decoder(self.spec, self.dtype_policy, latent_groups)
 
         # === Trackers ===
         rungs = range(self.num_rungs, 0, -1)
@@ -88,6 +105,11 @@ class LadderVAE(ImageModel, abc.ABC):
         # === Config ===
         self.beta = non_negative("beta", beta)
         self.likelihood = likelihood
+        self.tc_weight = non_negative("tc_weight", tc_weight)
+        self.dataset_size = dataset_size
+        if self.tc_weight > 0:
+            check_dataset_size(dataset_size)
+        self.further_trackers = {name: keras.metrics.Mean(name=name) for name in LadderVAE.further_weights(self)}
         self.preset = None  # `from_preset` says which
         self.build((None, *self.spec.image_shape))
 
@@ -135,6 +157,19 @@ class LadderVAE(ImageModel, abc.ABC):
         """1 for rungs that are part of the model so far, else 0: float32 `(num_rungs,)`."""
         return ops.ones(self.num_rungs, "float32")
 
+    def further_weights(self) -> dict[str, float]:
+        """What the terms of the loss beside reconstruction and KL weigh: `{name: weight}`; constant."""
+        return {"total_correlation": self.tc_weight} if self.tc_weight > 0 else {}
+
+    def further_terms(self, images: Any, y_pred: dict[str, Any]) -> dict[str, Any]:
+        """These terms for one batch: `{name: float32 scalar}`, with the names of `further_weights`."""
+        if self.tc_weight == 0:
+            return {}
+        codes, mean, log_var = (y_pred[name] for name in ("codes", "mean", "log_var"))
+        unlocked = self.per_latent(self.unlocked())
+        estimate = total_correlation(codes, mean, log_var, self.dataset_size, unlocked)
+        return {"total_correlation": ops.mean(estimate)}
+
     # === The model as a function ===
 
     @property
@@ -145,24 +180,28 @@ class LadderVAE(ImageModel, abc.ABC):
     @property
     def num_rungs(self) -> int:
         """L, the number of rungs."""
-        return self.spec.num_rungs
+        return len(self.latent_groups)
 
     @property
     def rung_slices(self) -> list[tuple[int, slice]]:
         """`[(L, slice), ..., (1, slice)]`: the columns of each rung in means, log variances and codes."""
         slices, start = [], 0
-        for rung in range(self.num_rungs, 0, -1):
-            stop = start + self.spec.latent_dim[rung - 1]
-            slices.append((rung, slice(start, stop)))
-            start = stop
+        for rung, width in zip(range(self.num_rungs, 0, -1), self.latent_groups, strict=True):
+            slices.append((rung, slice(start, start + width)))
+            start += width
         return slices
 
+    def per_latent(self, per_rung: Any) -> Any:
+        """A vector with an entry per rung, `(num_rungs,)`, with an entry per latent: `(sum of latent_dim,)`."""
+        index = [index for index, width in enumerate(self.latent_groups) for _ in range(width)]
+        return ops.take(per_rung, ops.convert_to_tensor(index, "int32"))
+
     def call(self, images: Any) -> dict[str, Any]:
-        """The posterior, and the logits decoded from a sample of it: a dict of three tensors."""
+        """The posterior, a sample of it, and the logits decoded from that: a dict of four tensors."""
         mean, log_var = self._infer(self._checked(images))
         codes = self.sampling(mean, log_var)
         logits = self.decoder([codes, self.decoder_gates()])
-        return {"mean": mean, "log_var": log_var, "logits": logits}
+        return {"mean": mean, "log_var": log_var, "codes": codes, "logits": logits}
 
     def encode(self, images: Any) -> tuple[Any, Any]:
         """The posterior q(z | x) of every rung, in one pass; see `encode_on_batch` for many batches.
@@ -216,7 +255,7 @@ class LadderVAE(ImageModel, abc.ABC):
         if len(codes.shape) != 2 or codes.shape[1] != width:
             raise ValueError(
                 f"`codes` must have the shape (batch, {width}): {self.num_rungs} rungs of widths "
-                f"{self.spec.latent_dim[::-1]}, deepest first. Received: codes.shape={tuple(codes.shape)}."
+                f"{self.latent_groups}, deepest first. Received: codes.shape={tuple(codes.shape)}."
             )
         return ops.sigmoid(self.decoder([codes, self.decoder_gates()]))
 
@@ -283,7 +322,7 @@ class LadderVAE(ImageModel, abc.ABC):
     # === The objective ===
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        """Reconstruction plus the weighted KL of every rung (equation 11), averaged over the batch."""
+        """Reconstruction, the weighted KL of every rung (equation 11) and further terms, averaged over the batch."""
         if sample_weight is not None:
             raise ValueError(OWN_LOSS_RULE.format(name="sample_weight"))
         images = ops.cast(x, "float32")
@@ -295,11 +334,13 @@ class LadderVAE(ImageModel, abc.ABC):
             ]
         )
         loss = reconstruction + ops.sum(self.kl_weights() * rung_kls)
+        further, weights = self.further_terms(images, y_pred), self.further_weights()
+        loss += sum(weights[name] * term for name, term in further.items())
         loss = require(loss, ops.isfinite(loss), LOSS_RULE, reconstruction, ops.sum(rung_kls))
-        self._track(reconstruction, rung_kls, ops.shape(images)[0])
+        self._track(reconstruction, rung_kls, further, ops.shape(images)[0])
         return loss
 
-    def _track(self, reconstruction, rung_kls, batch):
+    def _track(self, reconstruction, rung_kls, further, batch):
         """`kl` and `elbo` are those of equation 8 at beta 1: over the unlocked rungs, in nats per image."""
         kl = ops.sum(self.unlocked() * rung_kls)
         self.reconstruction_tracker.update_state(reconstruction, sample_weight=batch)
@@ -307,6 +348,8 @@ class LadderVAE(ImageModel, abc.ABC):
         self.elbo_tracker.update_state(-reconstruction - kl, sample_weight=batch)
         for index, tracker in enumerate(self.rung_trackers):
             tracker.update_state(rung_kls[index], sample_weight=batch)
+        for name, term in further.items():
+            self.further_trackers[name].update_state(term, sample_weight=batch)
 
     # === Keras ===
 
@@ -319,6 +362,7 @@ class LadderVAE(ImageModel, abc.ABC):
             "num_rungs": self.num_rungs,
             "beta": self.beta,
             "likelihood": self.likelihood,
+            **({"tc_weight": self.tc_weight, "dataset_size": self.dataset_size} if self.tc_weight else {}),
             "name": self.name,
             "dtype": keras.dtype_policies.serialize(self.dtype_policy),
             **({} if self.preset is None else {"preset": self.preset}),

@@ -284,3 +284,53 @@ def test_encode_on_batch_is_encode_at_any_batch_size_and_stage(make_model, image
             model.grow(fade_in_steps=2)  # alpha is 0, then 1: the gates reach the compiled function
     with pytest.raises(ValueError, match="finite values"):
         model.encode_on_batch(images + 1)
+
+
+@pytest.mark.parametrize("cls", [kp.ProgressiveVAE, kp.VLAE])
+def test_a_total_correlation_term_goes_with_any_ladder(make_model, images, cls):
+    model = make_model(cls, tc_weight=3.0, dataset_size=1000)
+    model.compile()
+    # two latents of the deepest rung that say the same
+    for name in ("mean_3", "log_var_3"):
+        head = model.encoder.get_layer(name)
+        head.kernel.assign(np.repeat(ops.convert_to_numpy(head.kernel)[:, :1] * (100 if name == "mean_3" else 0), 2, 1))
+        head.bias.assign([-3.0, -3.0] if name == "log_var_3" else [0.0, 0.0])
+    logs = model.test_on_batch(images, return_dict=True)
+    assert logs["total_correlation"] > 0.5
+    weighed = sum(
+        float(weight) * logs[f"kl_rung_{rung}"] for weight, rung in zip(model.kl_weights(), (3, 2, 1), strict=True)
+    )
+    expected = logs["reconstruction"] + weighed + 3.0 * logs["total_correlation"]
+    assert logs["loss"] == pytest.approx(expected, rel=1e-5)
+    again = cls.from_config(model.get_config())
+    assert (again.tc_weight, again.dataset_size) == (3.0, 1000)
+
+
+def test_the_total_correlation_is_that_of_unlocked_rungs(make_model, images):
+    model = make_model(latent_dim=2, tc_weight=1.0, dataset_size=1000)
+    y_pred = {name: np.random.default_rng(0).standard_normal((40, 6)).astype("float32") for name in ("codes", "mean")}
+    y_pred["log_var"] = np.zeros((40, 6), "float32")
+    estimate = float(model.further_terms(images, y_pred)["total_correlation"])
+    alone = kp.losses.total_correlation(*(value[:, :2] for value in y_pred.values()), 1000)
+    assert estimate == pytest.approx(float(ops.mean(alone)), abs=1e-5)
+
+
+def test_training_lowers_the_total_correlation_where_it_weighs(make_model, images):
+    ends = {}
+    for weight in 0.0, 50.0:
+        keras.utils.set_random_seed(0)
+        model = make_model(kp.VLAE, beta=0.1, tc_weight=weight, dataset_size=40)
+        model.compile(keras.optimizers.Adam(3e-3))
+        model.fit(images, epochs=40, batch_size=40, verbose=0)
+        mean, log_var = map(ops.convert_to_numpy, model.encode(images))
+        noise = np.random.default_rng(0).standard_normal(mean.shape).astype("float32")
+        codes = mean + np.exp(log_var / 2) * noise
+        ends[weight] = float(ops.mean(kp.losses.total_correlation(codes, mean, log_var, 40)))
+    assert ends[50.0] < 0.5 * ends[0.0]
+
+
+def test_a_total_correlation_term_needs_the_number_of_images(make_model):
+    with pytest.raises(TypeError, match="dataset_size=None"):
+        make_model(kp.VLAE, tc_weight=1.0)
+    with pytest.raises(ValueError, match="tc_weight"):
+        make_model(kp.VLAE, tc_weight=-1.0, dataset_size=10)

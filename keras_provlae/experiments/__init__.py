@@ -1,0 +1,18 @@
+"""The paper's tables and figures, each with one command; see `python -m keras_provlae.experiments --help`.
+
+Read in this order: `runs` (what a run is), `sources` and `training` (how one is done), `records` and `runner` (how
+many are), `scales` (how large), then the four experiments `comparison`, `information_flow`, `ablation` and `traversals`
+with the paper's numbers in `paper`, and `suite` (an experiment from its grid to its page).
+
+Example:
+    >>> from keras_provlae.experiments import scales, runs
+    >>> run = scales.run("small", "mnist", beta=1, L=3, latent_dim=3, seed=0)
+    >>> runs.title(run)
+    'pro-VLAE mnist L 3 x 3 beta 1 gamma 0.5 fade-in 500 seed 0'
+"""
+
+from keras_provlae.experiments.records import read_results
+from keras_provlae.experiments.runner import execute_all
+from keras_provlae.experiments.suite import EXPERIMENTS, run_experiment, write_report
+
+__all__ = ["EXPERIMENTS", "execute_all", "read_results", "run_experiment", "write_report"]

@@ -1,0 +1,216 @@
+"""Figure 5, tables 1 and 3 to 8: I(x; z_l) of every rung, step by step of the growth."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_provlae.experiments import paper
+from keras_provlae.experiments.runner import MODELS
+from keras_provlae.experiments.scales import run
+from keras_provlae.experiments.tables import (
+    AGREES,
+    DIFFERS,
+    UNDECIDED,
+    Claim,
+    claims_table,
+    compared,
+    how_run,
+    majority,
+    markdown,
+    mean,
+    of,
+    spread,
+)
+from keras_provlae.visualization import Snapshot, growth_timeline, write_png
+
+TITLE = "Information flow (figure 5, tables 1 and 3 to 8)"
+BETA = {
+    "smoke": {"shapes3d": 4, "mnist": 1},
+    "small": {"shapes3d": 4, "mnist": 1},
+    "paper": {"shapes3d": 8, "mnist": 1},
+}
+USED = 0.1  # nats: a rung that knows less is not used
+
+
+def grid(scale: str, seed: int) -> list[dict]:
+    """The runs of one seed: the architectures of the tables, and the models that table 1 and figure 5 compare."""
+    shapes = [(table.data, table.L, table.latent_dim) for table in paper.FLOW_TABLES]
+    runs = [
+        run(scale, data, beta=BETA[scale][data], L=rungs, latent_dim=latents, seed=seed)
+        for data, rungs, latents in [("shapes3d", 3, 3), *shapes]
+    ]
+    three = {"L": 3, "latent_dim": 3, "seed": seed}
+    runs += [run(scale, data, "VLAE", beta=BETA[scale][data], **three) for data in ("shapes3d", "mnist")]
+    return [*runs, run(scale, "shapes3d", "teacher-student", beta=1, **three)]
+
+
+def report(results: Sequence[Mapping[str, Any]], folder: Path) -> str:
+    """The paper's tables beside ours, the claims, and figure 5 as a picture; returns Markdown."""
+    results = [result for result in results if result["finite"]]
+    parts = [
+        f"# {TITLE}",
+        how_run(results),
+        "I(x; z_l) in nats, mean ± standard deviation over the seeds, with the paper's in brackets; `=` where the two "
+        "agree within twice their standard deviations together, or a tenth of the paper's value. No value can exceed "
+        "ln N of the images it was measured on: " + _ceilings(results) + ". A value near it says nothing but that. "
+        "The absolute values depend on capacity, beta and the length of the training, so at a reduced scale "
+        "look at the split and its direction.",
+    ]
+    for table in paper.FLOW_TABLES:
+        some = of(_growing(results), data=table.data, L=table.L, latent_dim=table.latent_dim)
+        parts += [f"## {table.name}: {table.data}, L = {table.L}, {table.latent_dim} latents each", _steps(some, table)]
+    parts += ["## Table 1: pro-VLAE and VLAE when trained", _table_1(results)]
+    parts += ["## What the paper concludes", claims_table(_claims(results)), *_figure_5(results, folder)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _growing(results):
+    return of(results, model="pro-VLAE")
+
+
+def _ceilings(results):
+    found = {(result["data"], result["stages"][-1]["ceiling"]) for result in results if result["stages"]}
+    return ", ".join(f"{ceiling:.2f} for {data}" for data, ceiling in sorted(found))
+
+
+def _at(results, step, name):
+    """I(x; z_l) of a rung, or the total, at the end of a step, of all seeds."""
+    stages = [result["stages"][step] for result in results if step < len(result["stages"])]
+    return [stage["mi_total"] if name == "total" else stage["mi"].get(name) for stage in stages]
+
+
+def _steps(results, table):
+    header = ["step", *(f"I(x; z_{rung})" for rung in range(table.L, 0, -1)), "total"]
+    rows = []
+    for step, (expected, total) in enumerate(zip(table.steps, table.totals, strict=True)):
+        names = [str(table.L - index) for index in range(len(expected))]
+        cells = [_cell(_at(results, step, name), *pair) for name, pair in zip(names, expected, strict=True)]
+        rows.append([step, *cells, *[""] * (table.L - len(expected)), _cell(_at(results, step, "total"), *total)])
+    return markdown(header, rows)
+
+
+def _cell(values, expected, deviation=None):
+    if not values:
+        return f"- [{expected:.2f}]"
+    beside = f"{expected:.2f}" if deviation is None else f"{expected:.2f} ± {deviation:.2f}"
+    return f"{spread(values)} [{beside}]{' =' if _same(values, expected, deviation or 0.0) else ''}"
+
+
+def _same(values, expected, deviation):
+    own = np.std(values, ddof=1) if len(values) > 1 else 0.0
+    return abs(mean(values) - expected) <= max(2 * np.hypot(own, deviation), 0.1 * expected)
+
+
+def _table_1(results):
+    rows = []
+    for (data, model), expected in paper.TABLE_1.items():
+        some = of(results, data=data, model=model, L=3, latent_dim=3)
+        cells = [
+            _cell(_at(some, -1, name), value) for name, value in zip(("3", "2", "1", "total"), expected, strict=True)
+        ]
+        rows.append([data, model, *cells])
+    return markdown(["data", "model", "I(x; z_3)", "I(x; z_2)", "I(x; z_1)", "I(x; z)"], rows)
+
+
+def _claims(results):
+    claims = []
+    for table in paper.FLOW_TABLES:
+        some = of(_growing(results), data=table.data, L=table.L, latent_dim=table.latent_dim)
+        if some:
+            claims += _claims_of(table, some)
+    for data in "shapes3d", "mnist":
+        flat, grown = (of(results, data=data, model=model, L=3, latent_dim=3) for model in ("VLAE", "pro-VLAE"))
+        shares = [[_deepest_share(result) for result in some] for some in (grown, flat)]
+        claims.append(
+            Claim(
+                f"{data}: pro-VLAE puts more of the information into the deepest rung than VLAE (table 1)",
+                majority([compared(*shares)]),
+                f"I(x; z_3) is {mean(shares[0]):.0%} of the rungs' sum against {mean(shares[1]):.0%}",
+            )
+        )
+    claims += _claim_of_student(results)
+    return claims
+
+
+def _claims_of(table, results):
+    """Descending order at the end; from step to step the total rises and the older rungs give away."""
+    where = f"{table.data}, L = {table.L}, z = {table.latent_dim}"
+    last = [[result["stages"][-1]["mi"][str(rung)] for rung in range(table.L, 0, -1)] for result in results]
+    ordered = sum(all(a >= b for a, b in itertools.pairwise(mi)) for mi in last)
+    totals = [result["stages"][-1]["mi_total"] - result["stages"][0]["mi_total"] for result in results]
+    given = [result["stages"][-1]["mi"][str(table.L)] - result["stages"][0]["mi"][str(table.L)] for result in results]
+    used = sum(all(value >= USED for value in mi) for mi in last)
+    return [
+        Claim(
+            f"{where}: descending from deep to shallow", _most(ordered, results), f"in {ordered} of {len(results)} runs"
+        ),
+        Claim(
+            f"{where}: the total rises with the growth",
+            majority([compared(totals, [0.0])]),
+            f"by {spread(totals)} nats; {used} of {len(results)} runs use every rung (at least {USED:g} nats)",
+        ),
+        Claim(
+            f"{where}: information moves out of z_{table.L}",
+            majority([compared([-value for value in given], [0.0])]),
+            f"its change is {spread(given)} nats",
+        ),
+    ]
+
+
+def _claim_of_student(results):
+    grown, student = (
+        of(results, data="shapes3d", model=model, L=3, latent_dim=3) for model in ("pro-VLAE", "teacher-student")
+    )
+    if not grown or not student:
+        return []
+    changes, overlaps = (
+        [[measure(result) for result in some] for some in (grown, student)] for measure in (_moved, _overlap)
+    )
+    return [
+        Claim(
+            "teacher-student moves less into new latents than pro-VLAE (figure 5)",
+            majority([compared(*changes)]),
+            f"new rungs know {mean(changes[1]):.2f} against {mean(changes[0]):.2f} nats in all",
+        ),
+        Claim(
+            "teacher-student has the larger I_over, what several rungs hold at once",
+            majority([compared(overlaps[1], overlaps[0])]),
+            f"{mean(overlaps[1]):.2f} against {mean(overlaps[0]):.2f} nats",
+        ),
+    ]
+
+
+def _most(count, results):
+    share = count / len(results)
+    return AGREES if share > 0.5 else DIFFERS if share < 0.5 else UNDECIDED
+
+
+def _deepest_share(result):
+    mi = list(result["stages"][-1]["mi"].values())
+    return mi[0] / max(sum(mi), 1e-9)
+
+
+def _moved(result):
+    return sum(list(result["stages"][-1]["mi"].values())[1:])
+
+
+def _overlap(result):
+    last = result["stages"][-1]
+    return sum(last["mi"].values()) - last["mi_total"]
+
+
+def _figure_5(results, folder):
+    """The growth of the first seed of pro-VLAE and teacher-student, where their snapshots are at hand."""
+    parts = []
+    for model in "pro-VLAE", "teacher-student":
+        for result in of(results, data="shapes3d", model=model, L=3, latent_dim=3)[:1]:
+            files = sorted((folder.parent / MODELS / result["key"]).glob("stage_*.npz"))
+            if files:
+                figure = growth_timeline([Snapshot.load(file) for file in files], data=f"{result['data']}: {model}")
+                name = f"growth_{model}.png"
+                write_png(figure, folder / name)
+                parts.append(f"![growth of {model}]({name})")
+    return parts

@@ -1,0 +1,148 @@
+"""A run: one training and its scores, as a plain dict of numbers and names."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from numbers import Integral, Real
+from typing import Any
+
+from keras_provlae import presets
+from keras_provlae.models import VLAE, BetaVAE, ProgressiveVAE, TeacherStudentVAE
+
+MODELS = {"pro-VLAE": ProgressiveVAE, "VLAE": VLAE, "beta-VAE": BetaVAE, "teacher-student": TeacherStudentVAE}
+DATA = {"shapes3d": 64, "dsprites": 64, "scenes": 64, "mnist": 28, "celeb_a": 64}  # height and width as they come
+NEEDED = ("model", "data", "beta", "L", "latent_dim", "seed", "iterations", "size")
+OPTIONAL = {
+    "gamma": None,  # of a pro-VLAE; 0 is no pre-trained KL penalty
+    "fade_in": None,  # steps, of a pro-VLAE; 0 is no fade-in
+    "batch_size": 100,
+    "channels": None,  # `None` is the preset's
+    "dense": None,
+    "learning_rate": None,  # `None` is the model's own
+    "tc_weight": 0.0,
+    "source": "auto",  # a word of the data set's loader, or the name of a file or folder
+    "num_images": None,  # that are scored; `None` is all
+    "scores": None,  # groups of `metrics.GROUPS`; `None` is all
+}
+
+
+def complete(run: Mapping[str, Any]) -> dict:
+    """A run with every key, so that equal runs are equal dicts.
+
+    Args:
+        run: A dict with
+            `model`: `"pro-VLAE"`, `"VLAE"`, `"beta-VAE"` or `"teacher-student"`;
+            `data`: `"shapes3d"`, `"dsprites"`, `"mnist"`, `"celeb_a"` or `"scenes"`;
+            `beta`, `gamma` (of a pro-VLAE): weights of the KL of unlocked and locked rungs;
+            `fade_in` (of a pro-VLAE): optimiser steps, 0 for none;
+            `L`, `latent_dim`: rungs and latents per rung: a beta-VAE has L x latent_dim in one code, and a
+            teacher-student model grows to as many in L stages;
+            `iterations`: optimiser steps of the whole training, shared evenly by the stages;
+            `size`: height and width of the images, pixels;
+            `seed`; and optional `batch_size`, `channels`, `dense`, `learning_rate`, `tc_weight`, `source`,
+            `num_images` and `scores` (see `OPTIONAL`).
+
+    Returns:
+        A new dict, in a fixed order of keys.
+
+    Raises:
+        ValueError: If a key is missing or unknown, or a value is unfit.
+        TypeError: If a number is none.
+
+    Example:
+        >>> run = {"model": "VLAE", "data": "mnist", "beta": 1, "L": 3, "latent_dim": 3, "seed": 0}
+        >>> complete({**run, "iterations": 900, "size": 28})["batch_size"]
+        100
+    """
+    missing = [name for name in NEEDED if name not in run]
+    unknown = [name for name in run if name not in NEEDED and name not in OPTIONAL]
+    if missing or unknown:
+        raise ValueError(
+            f"A run has the keys {', '.join(NEEDED)} and may have {', '.join(OPTIONAL)}. "
+            f"Missing: {', '.join(missing) or 'none'}; unknown: {', '.join(unknown) or 'none'}."
+        )
+    run = {**OPTIONAL, **run}
+    for name, known in ("model", MODELS), ("data", DATA):
+        if run[name] not in known:
+            raise ValueError(f"`{name}` must be one of {', '.join(known)}. Received: {run[name]!r}.")
+    for name in "L", "latent_dim", "iterations", "size", "batch_size":
+        _check(run, name, Integral, 1)
+    _check(run, "seed", Integral, 0)
+    _check(run, "beta", Real, 0)
+    _check(run, "tc_weight", Real, 0)
+    if run["model"] == "pro-VLAE":
+        run["gamma"] = 0.5 if run["gamma"] is None else run["gamma"]
+        run["fade_in"] = 5000 if run["fade_in"] is None else run["fade_in"]
+        _check(run, "gamma", Real, 0)
+        _check(run, "fade_in", Integral, 0)
+    else:
+        run["gamma"] = run["fade_in"] = None
+    if run["iterations"] < run["L"]:
+        raise ValueError(f"Every stage needs a step. Received: iterations={run['iterations']}, L={run['L']}.")
+    size = DATA[run["data"]]
+    if size % run["size"]:
+        raise ValueError(f"`size` of {run['data']} must divide {size}. Received: size={run['size']}.")
+    run["beta"] = float(run["beta"])
+    run["scores"] = None if run["scores"] is None else list(run["scores"])
+    return {name: run[name] for name in (*NEEDED, *OPTIONAL)}
+
+
+def key(run: Mapping[str, Any]) -> str:
+    """A name for files, readable and unique: equal runs have equal names."""
+    run = complete(run)
+    digest = hashlib.sha256(json.dumps(run, sort_keys=True).encode()).hexdigest()[:10]
+    return f"{run['data']}_{run['model']}_beta{run['beta']:g}_L{run['L']}_z{run['latent_dim']}_s{run['seed']}_{digest}"
+
+
+def title(run: Mapping[str, Any]) -> str:
+    """A run in a few words."""
+    strategies = ""
+    if run["model"] == "pro-VLAE":
+        strategies = f" gamma {run['gamma']:g} fade-in {run['fade_in']}"
+    shape = f"L {run['L']} x {run['latent_dim']}"
+    return f"{run['model']} {run['data']} {shape} beta {run['beta']:g}{strategies} seed {run['seed']}"
+
+
+def grows(run: Mapping[str, Any]) -> bool:
+    """Whether the model of a run has stages."""
+    return run["model"] in ("pro-VLAE", "teacher-student")
+
+
+def stage_ends(run: Mapping[str, Any]) -> list[int]:
+    """Optimiser steps after which each stage is over; one for a model that does not grow."""
+    stages = run["L"] if grows(run) else 1
+    return [run["iterations"] * stage // stages for stage in range(1, stages + 1)]
+
+
+def build(run: Mapping[str, Any], image_shape: tuple, dataset_size: int) -> Any:
+    """The compiled model of a complete run: the data set's preset with what the run says otherwise."""
+    from keras_provlae.models.beta_vae import end_of_trunk
+
+    settings = presets.preset(run["data"] if run["data"] in presets.PRESETS else "shapes3d")["model"]
+    settings |= {"image_shape": image_shape, "num_rungs": run["L"], "beta": run["beta"]}
+    settings |= {name: run[name] for name in ("channels", "dense") if run[name] is not None}
+    settings["latent_dim"], settings["gamma"] = run["latent_dim"], run["gamma"]
+    if run["tc_weight"]:
+        settings |= {"tc_weight": run["tc_weight"], "dataset_size": dataset_size}
+    if run["model"] != "pro-VLAE":
+        del settings["gamma"]
+    if run["model"] in ("beta-VAE", "teacher-student"):
+        settings = end_of_trunk(settings)
+        if run["model"] == "beta-VAE":
+            settings["latent_dim"] = run["L"] * run["latent_dim"]
+        else:
+            settings["num_rungs"] = run["L"]
+    model = MODELS[run["model"]](**settings)
+    optimizer = model.default_optimizer()
+    if run["learning_rate"] is not None:
+        optimizer.learning_rate = run["learning_rate"]
+    model.compile(optimizer)
+    return model
+
+
+def _check(run, name, kind, least):
+    value = run[name]
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise TypeError(f"`{name}` of a run must be {kind.__name__.lower()}. Received: {value!r}.")
+    if not value >= least:
+        raise ValueError(f"`{name}` of a run must be at least {least}. Received: {value}.")

@@ -1,0 +1,123 @@
+"""An experiment from its grid of runs to its page."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from keras_provlae.experiments import ablation, comparison, information_flow, runs, traversals
+from keras_provlae.experiments.records import read_results
+from keras_provlae.experiments.runner import execute_all
+
+EXPERIMENTS = {
+    "comparison": comparison,
+    "information_flow": information_flow,
+    "ablation": ablation,
+    "traversals": traversals,
+}
+PAGE = "README.md"
+
+
+def grid(
+    experiment: str,
+    scale: str,
+    seeds: int = 3,
+    sources: Mapping[str, str] | None = None,
+    data: Sequence[str] = ("shapes3d",),
+) -> list[dict]:
+    """All runs of an experiment, seed by seed, so that the first results are of every kind.
+
+    Args:
+        experiment: One of `EXPERIMENTS`.
+        scale: `"smoke"`, `"small"` or `"paper"`.
+        seeds: Int >= 1. Seeds 0 .. seeds - 1.
+        sources: `{data: source}`: words of the loaders, or paths of files and folders. A run has the name alone, so
+            that results can be moved to other machines.
+        data: What `comparison` compares the models on: `"shapes3d"`, `"dsprites"` or both.
+
+    Returns:
+        A list of complete runs.
+
+    Raises:
+        ValueError: If the experiment is unknown or `seeds` below 1.
+    """
+    if experiment not in EXPERIMENTS:
+        raise ValueError(f"`experiment` must be one of {', '.join(EXPERIMENTS)}. Received: {experiment!r}.")
+    if seeds < 1:
+        raise ValueError(f"`seeds` must be at least 1. Received: seeds={seeds}.")
+    sources = sources or {}
+    further = {"comparison": {"data": data}, "traversals": {"faces": "celeb_a" if "celeb_a" in sources else "scenes"}}
+    made = [
+        run for seed in range(seeds) for run in EXPERIMENTS[experiment].grid(scale, seed, **further.get(experiment, {}))
+    ]
+    named = {name: Path(source).name for name, source in sources.items()}
+    return [runs.complete({**run, "source": named.get(run["data"], "auto")}) for run in made]
+
+
+def run_experiment(
+    experiment: str,
+    scale: str,
+    folder: str | os.PathLike,
+    seeds: int = 3,
+    workers: int = 1,
+    sources: Mapping[str, str] | None = None,
+    data: Sequence[str] = ("shapes3d",),
+) -> str:
+    """Executes what is not done yet of an experiment, then writes its page; returns the page.
+
+    Args:
+        experiment: One of `EXPERIMENTS`.
+        scale: `"smoke"`, `"small"` or `"paper"`.
+        folder: Where `results.jsonl` (of all experiments, which share runs), `models` and a folder for each
+            experiment are.
+        seeds: As `grid`.
+        workers: Int >= 1. Processes that train at once.
+        sources: As `grid`.
+        data: As `grid`.
+
+    Returns:
+        The page in Markdown, as it stands in `README.md` of the experiment's folder.
+
+    Raises:
+        RuntimeError: If runs failed, or another runner holds the folder.
+    """
+    wanted = grid(experiment, scale, seeds, sources, data)
+    execute_all(wanted, folder, workers, sources)
+    return write_report(experiment, scale, folder, seeds, sources, data)
+
+
+def write_report(
+    experiment: str,
+    scale: str,
+    folder: str | os.PathLike,
+    seeds: int = 3,
+    sources: Mapping[str, str] | None = None,
+    data: Sequence[str] = ("shapes3d",),
+) -> str:
+    """Writes the page and the pictures of an experiment, of those of its runs that are finished.
+
+    Args:
+        experiment: As `run_experiment`, like all others.
+
+    Returns:
+        The page in Markdown.
+
+    Raises:
+        ValueError: If none of its runs is finished.
+    """
+    folder = Path(folder)
+    done = read_results(folder)
+    wanted = grid(experiment, scale, seeds, sources, data)
+    results = [done[name] for name in map(runs.key, wanted) if name in done]
+    if not results:
+        raise ValueError(f"None of the {len(wanted)} runs of {experiment} at scale {scale} is in {folder}.")
+    page_folder = folder / experiment
+    page_folder.mkdir(exist_ok=True)
+    further: dict[str, Any] = {"source_of": sources} if experiment == "traversals" else {}
+    page = EXPERIMENTS[experiment].report(results, page_folder, **further)
+    missing = len(wanted) - len(results)
+    note = f" {missing} of its {len(wanted)} runs are not finished." if missing else ""
+    heading, rest = page.split("\n", 1)
+    page = f"{heading}\n\nScale: {scale}; {seeds} seeds.{note}\n{rest}"
+    (page_folder / PAGE).write_text(page, encoding="utf-8")
+    return page

@@ -1,0 +1,137 @@
+"""Tables in Markdown, what agrees with the paper, and what every table must say of its runs."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from keras_provlae.experiments import runs
+
+AGREES, DIFFERS, UNDECIDED = "agrees", "differs", "undecided"
+
+
+class Claim(NamedTuple):
+    """A statement of the paper, what our runs say to it, and by which numbers."""
+
+    text: str
+    verdict: str  # one of the three above
+    evidence: str
+
+
+def markdown(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """A table with aligned columns.
+
+    Example:
+        >>> print(markdown(["model", "MIG"], [["VLAE", 0.5]]))
+        | model | MIG |
+        |-------|-----|
+        | VLAE  | 0.5 |
+    """
+    cells = [[str(cell) for cell in row] for row in [header, *rows]]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
+    lines = ["| " + " | ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) + " |" for row in cells]
+    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
+    return "\n".join(lines)
+
+
+def claims_table(claims: Iterable[Claim]) -> str:
+    """The claims of the paper beside what our runs say."""
+    return markdown(["the paper says", "here", "because"], claims)
+
+
+def spread(values: Iterable[float | None], digits: int = 2) -> str:
+    """Mean and standard deviation (of the sample) of the runs that have a value, and their number where it is one.
+
+    Example:
+        >>> spread([1.0, 2.0, 3.0]), spread([1.5]), spread([None])
+        ('2.00 ± 1.00', '1.50 (1 run)', '-')
+    """
+    found = [value for value in values if value is not None]
+    if not found:
+        return "-"
+    if len(found) == 1:
+        return f"{found[0]:.{digits}f} (1 run)"
+    return f"{np.mean(found):.{digits}f} ± {np.std(found, ddof=1):.{digits}f}"
+
+
+def mean(values: Iterable[float | None]) -> float:
+    """The mean of those that are there; nan of none."""
+    found = [value for value in values if value is not None]
+    return float(np.mean(found)) if found else math.nan
+
+
+def compared(first: Iterable[float | None], second: Iterable[float | None]) -> int:
+    """1, -1 or 0: whether the first runs are above the second by more than the standard error of the difference.
+
+    Example:
+        >>> compared([0.9, 0.8, 0.9], [0.1, 0.2, 0.1]), compared([0.1, 0.9], [0.2, 0.8])
+        (1, 0)
+    """
+    first, second = ([value for value in values if value is not None] for values in (first, second))
+    if not first or not second:
+        return 0
+    variances = [np.var(values, ddof=1) / len(values) if len(values) > 1 else 0.0 for values in (first, second)]
+    difference = np.mean(first) - np.mean(second)
+    return 0 if abs(difference) <= math.sqrt(sum(variances)) else int(np.sign(difference))
+
+
+def majority(comparisons: Sequence[int]) -> str:
+    """The verdict on "at most of these": from what `compared` said of each.
+
+    Example:
+        >>> majority([1, 1, -1]), majority([0, 1, -1]), majority([-1, -1, 1])
+        ('agrees', 'undecided', 'differs')
+    """
+    if sum(sign > 0 for sign in comparisons) > len(comparisons) / 2:
+        return AGREES
+    return DIFFERS if sum(sign < 0 for sign in comparisons) > len(comparisons) / 2 else UNDECIDED
+
+
+def how_run(results: Iterable[Mapping[str, Any]]) -> str:
+    """What the results were computed on: data (real or a twin), size, iterations, batch, network, rows, seeds."""
+    by_data = {}
+    for result in results:
+        by_data.setdefault(result["data"], []).append(result)
+    lines = []
+    for data, some in by_data.items():
+        first = [result["run"] for result in some]
+        kind = "real data" if some[0]["real"] else "a procedural twin, not the original"
+        network = f"channels {_all(first, 'channels')}, dense {_all(first, 'dense')}"
+        size = first[0]["size"]
+        hours = sum(sum(result["seconds"].values()) for result in some) / 3600
+        lines.append(
+            f"- **{data}** ({kind}): {size} x {size} pixels, {_all(first, 'iterations')} iterations in all "
+            f"(all stages), batch {_all(first, 'batch_size')}, {network}, "
+            f"learning rate {_all(first, 'learning_rate')}, "
+            f"{_all(first, 'num_images')} images scored, seeds {_all(first, 'seed')}, "
+            f"{len(some)} runs, {hours:.1f} hours of one process."
+        )
+    return "\n".join(lines)
+
+
+def _all(settings, name):
+    values = {run[name] for run in settings}
+    words = [f"{value:,}" if isinstance(value, int) else f"{value:g}" for value in sorted(values - {None})]
+    if None in values:
+        words.append("all" if name == "num_images" else "the preset's")
+    return ", ".join(words)
+
+
+def of(results: Iterable[Mapping[str, Any]], **settings: Any) -> list[dict]:
+    """The results whose runs have these settings."""
+    return [result for result in results if all(result["run"][name] == value for name, value in settings.items())]
+
+
+def seeds_table(results: Iterable[Mapping[str, Any]], names: Mapping[str, str]) -> str:
+    """Every run by itself: nothing is hidden behind a mean.
+
+    Args:
+        results: Results of runs.
+        names: `{name: heading}` of what is shown: `"reconstruction"`, `"kl"` or a score.
+    """
+    rows = []
+    for result in results:
+        values = [result.get(name, result.get("scores", {}).get(name)) for name in names]
+        rows.append([runs.title(result["run"]), *("-" if value is None else f"{value:.3f}" for value in values)])
+    return markdown(["run", *names.values()], rows)

@@ -1,0 +1,97 @@
+"""Figures 4, 6, 7 and 10: what the latents and the rungs of the trained models change in an image."""
+
+import functools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from keras_provlae.experiments import comparison, sources
+from keras_provlae.experiments.runner import MODELS
+from keras_provlae.experiments.scales import run
+from keras_provlae.experiments.tables import how_run, markdown, of
+from keras_provlae.visualization import manifold, rung_samples, traversals, write_png
+
+TITLE = "Traversals (figures 4, 6, 7 and 10)"
+SHOWN = 500  # images that the latents' use is measured on
+
+
+def grid(scale: str, seed: int, faces: str = "scenes") -> list[dict]:
+    """The runs of one seed: those of figure 4 (of the comparison), MNIST with three and two latents, and faces.
+
+    Args:
+        scale: `"smoke"`, `"small"` or `"paper"`.
+        seed: Int.
+        faces: `"celeb_a"`, or `"scenes"` where there are no faces: procedural images with a hierarchy of factors.
+    """
+    return [
+        *(one for one in comparison.grid(scale, seed) if one["model"] != "beta-VAE"),
+        run(scale, "mnist", beta=1, L=3, latent_dim=3, seed=seed),
+        run(scale, "mnist", beta=1, L=3, latent_dim=2, seed=seed),
+        run(scale, faces, beta=1, gamma=0.1, L=4, latent_dim=7, seed=seed),
+    ]
+
+
+def report(results: Sequence[Mapping[str, Any]], folder: Path, source_of: Mapping[str, str] | None = None) -> str:
+    """The pictures, with what each shows; returns Markdown. Models that are not at hand are named."""
+    results = [result for result in results if result["finite"]]
+    parts = [f"# {TITLE}", how_run(results)]
+    rows = []
+    for figure, shown, result, draw in _figures(results):
+        file = folder.parent / MODELS / result["key"] / "model.keras"
+        name = f"{shown.replace(' ', '_').replace(',', '')}.png"
+        where = f"[{name}]({name})"
+        if file.exists():
+            data = sources.load(result["run"], (source_of or {}).get(result["run"]["data"]))
+            images, _ = data.truth.sample(min(SHOWN, len(data.truth)), seed=0)
+            write_png(draw(keras.models.load_model(file), images, f"{result['data']}: {shown}"), folder / name)
+            parts.append(f"![{figure}: {shown}]({name})")
+        elif not (folder / name).exists():
+            where = "its model is not at hand: run the experiment in this folder"
+        rows.append([figure, shown, result["run"]["seed"], _seen(result), where])
+    parts.insert(2, markdown(["the paper's", "here", "seed", "what it holds", "picture"], rows))
+    return "\n\n".join(parts) + "\n"
+
+
+def _figures(results):
+    """`(figure, name, result, function that draws)` of all that can be drawn."""
+    found = []
+    swept = of(results, data="shapes3d")
+    for model in "pro-VLAE", "VLAE", "teacher-student":
+        of_model = of(swept, model=model)
+        if of_model:
+            found.append(("figure 4", f"best {model} on shapes3d", max(of_model, key=_quality), _all_latents))
+    for result in of(results, data="mnist", latent_dim=3)[:1]:
+        found.append(("figure 6", "pro-VLAE on mnist", result, _rungs))
+    for result in of(results, data="mnist", latent_dim=2)[:1]:
+        for rung in range(result["run"]["L"], 0, -1):
+            found.append(("figure 10", f"z_{rung} of pro-VLAE on mnist", result, functools.partial(_manifold, rung)))
+    for name in "celeb_a", "scenes":
+        for result in of(results, data=name)[:1]:
+            found.append(("figure 7", f"pro-VLAE on {name}", result, _all_latents))
+    return found
+
+
+def _quality(result):
+    return (result["scores"]["mig"] or 0.0) + (result["scores"]["mig_sup"] or 0.0)
+
+
+def _seen(result):
+    """Which rung holds which factor, where the factors are known."""
+    normalized = result["stages"][-1].get("normalized")
+    if normalized is None:
+        return ", ".join(f"z_{rung} {mi:.1f} nats" for rung, mi in result["stages"][-1]["mi"].items())
+    return f"MIG {result['scores']['mig']:.2f}, MIG-sup {result['scores']['mig_sup'] or 0:.2f}"
+
+
+def _all_latents(model, images, words):
+    return traversals(model, images[:1], images=images, data=words)
+
+
+def _rungs(model, images, words):
+    return rung_samples(model, images[:1], n=36, data=words)
+
+
+def _manifold(rung, model, images, words):
+    return manifold(model, rung=rung, data=words)

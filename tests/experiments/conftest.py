@@ -1,0 +1,34 @@
+import numpy as np
+import pytest
+
+from keras_provlae.experiments import runs
+
+
+@pytest.fixture
+def made_up():
+    """A result as a run would give it, without one: `made_up(run, mi=..., mig=..., ...)`."""
+
+    def make(run, mi=None, totals=None, finite=True, peak_variance=1.0, **scores):
+        run = runs.complete(run)
+        ends = runs.stage_ends(run)
+        stages = []
+        for stage, iteration in enumerate(ends):
+            unlocked = range(run["L"], run["L"] - 1 - stage, -1) if len(ends) > 1 else range(run["L"], 0, -1)
+            values = [1.0] * len(unlocked) if mi is None else mi[stage]
+            stages.append(
+                {
+                    "stage": stage,
+                    "iteration": iteration,
+                    "mi": dict(zip(map(str, unlocked), values, strict=True)),
+                    "mi_total": float(np.sum(values)) if totals is None else totals[stage],
+                    "ceiling": 10.0,
+                }
+            )
+        real = run["data"] in ("mnist", "celeb_a")
+        result = {"run": run, "key": runs.key(run), "data": f"{run['data']}, {'real' if real else 'procedural'}"}
+        result |= {"real": real, "finite": finite, "stages": stages, "peak_variance": peak_variance}
+        result |= {"seconds": {"training": 60.0, "scores": 6.0}, "reconstruction": 1000.0, "kl": 10.0}
+        result["scores"] = {"mig": 0.1, "mig_sup": 0.1, "factor_vae_score": 0.2, "active_latents": 5.0, **scores}
+        return result
+
+    return make

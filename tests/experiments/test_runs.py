@@ -1,0 +1,103 @@
+import pytest
+
+from keras_provlae.experiments import ablation, runs, scales, suite
+
+RUN = {"model": "pro-VLAE", "data": "shapes3d", "beta": 4, "L": 3, "latent_dim": 2, "seed": 0}
+RUN |= {"iterations": 90, "size": 32, "gamma": 0.5, "fade_in": 10}
+
+
+def test_equal_runs_have_equal_names_and_others_do_not():
+    assert runs.complete(runs.complete(RUN)) == runs.complete(RUN)
+    assert runs.key(RUN) == runs.key({**RUN, "beta": 4.0, "batch_size": 100})
+    changed = {"beta": 4.5, "seed": 1, "gamma": 0.0, "fade_in": 0, "iterations": 91, "size": 64, "scores": ["sap"]}
+    names = {runs.key({**RUN, name: value}) for name, value in changed.items()} | {runs.key(RUN)}
+    assert len(names) == len(changed) + 1
+
+
+def test_strategies_are_of_a_pro_vlae_alone():
+    vlae = runs.complete({**RUN, "model": "VLAE"})
+    assert vlae["gamma"] is vlae["fade_in"] is None
+    assert runs.key(vlae) == runs.key({**RUN, "model": "VLAE", "gamma": 0.1})
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"betta": 1}, ValueError, "unknown: betta"),
+        ({"model": "VAE"}, ValueError, "`model` must be one of pro-VLAE.*'VAE'"),
+        ({"data": "cifar"}, ValueError, "`data` must be one of"),
+        ({"size": 48}, ValueError, "must divide 64.*size=48"),
+        ({"L": 0}, ValueError, "`L` of a run must be at least 1"),
+        ({"seed": 1.5}, TypeError, "`seed`"),
+        ({"beta": -1}, ValueError, "`beta`"),
+        ({"gamma": -0.5}, ValueError, "`gamma`"),
+        ({"iterations": 2}, ValueError, "Every stage needs a step"),
+    ],
+)
+def test_unfit_runs_are_refused(changes, error, message):
+    with pytest.raises(error, match=message):
+        runs.complete({**RUN, **changes})
+
+
+def test_a_run_without_a_key_is_refused():
+    with pytest.raises(ValueError, match="Missing: beta, seed"):
+        runs.complete({name: value for name, value in RUN.items() if name not in ("beta", "seed")})
+
+
+@pytest.mark.parametrize("model", list(runs.MODELS))
+def test_every_model_has_as_many_latents_and_its_own_optimiser(model):
+    settings = {**RUN, "model": model, "channels": 4, "dense": 8}
+    built = runs.build(runs.complete(settings), (32, 32, 3), 480_000)
+    assert sum(built.latent_groups) == 6
+    assert built.beta == 4
+    assert type(built) is runs.MODELS[model]
+    rate = 3e-4 if model == "teacher-student" else 5e-4
+    assert float(built.optimizer.learning_rate) == pytest.approx(rate)
+    if model == "pro-VLAE":
+        assert built.gamma == 0.5
+    faster = runs.build(runs.complete({**settings, "learning_rate": 0.01}), (32, 32, 3), 480_000)
+    assert float(faster.optimizer.learning_rate) == pytest.approx(0.01)
+
+
+def test_a_total_correlation_term_is_a_setting_of_a_run():
+    built = runs.build(runs.complete({**RUN, "tc_weight": 2.0, "channels": 4, "dense": 8}), (32, 32, 3), 480_000)
+    assert (built.tc_weight, built.dataset_size) == (2.0, 480_000)
+
+
+def test_stages_share_the_iterations():
+    assert runs.stage_ends(runs.complete({**RUN, "iterations": 100})) == [33, 66, 100]
+    assert runs.stage_ends(runs.complete({**RUN, "model": "VLAE"})) == [90]
+
+
+@pytest.mark.parametrize("scale", list(scales.SCALES))
+@pytest.mark.parametrize("experiment", list(suite.EXPERIMENTS))
+def test_all_models_of_an_experiment_get_the_same_training(experiment, scale):
+    """The paper: "we strictly required all models to have the same number of latent variables and of iterations"."""
+    grid = suite.grid(experiment, scale, seeds=2, data=("shapes3d", "dsprites"))
+    groups = {}
+    for run in grid:
+        groups.setdefault((run["data"], run["L"], run["latent_dim"]), set()).add((run["iterations"], run["batch_size"]))
+    assert all(len(trainings) == 1 for trainings in groups.values())
+    assert {run["seed"] for run in grid} == {0, 1}
+    assert len({runs.key(run) for run in grid}) == len(grid)
+
+
+def test_the_papers_scale_is_the_papers():
+    run = suite.grid("information_flow", "paper", seeds=1)[0]
+    facts = {"size": 64, "iterations": 3 * 72_000, "beta": 8.0, "gamma": 0.5, "fade_in": 5000, "batch_size": 100}
+    assert {name: run[name] for name in facts} == facts
+    assert (run["channels"], run["num_images"], run["scores"]) == (None, None, None)  # the preset's, all, all
+
+
+def test_the_ablation_switches_each_strategy():
+    switched = {(run["gamma"], run["fade_in"]) for run in ablation.grid("paper", 0)}
+    assert switched == {(0.0, 0), (0.5, 0), (0.0, 5000), (0.5, 5000)}
+
+
+def test_sources_are_in_a_run_by_name_alone():
+    grid = suite.grid("traversals", "small", seeds=1, sources={"mnist": "/data/of mine/mnist", "celeb_a": "tfds"})
+    assert {(run["data"], run["source"]) for run in grid} == {
+        ("shapes3d", "auto"), ("mnist", "mnist"), ("celeb_a", "tfds")
+    }  # fmt: skip
+    with pytest.raises(ValueError, match=r"one of comparison.*'tables'"):
+        suite.grid("tables", "small")
