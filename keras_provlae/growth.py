@@ -101,7 +101,7 @@ class GrowthSchedule:
 
 
 class GrowthCallback(keras.callbacks.Callback):
-    """Unlocks the rungs of a `ProgressiveVAE` during `fit`, one `fit` for all stages.
+    """Unlocks the rungs of a `ProgressiveVAE` (or `TeacherStudentVAE`) during `fit`, one `fit` for all stages.
 
     alpha itself is computed by the model, from its own counter, at every optimiser step: this
     callback only calls `model.grow`. It keeps nothing that matters, so a training resumed by

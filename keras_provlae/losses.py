@@ -170,8 +170,9 @@ def total_correlation(codes: Any, mean: Any, log_var: Any, dataset_size: int, un
     joint = ops.logsumexp(log_weights + ops.sum(log_density, axis=-1), axis=1)
     marginals = ops.logsumexp(log_weights[..., None] + log_density, axis=1)
     if unlocked is not None:
-        marginals = marginals * unlocked  # the weights of a row need not add up to 1
-    return joint - ops.sum(marginals, axis=-1)
+        marginals = marginals * unlocked
+    # a last batch of one image says nothing of the others
+    return (joint - ops.sum(marginals, axis=-1)) * ops.cast(ops.shape(codes)[0] > 1, log_density.dtype)
 
 
 def check_dataset_size(dataset_size: Any) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from absl import app, flags
 
+from keras_provlae.experiments.runner import FailedRunsError
 from keras_provlae.experiments.suite import EXPERIMENTS, PAGE, run_experiment, write_report
 
 FLAGS = flags.FLAGS
@@ -44,17 +45,24 @@ def main(arguments):
     folder = Path(FLAGS.output or f"output/experiments/{FLAGS.scale}")
     given = {name: FLAGS[name].value for name in SOURCES if FLAGS[name].value is not None}
     settings = {"seeds": FLAGS.seeds, "sources": given, "data": tuple(dict.fromkeys(FLAGS.data))}
+    failed = []
     for name in EXPERIMENTS if names[0] == "all" else names:
-        if FLAGS.report_only:
-            page = write_report(name, FLAGS.scale, folder, **settings)
+        try:
+            if FLAGS.report_only:
+                page = write_report(name, FLAGS.scale, folder, **settings)
+            else:
+                page = run_experiment(name, FLAGS.scale, folder, workers=FLAGS.workers, **settings)
+        except (FailedRunsError, FileNotFoundError) as error:
+            failed.append(f"{name}: {error}")
         else:
-            page = run_experiment(name, FLAGS.scale, folder, workers=FLAGS.workers, **settings)
-        print(f"\n{page}\nThis page, with its pictures: {folder / name / PAGE}")
+            print(f"\n{page}\nThis page, with its pictures: {folder / name / PAGE}")
+    if failed:
+        sys.exit("\n".join(failed))
 
 
 if __name__ == "__main__":
     define_flags()
     try:
         app.run(main)
-    except (RuntimeError, ValueError, FileNotFoundError) as error:
-        sys.exit(f"{error}")
+    except KeyboardInterrupt:
+        sys.exit("Stopped. The same command goes on.")

@@ -58,7 +58,7 @@ def report(results: Sequence[Mapping[str, Any]], folder: Path) -> str:
         how_run(results),
         DEFINITION,
         markdown(["success rate", *(paper.STRATEGIES[strategies] for strategies in paper.SUCCESS)], rows),
-        claims_table(_claims(rates)),
+        claims_table(_claims(groups)),
         "Every run:",
         _runs(groups),
     ]
@@ -73,17 +73,23 @@ def _words(rate, results):
     return "-" if rate is None else f"{rate:.3f} ({sum(not failure(result) for result in results)} of {len(results)})"
 
 
-def _claims(rates):
+def _claims(groups):
+    """A rate decides against another where they differ at all: there are few runs, and their numbers stand beside."""
+    rates = {strategies: _rate(some) for strategies, some in groups.items()}
+    if min(len(some) for some in groups.values()) < 2:
+        return [Claim("each strategy helps, both most", UNDECIDED, "fewer than two seeds of one")]
     none, both = rates[False, False], rates[True, True]
-    if None in rates.values():
-        return [Claim("each strategy helps, both most", UNDECIDED, "not all were run")]
     one = rates[True, False], rates[False, True]
     told = ", ".join(f"{paper.STRATEGIES[strategies]} {rate:.2f}" for strategies, rate in rates.items())
     return [
         Claim("without strategies no training succeeds", AGREES if none == 0 else DIFFERS, f"{none:.2f} do"),
-        Claim("each strategy helps", AGREES if min(one) > none else DIFFERS, told),
-        Claim("both together help most", AGREES if both > max(one) else DIFFERS, told),
+        Claim("each strategy helps", _verdict(min(one) - none), told),
+        Claim("both together help most", _verdict(both - max(one)), told),
     ]
+
+
+def _verdict(difference):
+    return AGREES if difference > 0 else DIFFERS if difference < 0 else UNDECIDED
 
 
 def _runs(groups):

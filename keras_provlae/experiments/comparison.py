@@ -9,6 +9,8 @@ from keras_provlae.experiments.scales import run
 from keras_provlae.experiments.tables import (
     AGREES,
     DIFFERS,
+    RULE,
+    UNDECIDED,
     Claim,
     claims_table,
     compared,
@@ -16,6 +18,7 @@ from keras_provlae.experiments.tables import (
     majority,
     markdown,
     mean,
+    not_finite,
     seeds_table,
     spread,
 )
@@ -26,6 +29,10 @@ BETAS = {"smoke": (4,), "small": (1, 4, 8), "paper": (1, 4, 8, 10, 20)}
 LATENTS = {"shapes3d": 3, "dsprites": 2}  # per rung, of three
 SWEPT = ("pro-VLAE", "VLAE", "beta-VAE")
 SCORES = {"factor_vae_score": "FactorVAE score", "mig": "MIG", "mig_sup": "MIG-sup"}
+MODERATE = 0.5  # a MIG below is low to moderate
+DSPRITES = (
+    "MIG counts all five factors here; the authors' program leaves the shape out: it has scale, orientation, x and y."
+)
 BEST = 3  # runs that a point of the paper's figures is the mean of
 
 
@@ -45,9 +52,10 @@ def grid(scale: str, seed: int, data: Sequence[str] = ("shapes3d",)) -> list[dic
 
 def report(results: Sequence[Mapping[str, Any]], folder: Path) -> str:
     """The table, the claims and the pictures, for each data set; returns Markdown."""
-    parts = [f"# {TITLE}", how_run(results)]
-    for name in dict.fromkeys(result["data"] for result in results):
-        parts += _of_data(name, [result for result in results if result["data"] == name and result["finite"]], folder)
+    parts = [f"# {TITLE}", how_run(results), *not_finite(results)]
+    finite = [result for result in results if result["finite"]]
+    for name in dict.fromkeys(result["data"] for result in finite):
+        parts += _of_data(name, [result for result in finite if result["data"] == name], folder)
     return "\n\n".join(parts) + "\n"
 
 
@@ -74,9 +82,11 @@ def _of_data(name, results, folder):
         f"## {name}",
         "Means of the best three runs by each score, as in the paper (in brackets mean ± standard deviation of all "
         "seeds). Reconstruction in nats per image, lower is better; all scores: higher is better, 1 at most.",
-        _table(points),
+        _table(points, stem),
         *pictures,
-        claims_table(_claims(points, stem)),
+        claims_table(_claims(points)),
+        RULE,
+        *([DSPRITES] if stem == "dsprites" else []),
         "Every run:",
         seeds_table(results, names),
     ]
@@ -93,7 +103,7 @@ def _best(values):
     return mean(sorted(values, reverse=True)[:BEST])
 
 
-def _table(points):
+def _table(points, data):
     rows = []
     for (model, beta), some in _groups(points).items():
         row = [model, "1 (fixed)" if beta is None else f"{beta:g}", len(some)]
@@ -102,49 +112,63 @@ def _table(points):
             values = [point[score] for point in some]
             row.append(f"{_best(values):.3f} ({spread(values, 3)})")
         rows.append(row)
-    if not rows:
-        return "No run was finished."
-    paper_row = [
-        "the paper's best model (figure 9)",
-        "",
-        1,
-        "",
-        *(f"{paper.BEST_SCORES[score]:.3f}" for score in SCORES),
-    ]
-    return markdown(["model", "beta", "runs", "reconstruction", *SCORES.values()], [*rows, paper_row])
+    if data == "shapes3d":
+        best = [f"{paper.BEST_SCORES[score]:.3f}" for score in SCORES]
+        rows.append(["the paper's best model (figure 9)", "", 1, "", *best])
+    return markdown(["model", "beta", "runs", "reconstruction", *SCORES.values()], rows)
 
 
-def _claims(points, data):
+def _claims(points):
     groups = _groups(points)
     betas = sorted({beta for model, beta in groups if model == "pro-VLAE"})
 
-    def values(model, beta, score):
-        return [point[score] for point in groups.get((model, beta), [])]
+    def values(group, score):
+        return [point["mig"] + point["mig_sup"] if score == "both" else point[score] for point in groups.get(group, [])]
 
     claims = []
     for better, worse in ("VLAE", "beta-VAE"), ("pro-VLAE", "VLAE"), ("pro-VLAE", "beta-VAE"):
         for score in "mig", "mig_sup":
-            signs = [compared(values(better, beta, score), values(worse, beta, score)) for beta in betas]
+            pairs = [(values((better, beta), score), values((worse, beta), score)) for beta in betas]
             told = ", ".join(
-                f"beta {beta:g}: {mean(values(better, beta, score)):.2f} against {mean(values(worse, beta, score)):.2f}"
-                for beta in betas
+                f"beta {beta:g}: {mean(first):.2f} against {mean(second):.2f}"
+                for beta, (first, second) in zip(betas, pairs, strict=True)
             )
-            claims.append(Claim(f"{better} above {worse} in {SCORES[score]} at most beta", majority(signs), told))
-    best = {score: max(groups, key=lambda group: _best([p[score] for p in groups[group]])) for score in SCORES}
-    best |= {"both": max(groups, key=lambda group: _best([p["mig"] + p["mig_sup"] for p in groups[group]]))}
-    for score, words in ("both", "MIG and MIG-sup together"), ("factor_vae_score", "the FactorVAE score"):
-        verdict = AGREES if best[score][0] == "pro-VLAE" else DIFFERS
-        claims.append(Claim(f"pro-VLAE is the best in {words}", verdict, f"the best is {_name(best[score])}"))
-    student = [point["mig"] + point["mig_sup"] for point in groups.get(("teacher-student", None), [])]
-    pro = max(([p["mig"] + p["mig_sup"] for p in groups[g]] for g in groups if g[0] == "pro-VLAE"), key=_best)
+            verdict = majority([compared(*pair) for pair in pairs])
+            claims.append(Claim(f"{better} above {worse} in {SCORES[score]} at most beta", verdict, told))
+    if not betas or len({model for model, _ in groups}) == 1:
+        return claims
+
+    def best(score, ours):
+        """The group of pro-VLAE, or of the others, with the highest mean of the best three."""
+        candidates = [group for group in groups if (group[0] == "pro-VLAE") == ours]
+        return max(candidates, key=lambda group: _best(values(group, score)))
+
+    for score, words in (
+        ("both", "the best in MIG and MIG-sup together"),
+        ("factor_vae_score", "among the top in the FactorVAE score"),
+    ):
+        first, second = best(score, True), best(score, False)
+        sign = compared(values(first, score), values(second, score))
+        told = f"{_name(first)} {mean(values(first, score)):.2f}, {_name(second)} {mean(values(second, score)):.2f}"
+        verdict = (
+            majority([sign]) if score == "both" or sign < 0 else AGREES if _many(groups, first, second) else UNDECIDED
+        )
+        claims.append(Claim(f"pro-VLAE is {words}", verdict, told))
+    student = values(("teacher-student", None), "mig")
+    below = compared(values(best("mig", True), "mig"), student)
+    low = student and mean(student) < MODERATE
     claims.append(
         Claim(
             "teacher-student is low to moderate",
-            majority([compared(pro, student)]),
-            f"MIG + MIG-sup {mean(student):.2f} against {mean(pro):.2f} of the best pro-VLAE",
+            majority([below]) if low or below < 1 else DIFFERS,
+            f"MIG {mean(student):.2f}; {mean(values(best('mig', True), 'mig')):.2f} of {_name(best('mig', True))}",
         )
     )
     return claims
+
+
+def _many(groups, *names):
+    return all(len(groups[name]) > 1 for name in names)
 
 
 def _name(group):

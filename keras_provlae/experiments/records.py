@@ -1,7 +1,6 @@
 """Results of runs, one JSON line each, in a file that a kill at any moment leaves readable."""
 
 import contextlib
-import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -73,6 +72,8 @@ def only_one(folder: str | os.PathLike, wait: bool = False) -> Iterator[None]:
     Raises:
         RuntimeError: If another holds it and `wait` is false.
     """
+    import fcntl  # of Linux and macOS
+
     path = Path(folder)
     path.mkdir(parents=True, exist_ok=True)
     with (path / ".lock").open("w") as file:

@@ -1,5 +1,6 @@
 """Many runs, one after the other or several at once: each is done once, whatever happens in between."""
 
+import functools
 import multiprocessing
 import os
 import threading
@@ -12,9 +13,15 @@ from typing import Any
 
 from keras_provlae.experiments import runs as run_dicts
 from keras_provlae.experiments.records import append_result, only_one, read_results
+from keras_provlae.experiments.training import RESULT, execute
 
 MODELS = "models"  # folder of checkpoints, trained models and snapshots
 ATTEMPTS = 2  # of a run whose worker died
+SPEAK_EVERY = 300.0  # seconds, where no run is finished in between
+
+
+class FailedRunsError(RuntimeError):
+    """Runs ended in an error, such as missing images; the others are done."""
 
 
 def execute_all(
@@ -27,8 +34,8 @@ def execute_all(
     """Executes the runs whose results are not in a folder yet.
 
     Each result is a line of `results.jsonl`, written when the run is finished. Killed at any moment, the same call
-    goes on: what is in the file is skipped, a half-run goes on from its last checkpoint (a thirtieth of its training
-    at most is lost) or starts again where there is none.
+    goes on: what is in the file is skipped, a half-run goes on from its last checkpoint (kept every 20 seconds, when a
+    thirtieth of the training is over) or starts again where there is none.
 
     Args:
         runs: Dicts as `runs.complete` takes; equal ones are executed once.
@@ -43,7 +50,8 @@ def execute_all(
 
     Raises:
         TypeError, ValueError: If a run or `workers` is unfit; before anything is trained.
-        RuntimeError: If another runner holds the folder; after all others are done, if runs failed.
+        RuntimeError: If another runner holds the folder.
+        FailedRunsError: After all others are done, if runs failed.
     """
     if not isinstance(workers, int) or workers < 1:
         raise ValueError(f"`workers` must be an integer >= 1. Received: workers={workers!r}.")
@@ -54,7 +62,7 @@ def execute_all(
         say(f"{len(wanted)} runs, {len(wanted) - len(todo)} of them done before. Results: {Path(folder)}")
         failed = _Team(folder, min(workers, len(todo)), sources or {}, say).work(todo) if todo else {}
     if failed:
-        raise RuntimeError(
+        raise FailedRunsError(
             f"{len(failed)} of {len(wanted)} runs failed; the same command tries them again. The first, "
             f"{next(iter(failed))}:\n{next(iter(failed.values()))}"
         )
@@ -73,13 +81,17 @@ class _Team:
         """Does all of it; returns `{key: error}` of what failed."""
         self.waiting, self.failed, self.attempts = list(todo.items()), {}, dict.fromkeys(todo, 0)
         self.clock = _Clock(todo, self.size)
-        self.at = {}  # connection: (process, key or None)
+        self.at = {}  # connection: (process, key)
+        spoken = time.perf_counter()
         try:
             for _ in range(self.size):
                 self._hire()
             while self.at:
                 for connection in wait(list(self.at), timeout=60):
                     self._hear(connection)
+                if time.perf_counter() - spoken >= SPEAK_EVERY:
+                    spoken = time.perf_counter()
+                    self.say(f"{self.clock.share:.0%} of all steps done · {self.clock}")
         finally:
             for process, _ in self.at.values():
                 process.terminate()
@@ -106,76 +118,94 @@ class _Team:
         name, run = self.waiting.pop(0)
         self.attempts[name] += 1
         self.at[connection] = (process, name)
-        self.clock.begin(name)
-        connection.send(run)
+        try:
+            connection.send(run)
+        except OSError:
+            self._lost(connection)
 
     def _hear(self, connection):
-        process, name = self.at[connection]
+        _, name = self.at[connection]
         try:
             kind, value = connection.recv()
-        except EOFError:
-            self._lost(connection, process, name)
+        except (EOFError, OSError):
+            self._lost(connection)
             return
         if kind == "iteration":
             self.clock.advance(name, value)
             return
         if kind == "result":
             append_result(self.folder, value)
+            (self.folder / MODELS / name / RESULT).unlink(missing_ok=True)
             self.clock.finish(name)
             self.say(f"[{self.clock.done}/{self.clock.total}] {_told(value)} · {self.clock}")
         else:
-            self.failed[name] = value
-            self.clock.drop(name)
-            self.say(f"FAILED {name}: {value.strip().splitlines()[-1]}")
+            self._fail(name, value)
         self._assign(connection)
 
-    def _lost(self, connection, process, name):
+    def _lost(self, connection):
         """A worker died, for want of memory perhaps: another goes on with its run."""
+        process, name = self.at.pop(connection)
+        connection.close()
         process.join()
-        del self.at[connection]
-        self.clock.drop(name)
         if self.attempts[name] < ATTEMPTS:
             self.say(f"The worker of {name} died (exit code {process.exitcode}); its run goes on in another.")
-            run = self.clock.runs[name]
-            self.waiting.insert(0, (name, run))
+            self.clock.pause(name)
+            self.waiting.insert(0, (name, self.clock.runs[name]))
         else:
-            self.failed[name] = f"its worker died {ATTEMPTS} times, at last with exit code {process.exitcode}"
-            self.say(f"FAILED {name}: {self.failed[name]}")
+            self._fail(name, f"its worker died {ATTEMPTS} times, at last with exit code {process.exitcode}")
         if self.waiting:
             self._hire()
+
+    def _fail(self, name, error):
+        self.failed[name] = error
+        self.clock.finish(name)
+        self.say(f"[{self.clock.done}/{self.clock.total}] FAILED {name}: {error.strip().splitlines()[-1]}")
 
 
 class _Clock:
     """How much is done and how long the rest will take, from the seconds per step of runs of the same kind."""
 
-    def __init__(self, runs, workers):
-        self.runs, self.workers, self.total, self.done = dict(runs), workers, len(runs), 0
+    def __init__(self, runs, workers, now=time.perf_counter):
+        self.runs, self.workers, self.total, self.done, self.now = dict(runs), workers, len(runs), 0, now
         self.left = {name: run["iterations"] for name, run in runs.items()}
-        self.began, self.seconds = {}, {}  # {name: (time, steps left)}, {kind: [seconds, steps]}
-
-    def begin(self, name):
-        self.began[name] = (time.perf_counter(), self.left[name])
+        self.seen = {}  # {name: (time, iteration) of its last message}
+        self.spent = {}  # {kind: [seconds, steps]}
 
     def advance(self, name, iteration):
+        """A run tells how many steps it has done; the time before its first message is not that of steps."""
+        if name in self.seen:
+            before, steps = self.seen[name]
+            spent = self.spent.setdefault(_kind(self.runs[name]), [0.0, 0])
+            spent[0] += self.now() - before
+            spent[1] += iteration - steps
+        self.seen[name] = (self.now(), iteration)
         self.left[name] = self.runs[name]["iterations"] - iteration
 
+    def pause(self, name):
+        """Its time does not count until it tells of itself again."""
+        self.seen.pop(name, None)
+
     def finish(self, name):
-        begin, left = self.began.pop(name)
-        spent = self.seconds.setdefault(_kind(self.runs[name]), [0.0, 0])
-        spent[0] += time.perf_counter() - begin
-        spent[1] += left
+        self.pause(name)
         self.left[name] = 0
         self.done += 1
 
-    def drop(self, name):
-        self.began.pop(name, None)
-        self.left[name] = 0
+    @property
+    def share(self) -> float:
+        return 1 - sum(self.left.values()) / sum(run["iterations"] for run in self.runs.values())
+
+    def seconds_left(self) -> float | None:
+        """Of all runs, or of the longest if that is more; `None` before anything was timed."""
+        rates = {kind: seconds / steps for kind, (seconds, steps) in self.spent.items() if steps}
+        if not rates:
+            return None
+        usual = sum(rates.values()) / len(rates)
+        each = [steps * rates.get(_kind(self.runs[name]), usual) for name, steps in self.left.items()]
+        return max(sum(each) / self.workers, *each)
 
     def __str__(self):
-        rates = {kind: seconds / max(steps, 1) for kind, (seconds, steps) in self.seconds.items()}
-        usual = sum(rates.values()) / len(rates)
-        rest = sum(steps * rates.get(_kind(self.runs[name]), usual) for name, steps in self.left.items())
-        return f"time left {_words(rest / self.workers)}"
+        seconds = self.seconds_left()
+        return "time left unknown" if seconds is None else f"time left {_words(seconds)}"
 
 
 def _kind(run):
@@ -204,23 +234,25 @@ def _worker(connection, folder, threads, sources):
     _use_threads(threads)
     import keras
 
-    from keras_provlae.experiments.training import execute
-
-    try:
-        while True:
+    while True:
+        try:
             run = connection.recv()
-            try:
-                told = lambda iteration: connection.send(("iteration", iteration))  # noqa: E731
-                result = execute(run, folder, told, sources.get(run["data"]))
-            except (EOFError, BrokenPipeError, KeyboardInterrupt):
-                raise
-            except Exception:
-                connection.send(("error", traceback.format_exc()))
-            else:
-                connection.send(("result", result))
-            keras.backend.clear_session()
-    except (EOFError, BrokenPipeError, KeyboardInterrupt):
-        return  # the runner is gone, or has nothing more to do
+        except EOFError:
+            return  # there is nothing more to do
+        told = functools.partial(_tell, connection)
+        try:
+            result = execute(run, folder, told, sources.get(run["data"]))
+        except KeyboardInterrupt:
+            return
+        except Exception:
+            connection.send(("error", traceback.format_exc()))
+        else:
+            connection.send(("result", result))
+        keras.backend.clear_session()
+
+
+def _tell(connection, iteration):
+    connection.send(("iteration", iteration))
 
 
 def _end_with(parent):
@@ -240,5 +272,7 @@ def _use_threads(threads):
         torch.set_num_threads(threads)
     import tensorflow as tf  # reads the data on every backend
 
+    if keras.backend.backend() != "tensorflow":
+        tf.config.set_visible_devices([], "GPU")
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(threads)

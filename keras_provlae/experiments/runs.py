@@ -2,12 +2,14 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from numbers import Integral, Real
 from typing import Any
 
 from keras_provlae import presets
 from keras_provlae.models import VLAE, BetaVAE, ProgressiveVAE, TeacherStudentVAE
+from keras_provlae.models.beta_vae import PER_RUNG, end_of_trunk
 
 MODELS = {"pro-VLAE": ProgressiveVAE, "VLAE": VLAE, "beta-VAE": BetaVAE, "teacher-student": TeacherStudentVAE}
 DATA = {"shapes3d": 64, "dsprites": 64, "scenes": 64, "mnist": 28, "celeb_a": 64}  # height and width as they come
@@ -67,6 +69,11 @@ def complete(run: Mapping[str, Any]) -> dict:
             raise ValueError(f"`{name}` must be one of {', '.join(known)}. Received: {run[name]!r}.")
     for name in "L", "latent_dim", "iterations", "size", "batch_size":
         _check(run, name, Integral, 1)
+    for name in "channels", "dense", "num_images":
+        if run[name] is not None:
+            _check(run, name, Integral, 1)
+    if run["learning_rate"] is not None:
+        _check(run, "learning_rate", Real, 0)
     _check(run, "seed", Integral, 0)
     _check(run, "beta", Real, 0)
     _check(run, "tc_weight", Real, 0)
@@ -82,7 +89,21 @@ def complete(run: Mapping[str, Any]) -> dict:
     size = DATA[run["data"]]
     if size % run["size"]:
         raise ValueError(f"`size` of {run['data']} must divide {size}. Received: size={run['size']}.")
-    run["beta"] = float(run["beta"])
+    for name in "beta", "gamma", "tc_weight", "learning_rate":
+        run[name] = None if run[name] is None else float(run[name])
+    for name in (
+        "L",
+        "latent_dim",
+        "seed",
+        "iterations",
+        "size",
+        "batch_size",
+        "fade_in",
+        "channels",
+        "dense",
+        "num_images",
+    ):
+        run[name] = None if run[name] is None else int(run[name])
     run["scores"] = None if run["scores"] is None else list(run["scores"])
     return {name: run[name] for name in (*NEEDED, *OPTIONAL)}
 
@@ -115,12 +136,12 @@ def stage_ends(run: Mapping[str, Any]) -> list[int]:
 
 
 def build(run: Mapping[str, Any], image_shape: tuple, dataset_size: int) -> Any:
-    """The compiled model of a complete run: the data set's preset with what the run says otherwise."""
-    from keras_provlae.models.beta_vae import end_of_trunk
-
+    """The compiled model of a complete run: the data set's preset, or a small ladder where the run gives its widths."""
     settings = presets.preset(run["data"] if run["data"] in presets.PRESETS else "shapes3d")["model"]
     settings |= {"image_shape": image_shape, "num_rungs": run["L"], "beta": run["beta"]}
-    settings |= {name: run[name] for name in ("channels", "dense") if run[name] is not None}
+    widths = {name: run[name] for name in ("channels", "dense") if run[name] is not None}
+    if widths:
+        settings = {name: value for name, value in settings.items() if name not in PER_RUNG} | widths
     settings["latent_dim"], settings["gamma"] = run["latent_dim"], run["gamma"]
     if run["tc_weight"]:
         settings |= {"tc_weight": run["tc_weight"], "dataset_size": dataset_size}
@@ -144,5 +165,5 @@ def _check(run, name, kind, least):
     value = run[name]
     if not isinstance(value, kind) or isinstance(value, bool):
         raise TypeError(f"`{name}` of a run must be {kind.__name__.lower()}. Received: {value!r}.")
-    if not value >= least:
-        raise ValueError(f"`{name}` of a run must be at least {least}. Received: {value}.")
+    if not least <= value < math.inf:
+        raise ValueError(f"`{name}` of a run must be at least {least}, and finite. Received: {value}.")

@@ -1,5 +1,6 @@
 """The images of a run and the factors, or labels, that its scores are computed against."""
 
+import functools
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ class Data(NamedTuple):
     Attributes:
         truth: A `GroundTruth`. Where nothing is known of the images, its one factor is their number.
         labels: `None`, or int array `(images, 1)`: what stands for the factors of such data.
-        factor_names: Names of the factors or of the label.
+        factor_names: Names of the factors or of the label; empty where nothing is known.
         name: What the data are and where they come from.
         real: Bool. False for a procedural twin or stand-in.
     """
@@ -25,6 +26,11 @@ class Data(NamedTuple):
     factor_names: tuple
     name: str
     real: bool
+
+    @property
+    def has_factors(self) -> bool:
+        """Whether the images are points of a grid of factors, which MIG and MIG-sup are of."""
+        return self.labels is None and bool(self.factor_names)
 
     def factors(self, factors: np.ndarray) -> np.ndarray:
         """What the scores take for the factors that `truth` gives."""
@@ -39,13 +45,17 @@ def load(run: Mapping[str, Any], source: Any = None) -> Data:
         source: What the data set's loader takes; `None` is the `source` of the run.
 
     Returns:
-        A `Data`.
+        A `Data`; the last one is kept for the next run.
 
     Raises:
         FileNotFoundError, ValueError, ...: As the loaders of `datasets`.
     """
-    name, times = run["data"], DATA[run["data"]] // run["size"]
-    source = run["source"] if source is None else source
+    source = run["source"] if source is None else str(source)
+    return _load(run["data"], DATA[run["data"]] // run["size"], source)
+
+
+@functools.lru_cache(maxsize=1)  # TensorFlow keeps images in memory until the process ends
+def _load(name, times, source):
     if name in ("shapes3d", "dsprites", "scenes"):
         truth = datasets.scenes() if name == "scenes" else getattr(datasets, name)(source)
         truth = truth.downscale(times)
@@ -53,12 +63,12 @@ def load(run: Mapping[str, Any], source: Any = None) -> Data:
         return Data(truth, None, truth.factor_names, f"{truth.name}, {'original' if real else 'procedural'}", real)
     if name == "mnist":
         images, labels = _all(datasets.mnist("train", 1000, source, with_labels=True, seed=0))
-        origin, label = f"{len(images):,} real digits", "digit"
+        origin, names = f"{len(images):,} real digits", ("digit",)
     else:
-        images, labels = _all(datasets.celeb_a("train", 1000, source, seed=0).map(lambda faces: (faces, 0)))
-        origin, label = f"{len(images):,} faces", "image"
+        images, _ = _all(datasets.celeb_a("train", 1000, source, seed=0).map(lambda faces: (faces, 0)))
+        origin, labels, names = f"{len(images):,} faces", None, ()
     truth = datasets.GroundTruth.from_arrays(images, np.arange(len(images))[:, np.newaxis], ["image"], name, origin)
-    return Data(truth.downscale(times), labels, (label,), f"{name}, {origin}", True)
+    return Data(truth.downscale(times), labels, names, f"{name}, {origin}", True)
 
 
 def _all(ds):

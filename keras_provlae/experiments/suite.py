@@ -7,7 +7,7 @@ from typing import Any
 
 from keras_provlae.experiments import ablation, comparison, information_flow, runs, traversals
 from keras_provlae.experiments.records import read_results
-from keras_provlae.experiments.runner import execute_all
+from keras_provlae.experiments.runner import FailedRunsError, execute_all
 
 EXPERIMENTS = {
     "comparison": comparison,
@@ -79,10 +79,16 @@ def run_experiment(
         The page in Markdown, as it stands in `README.md` of the experiment's folder.
 
     Raises:
-        RuntimeError: If runs failed, or another runner holds the folder.
+        FailedRunsError: If runs failed; the page of the others is written before.
+        RuntimeError: If another runner holds the folder.
     """
     wanted = grid(experiment, scale, seeds, sources, data)
-    execute_all(wanted, folder, workers, sources)
+    try:
+        execute_all(wanted, folder, workers, sources)
+    except FailedRunsError:  # what is finished is worth its page
+        if _finished(folder, wanted):
+            write_report(experiment, scale, folder, seeds, sources, data)
+        raise
     return write_report(experiment, scale, folder, seeds, sources, data)
 
 
@@ -94,7 +100,7 @@ def write_report(
     sources: Mapping[str, str] | None = None,
     data: Sequence[str] = ("shapes3d",),
 ) -> str:
-    """Writes the page and the pictures of an experiment, of those of its runs that are finished.
+    """Writes the page and the pictures of an experiment, of those of its runs that are finished, whatever their source.
 
     Args:
         experiment: As `run_experiment`, like all others.
@@ -103,21 +109,40 @@ def write_report(
         The page in Markdown.
 
     Raises:
-        ValueError: If none of its runs is finished.
+        FileNotFoundError: If none of its runs is finished.
     """
     folder = Path(folder)
-    done = read_results(folder)
     wanted = grid(experiment, scale, seeds, sources, data)
-    results = [done[name] for name in map(runs.key, wanted) if name in done]
+    results = _finished(folder, wanted)
     if not results:
-        raise ValueError(f"None of the {len(wanted)} runs of {experiment} at scale {scale} is in {folder}.")
+        raise FileNotFoundError(f"None of the {len(wanted)} runs of {experiment} at scale {scale} is in {folder}.")
     page_folder = folder / experiment
     page_folder.mkdir(exist_ok=True)
     further: dict[str, Any] = {"source_of": sources} if experiment == "traversals" else {}
     page = EXPERIMENTS[experiment].report(results, page_folder, **further)
     missing = len(wanted) - len(results)
     note = f" {missing} of its {len(wanted)} runs are not finished." if missing else ""
+    note += _mixed(results)
     heading, rest = page.split("\n", 1)
     page = f"{heading}\n\nScale: {scale}; {seeds} seeds.{note}\n{rest}"
     (page_folder / PAGE).write_text(page, encoding="utf-8")
     return page
+
+
+def _finished(folder, wanted):
+    """The results of these runs, in their order; where the images came from is not asked."""
+    done = {_sourceless(result["run"]): result for result in read_results(folder).values()}
+    return [done[name] for name in map(_sourceless, wanted) if name in done]
+
+
+def _sourceless(run):
+    return runs.key({**run, "source": "auto"})
+
+
+def _mixed(results):
+    """A warning where runs of one data set were trained on different images."""
+    names = {}
+    for result in results:
+        names.setdefault(result["run"]["data"], set()).add(result["data"])
+    mixed = ["; ".join(sorted(found)) for found in names.values() if len(found) > 1]
+    return f" **These are of different images and must not be compared: {' | '.join(mixed)}.**" if mixed else ""

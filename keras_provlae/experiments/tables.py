@@ -61,19 +61,39 @@ def mean(values: Iterable[float | None]) -> float:
     return float(np.mean(found)) if found else math.nan
 
 
+RULE = (
+    "How to read this: *agrees* and *differs* where the means of all seeds differ by more than twice the standard "
+    "error of their difference, in the paper's direction or in the other (of several comparisons, in most of them); "
+    "*undecided* otherwise, and where there are fewer than two seeds."
+)
+
+
 def compared(first: Iterable[float | None], second: Iterable[float | None]) -> int:
-    """1, -1 or 0: whether the first runs are above the second by more than the standard error of the difference.
+    """1, -1 or 0: whether the first runs are above the second by more than twice the standard error of the difference.
+
+    Fewer than two runs of one of them decide nothing.
 
     Example:
-        >>> compared([0.9, 0.8, 0.9], [0.1, 0.2, 0.1]), compared([0.1, 0.9], [0.2, 0.8])
-        (1, 0)
+        >>> compared([0.9, 0.8, 0.9], [0.1, 0.2, 0.1]), compared([0.1, 0.9], [0.2, 0.8]), compared([0.9], [0.1])
+        (1, 0, 0)
     """
     first, second = ([value for value in values if value is not None] for values in (first, second))
-    if not first or not second:
+    if min(len(first), len(second)) < 2:
         return 0
-    variances = [np.var(values, ddof=1) / len(values) if len(values) > 1 else 0.0 for values in (first, second)]
-    difference = np.mean(first) - np.mean(second)
-    return 0 if abs(difference) <= math.sqrt(sum(variances)) else int(np.sign(difference))
+    error = math.sqrt(np.var(first, ddof=1) / len(first) + np.var(second, ddof=1) / len(second))
+    difference = float(np.mean(first) - np.mean(second))
+    return 0 if abs(difference) <= 2 * error else int(np.sign(difference))
+
+
+def above(values: Iterable[float | None], level: float = 0.0) -> int:
+    """As `compared`, with a number instead of the second runs.
+
+    Example:
+        >>> above([1.0, 1.2, 1.1]), above([-1.0, 1.0])
+        (1, 0)
+    """
+    found = [value for value in values if value is not None]
+    return compared(found, [level] * max(len(found), 2))
 
 
 def majority(comparisons: Sequence[int]) -> str:
@@ -86,6 +106,16 @@ def majority(comparisons: Sequence[int]) -> str:
     if sum(sign > 0 for sign in comparisons) > len(comparisons) / 2:
         return AGREES
     return DIFFERS if sum(sign < 0 for sign in comparisons) > len(comparisons) / 2 else UNDECIDED
+
+
+def not_finite(results: Iterable[Mapping[str, Any]]) -> list[str]:
+    """A paragraph that names the runs whose loss was not finite: they are in no mean."""
+    named = [
+        f"{runs.title(result['run'])} (after {result['stopped_at']} steps)"
+        for result in results
+        if not result["finite"]
+    ]
+    return [f"The loss of {len(named)} runs was not finite; they are in no mean: {'; '.join(named)}."] if named else []
 
 
 def how_run(results: Iterable[Mapping[str, Any]]) -> str:

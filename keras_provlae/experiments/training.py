@@ -4,7 +4,6 @@ import json
 import math
 import os
 import platform
-import shutil
 import time
 import warnings
 from collections.abc import Callable, Mapping
@@ -24,11 +23,13 @@ from keras_provlae.models.validation import LOSS_RULE
 from keras_provlae.visualization import Snapshot
 from keras_provlae.visualization.snapshot import iteration_of
 
-CHUNKS = 30  # parts of a training; after each the half-run is kept
+CHUNKS = 30  # parts of a training; after each the half-run may be kept
+KEEP_EVERY = 20.0  # seconds between two checkpoints at least: one takes some 0.3
 PROBES = 500  # images whose posterior variances are followed
 EVALUATED = 10_000  # images at most that reconstruction and KL are means over
 STAGE_DRAWS = 2000  # of (x, z), for I(x; z_l) at the end of a stage
-STOPPED = LOSS_RULE.split("{")[0].split(".")[0]  # how a training says that its loss is not finite
+NOT_FINITE = LOSS_RULE.split(",")[0]  # how a training says that its loss is not finite
+RESULT = "result.json"
 
 
 def execute(
@@ -41,14 +42,17 @@ def execute(
 
     Args:
         run: A run; see `runs.complete`.
-        folder: Where its checkpoint lies while it is not finished, and its model and snapshots afterwards
-            (`model.keras`, `stage_0.npz` ..), in a folder with the name of the run.
+        folder: Where its checkpoint lies while it is not finished, and its model, snapshots and result afterwards
+            (`model.keras`, `stage_0.npz` .., `result.json`), in a folder with the name of the run. A result that is
+            there is returned.
         progress: `None`, or a function that is called with the optimiser steps done, after each part of the training.
         source: Where the images come from, as the data set's loader takes it; `None` is the `source` of the run.
 
     Returns:
         A dict for JSON: `run`, `key`, `data`, `real`, `stages` (what each knew at its end), `reconstruction` and `kl`
-        in nats per image, `scores`, `card`, `peak_variance`, `finite`, `seconds`, `versions`, `machine`.
+        in nats per image (means over 10,000 images at most), `scores`, `card` (`None` where no factor is known),
+        `variance` and `peak_variance`, `finite`, `stopped_at`, `seconds`, `versions`, `machine`. Where the loss or a
+        code is not finite the run ends there, with what was measured before, and `error`.
 
     Raises:
         TypeError, ValueError: If the run is unfit.
@@ -56,85 +60,91 @@ def execute(
     """
     run = complete(run)
     folder = Path(folder) / key(run)
-    data = sources.load(run, source)
     with only_one(folder, wait=True):  # a worker whose runner was killed may not have noticed yet
-        return _execute(run, folder, data, progress)
+        kept = folder / RESULT
+        if kept.exists():
+            return json.loads(kept.read_text())
+        result = _execute(run, folder, sources.load(run, source), progress)
+        text = json.dumps(result, allow_nan=False)
+        _replace(kept, lambda path: path.write_text(text))
+        _Checkpoint(folder).remove()
+        return json.loads(text)
 
 
 def _execute(run, folder, data, progress):
     keras.utils.set_random_seed(run["seed"])
     checkpoint = _Checkpoint(folder)
-    model, log = checkpoint.restore() or (build(run, data.truth.image_shape, len(data.truth)), _new_log())
+    model, log = checkpoint.restore(data.name) or (build(run, data.truth.image_shape, len(data.truth)), _new_log(data))
+    watch = _Watch(run, data, log, checkpoint, progress, done=iteration_of(model))
     result = {"run": run, "key": key(run), "data": data.name, "real": data.real, "images": len(data.truth)}
-    watch = _Watch(run, data, log, checkpoint, progress)
     try:
         _fit(model, run, data, watch)
-        result["finite"] = True
-    except ValueError as error:
-        if not str(error).startswith(STOPPED):
-            raise
-        result |= {"finite": False, "error": str(error)}
-    result |= {name: log[name] for name in ("stages", "peak_variance", "variance")}
-    result["stopped_at"] = iteration_of(model)
-    if result["finite"]:
-        result |= _score(model, run, data, log)
+        result |= {"finite": True, "stopped_at": run["iterations"], **_score(model, run, data, log)}
         _plain(model).save(folder / "model.keras")
+    except ValueError as error:
+        if not str(error).startswith(NOT_FINITE):
+            raise
+        # the model itself may be gone: a step of JAX gives its state away
+        result |= {"finite": False, "stopped_at": watch.done, "error": str(error)}
+    result |= {name: log[name] for name in ("stages", "peak_variance", "variance")}
     result["seconds"] = {name: round(seconds, 1) for name, seconds in log["seconds"].items()}
     result["versions"] = {name: version(name) for name in ("keras", "numpy")} | {"backend": _backend()}
     result["machine"] = {"processor": platform.machine(), "cores": os.cpu_count(), "system": platform.system()}
-    checkpoint.remove()
     return result
 
 
 def _fit(model, run, data, watch):
-    parts = _parts(run["iterations"])
-    steps, done = run["iterations"] // parts, iteration_of(model)
     callbacks = [watch]
     if grows(run):
         points = stage_ends(run)[:-1]
         schedule = growth.GrowthSchedule(unlock_iterations=points) if points else None
         fade_in = run["fade_in"] or 0
         callbacks.insert(0, growth.GrowthCallback(schedule, fade_in_steps=fade_in, max_fade_fraction=None))
-    if done < run["iterations"]:
-        ds = data.truth.tf_dataset(run["batch_size"], seed=run["seed"], start_step=done, repeat=True)
-        fit = {"epochs": parts, "initial_epoch": done // steps, "steps_per_epoch": steps, "verbose": 0}
-        model.fit(ds, callbacks=callbacks, **fit)
-
-
-def _parts(iterations):
-    """How many equal parts a training is cut into: `CHUNKS`, or the next smaller number that divides it."""
-    return next(parts for parts in range(min(CHUNKS, iterations), 0, -1) if iterations % parts == 0)
+    steps, rest = divmod(run["iterations"], min(CHUNKS, run["iterations"]))
+    whole = run["iterations"] - rest
+    for begin, end, length in (0, whole, steps), (whole, run["iterations"], rest):
+        done = iteration_of(model)
+        if done < end:
+            ds = data.truth.tf_dataset(run["batch_size"], seed=run["seed"], start_step=done, repeat=True)
+            epochs = {"initial_epoch": (done - begin) // length, "epochs": (end - begin) // length}
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message="The growth schedule is longer than this training")
+                model.fit(ds, steps_per_epoch=length, verbose=0, callbacks=callbacks, **epochs)
 
 
 class _Watch(keras.callbacks.Callback):
     """Scores the model at the end of each stage, follows its variances, and keeps the half-run."""
 
-    def __init__(self, run, data, log, checkpoint, progress):
+    def __init__(self, run, data, log, checkpoint, progress, done):
         super().__init__()
+        self.done = done  # optimiser steps, at the end of the last part
         self.run, self.data, self.log, self.checkpoint, self.progress = run, data, log, checkpoint, progress
         self.probes, _ = data.truth.sample(min(PROBES, len(data.truth)), seed=0)
 
     def on_train_begin(self, logs=None):
         self.params.setdefault("before_growth", []).append(lambda: self._end_stage())
-        self._begin = time.perf_counter()
+        self._begin = self._kept = time.perf_counter()
 
     def on_epoch_end(self, epoch, logs=None):
         self._count("training")
-        iteration = iteration_of(self.model)
+        self.done = iteration = iteration_of(self.model)
         variance = self._variance()
         self.log["variance"].append([iteration, variance])
         self.log["peak_variance"] = max(self.log["peak_variance"], variance)
         if iteration == self.run["iterations"]:
             self._end_stage()
         self._count("scores")
-        self.checkpoint.save(self.model, self.log, iteration)
+        if time.perf_counter() - self._kept >= KEEP_EVERY or iteration == self.run["iterations"]:
+            self.checkpoint.save(self.model, self.log)
+            self._kept = time.perf_counter()
         if self.progress is not None:
             self.progress(iteration)
 
     def _end_stage(self):
         self._count("training")
         stage = getattr(self.model, "stage", 0)
-        self.log["stages"].append(stage_scores(self.model, self.run, self.data, stage))
+        before = [scores for scores in self.log["stages"] if scores["stage"] < stage]  # a resumed run may see it again
+        self.log["stages"] = [*before, stage_scores(self.model, self.run, self.data, stage)]
         Snapshot.of(self.model, self.probes).save(self.checkpoint.folder / f"stage_{stage}.npz")
         self._count("scores")
 
@@ -155,13 +165,13 @@ class _Watch(keras.callbacks.Callback):
 
 def stage_scores(model: keras.Model, run: Mapping[str, Any], data: Any, stage: int) -> dict[str, Any]:
     """What the unlocked rungs know at the end of a stage: I(x; z_l), I(x; z), MIG and MIG-sup."""
-    mean, log_var, factors = encode(model, read(data.truth, BATCH), None, False, 0, run["num_images"])
+    mean, log_var, factors = _encoded(model, run, data)
     slices = model.rung_slices[: stage + 1] if grows(run) else model.rung_slices
     flow = metrics.information_flow(mean, log_var, slices, draws=STAGE_DRAWS, seed=0)
     rungs = {str(rung): round(float(mi), 4) for rung, mi in zip(flow.rungs, flow.mi, strict=True)}
     scores = {"stage": stage, "iteration": iteration_of(model), "mi": rungs, "mi_total": round(flow.total, 4)}
     scores |= {"ceiling": round(flow.ceiling, 4), "standard_error": round(float(flow.standard_error.max()), 4)}
-    if data.labels is None:
+    if data.has_factors:
         found = metrics.mutual_information(mean, log_var, factors)
         scores["mig"] = round(float(metrics.mig(found.normalized)), 4)
         active = found.active.any()  # else MIG-sup is undefined
@@ -176,7 +186,12 @@ def _score(model, run, data, log):
     rows = min(EVALUATED, len(data.truth))
     ds = data.truth.tf_dataset(BATCH, seed=0, subset=rows, shuffle=False)
     measured = model.evaluate(ds, verbose=0, return_dict=True)
-    mean, log_var, factors = encode(model, read(data.truth, BATCH), None, False, 0, run["num_images"])
+    losses = {name: _rounded(measured[name]) for name in ("reconstruction", "kl")}
+    if not data.factor_names:
+        last = log["stages"][-1]
+        flow = {f"mi_rung_{rung}": value for rung, value in last["mi"].items()}
+        return {**losses, "scores": {**flow, "mi_total": last["mi_total"]}, "card": None}
+    mean, log_var, factors = _encoded(model, run, data)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="MIG-sup is undefined|No latent has a standard deviation")
         card = metrics.evaluate_codes(
@@ -192,8 +207,15 @@ def _score(model, run, data, log):
         )
     log["seconds"]["scores"] += time.perf_counter() - begin
     scores = {name: _rounded(score.value) for name, score in card.items()}
-    losses = {name: _rounded(measured[name]) for name in ("reconstruction", "kl")}
     return {**losses, "scores": scores, "card": card.to_dict()}
+
+
+def _encoded(model, run, data):
+    """Mean, log variance and factors of the images that are scored."""
+    mean, log_var, factors = encode(model, read(data.truth, BATCH), None, False, 0, run["num_images"])
+    if not (np.isfinite(mean).all() and np.isfinite(log_var).all()):
+        raise ValueError(f"{NOT_FINITE}: neither are the codes.")
+    return mean, log_var, factors
 
 
 def _plain(model):
@@ -212,8 +234,14 @@ def _backend():
     return f"{backend} {version(backend)}"
 
 
-def _new_log():
-    return {"stages": [], "variance": [], "peak_variance": 0.0, "seconds": {"training": 0.0, "scores": 0.0}}
+def _new_log(data):
+    return {
+        "data": data.name,
+        "stages": [],
+        "variance": [],
+        "peak_variance": 0.0,
+        "seconds": {"training": 0.0, "scores": 0.0},
+    }
 
 
 class _Checkpoint:
@@ -223,16 +251,19 @@ class _Checkpoint:
         self.folder = folder
         self.model, self.log = folder / "half.keras", folder / "half.json"
 
-    def save(self, model, log, iteration):
+    def save(self, model, log):
         # the log first: what it knows of later steps than the model's is left out when they are read
         _replace(self.log, lambda path: path.write_text(json.dumps(log)))
         _replace(self.model, model.save)
 
-    def restore(self):
-        """`(model, log)`, or `None` where there is nothing whole."""
+    def restore(self, data):
+        """`(model, log)`, or `None` where there is nothing whole or it was trained on other data."""
         if not self.model.exists() or not self.log.exists():
             return None
-        model, log = keras.models.load_model(self.model), json.loads(self.log.read_text())
+        log = json.loads(self.log.read_text())
+        if log["data"] != data:
+            return None
+        model = keras.models.load_model(self.model)
         iteration = iteration_of(model)
         log["stages"] = [stage for stage in log["stages"] if stage["iteration"] <= iteration]
         log["variance"] = [pair for pair in log["variance"] if pair[0] <= iteration]
@@ -249,8 +280,3 @@ def _replace(path, write):
     part = path.with_name(f"part_{path.name}")
     write(part)
     os.replace(part, path)
-
-
-def forget(folder: str | os.PathLike, run: Mapping[str, Any]) -> None:
-    """Removes what `execute` left of a run."""
-    shutil.rmtree(Path(folder) / key(run), ignore_errors=True)

@@ -10,7 +10,7 @@ import keras
 from keras_provlae.experiments import comparison, sources
 from keras_provlae.experiments.runner import MODELS
 from keras_provlae.experiments.scales import run
-from keras_provlae.experiments.tables import how_run, markdown, of
+from keras_provlae.experiments.tables import how_run, markdown, not_finite, of
 from keras_provlae.visualization import manifold, rung_samples, traversals, write_png
 
 TITLE = "Traversals (figures 4, 6, 7 and 10)"
@@ -35,8 +35,9 @@ def grid(scale: str, seed: int, faces: str = "scenes") -> list[dict]:
 
 def report(results: Sequence[Mapping[str, Any]], folder: Path, source_of: Mapping[str, str] | None = None) -> str:
     """The pictures, with what each shows; returns Markdown. Models that are not at hand are named."""
+    parts = [f"# {TITLE}", how_run(results), *not_finite(results)]
     results = [result for result in results if result["finite"]]
-    parts = [f"# {TITLE}", how_run(results)]
+    beginning = len(parts)
     rows = []
     for figure, shown, result, draw in _figures(results):
         file = folder.parent / MODELS / result["key"] / "model.keras"
@@ -46,11 +47,12 @@ def report(results: Sequence[Mapping[str, Any]], folder: Path, source_of: Mappin
             data = sources.load(result["run"], (source_of or {}).get(result["run"]["data"]))
             images, _ = data.truth.sample(min(SHOWN, len(data.truth)), seed=0)
             write_png(draw(keras.models.load_model(file), images, f"{result['data']}: {shown}"), folder / name)
+        if (folder / name).exists():
             parts.append(f"![{figure}: {shown}]({name})")
-        elif not (folder / name).exists():
+        else:
             where = "its model is not at hand: run the experiment in this folder"
         rows.append([figure, shown, result["run"]["seed"], _seen(result), where])
-    parts.insert(2, markdown(["the paper's", "here", "seed", "what it holds", "picture"], rows))
+    parts.insert(beginning, markdown(["the paper's", "here", "seed", "what it holds", "picture"], rows))
     return "\n\n".join(parts) + "\n"
 
 
@@ -78,11 +80,11 @@ def _quality(result):
 
 
 def _seen(result):
-    """Which rung holds which factor, where the factors are known."""
-    normalized = result["stages"][-1].get("normalized")
-    if normalized is None:
-        return ", ".join(f"z_{rung} {mi:.1f} nats" for rung, mi in result["stages"][-1]["mi"].items())
-    return f"MIG {result['scores']['mig']:.2f}, MIG-sup {result['scores']['mig_sup'] or 0:.2f}"
+    """MIG and MIG-sup where the factors are known, else what each rung knows of the image."""
+    scores = result["scores"]
+    if "normalized" in result["stages"][-1]:
+        return f"MIG {scores['mig'] or 0:.2f}, MIG-sup {scores['mig_sup'] or 0:.2f}"
+    return ", ".join(f"z_{rung} {mi:.1f} nats" for rung, mi in result["stages"][-1]["mi"].items())
 
 
 def _all_latents(model, images, words):

@@ -91,6 +91,11 @@ class LadderVAE(ImageModel, abc.ABC):
         # === Layers ===
         self.spec = ladder.ladder_spec(image_shape, num_rungs, latent_dim, **architecture)
         self.latent_groups = self.spec.latent_dim[::-1] if latent_groups is None else tuple(latent_groups)
+        if latent_groups is not None and (self.spec.num_rungs, self.spec.latent_dim) != (1, (sum(latent_groups),)):
+            raise ValueError(
+                "`latent_groups` divide the latents of a model of one rung. Received: "
+                f"latent_groups={latent_groups}, num_rungs={num_rungs}, latent_dim={latent_dim}."
+            )
         self.encoder = ladder.build_encoder(self.spec, self.dtype_policy, latent_groups)
         self.sampling = Sampling(name="sampling")
         self.decoder = ladder.build_decoder(self.spec, self.dtype_policy, latent_groups)
@@ -359,7 +364,8 @@ class LadderVAE(ImageModel, abc.ABC):
     def get_config(self):
         return {
             **self.spec._asdict(),
-            "num_rungs": self.num_rungs,
+            "num_rungs": self.spec.num_rungs,
+            **({} if self.latent_groups == self.spec.latent_dim[::-1] else {"latent_groups": self.latent_groups}),
             "beta": self.beta,
             "likelihood": self.likelihood,
             **({"tc_weight": self.tc_weight, "dataset_size": self.dataset_size} if self.tc_weight else {}),

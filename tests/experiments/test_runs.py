@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 
 from keras_provlae.experiments import ablation, runs, scales, suite
@@ -8,7 +9,7 @@ RUN |= {"iterations": 90, "size": 32, "gamma": 0.5, "fade_in": 10}
 
 def test_equal_runs_have_equal_names_and_others_do_not():
     assert runs.complete(runs.complete(RUN)) == runs.complete(RUN)
-    assert runs.key(RUN) == runs.key({**RUN, "beta": 4.0, "batch_size": 100})
+    assert runs.key(RUN) == runs.key({**RUN, "beta": np.float32(4.0), "batch_size": np.int64(100), "tc_weight": 0})
     changed = {"beta": 4.5, "seed": 1, "gamma": 0.0, "fade_in": 0, "iterations": 91, "size": 64, "scores": ["sap"]}
     names = {runs.key({**RUN, name: value}) for name, value in changed.items()} | {runs.key(RUN)}
     assert len(names) == len(changed) + 1
@@ -30,6 +31,8 @@ def test_strategies_are_of_a_pro_vlae_alone():
         ({"L": 0}, ValueError, "`L` of a run must be at least 1"),
         ({"seed": 1.5}, TypeError, "`seed`"),
         ({"beta": -1}, ValueError, "`beta`"),
+        ({"beta": float("inf")}, ValueError, "`beta`.*finite"),
+        ({"channels": 0}, ValueError, "`channels`"),
         ({"gamma": -0.5}, ValueError, "`gamma`"),
         ({"iterations": 2}, ValueError, "Every stage needs a step"),
     ],
@@ -62,6 +65,14 @@ def test_every_model_has_as_many_latents_and_its_own_optimiser(model):
 def test_a_total_correlation_term_is_a_setting_of_a_run():
     built = runs.build(runs.complete({**RUN, "tc_weight": 2.0, "channels": 4, "dense": 8}), (32, 32, 3), 480_000)
     assert (built.tc_weight, built.dataset_size) == (2.0, 480_000)
+
+
+def test_widths_make_a_small_ladder_of_any_data():
+    small = runs.build(runs.complete({**RUN, "data": "celeb_a", "channels": 4, "dense": 8}), (32, 32, 3), 10)
+    assert small.spec.channels == (4, 4, 4)
+    assert small.spec.head_convs == (((4, 2),),) * 3
+    full = runs.build(runs.complete({**RUN, "data": "celeb_a", "L": 4}), (64, 64, 3), 10)
+    assert full.spec.channels == (64, 128, 256, 512)
 
 
 def test_stages_share_the_iterations():

@@ -10,6 +10,7 @@ import time
 import pytest
 
 from keras_provlae.experiments import execute_all, read_results, runs, suite, write_report
+from keras_provlae.experiments.runner import FailedRunsError
 from tests.conftest import REPOSITORY
 
 COMMAND = [sys.executable, "-m", "keras_provlae.experiments", "comparison", "--scale=smoke", "--seeds=1", "--workers=2"]
@@ -43,9 +44,15 @@ def processes_of(session):
     return [line.split()[0] for line in listed.splitlines() if "Z" not in line.split()[1]]
 
 
+def workers_of(pid):
+    """Processes of the workers of a runner."""
+    listed = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(pid)], capture_output=True, text=True).stdout
+    return [int(line.split()[0]) for line in listed.splitlines() if "spawn_main" in line]
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """`(folder, what was done when it was killed, what the second call said)`."""
+    """`(folder, what was done when it was killed, what the second call said)`; a worker of that is killed too."""
     folder = tmp_path_factory.mktemp("suite") / "smoke"
     with begin(folder) as first:
         wait_for(lambda: read_results(folder) or first.poll() is not None)
@@ -54,8 +61,11 @@ def finished(tmp_path_factory):
     with (folder / "results.jsonl").open("a") as file:
         file.write('{"key": "cut o')
     wait_for(lambda: not processes_of(first.pid))
-    code, said = told(folder)
-    assert code == 0, said
+    with begin(folder) as second:
+        wait_for(lambda: workers_of(second.pid) or second.poll() is not None)
+        os.kill(workers_of(second.pid)[0], signal.SIGKILL)
+        said, _ = second.communicate(timeout=WAIT)
+    assert second.returncode == 0, said
     return folder, before, said
 
 
@@ -68,6 +78,7 @@ def test_the_same_command_goes_on_after_a_kill(finished):
     assert {name: done[name] for name in before} == before
     assert len((folder / "results.jsonl").read_text().splitlines()) == len(grid)
     assert f"{len(grid)} runs, {len(before)} of them done before" in said
+    assert re.search(r"The worker of \S+ died \(exit code -9\); its run goes on in another", said)
     assert re.search(r"\[\d/\d\] .*: mig \d\.\d{3}.* s · time left", said)
 
 
@@ -112,9 +123,9 @@ def test_a_run_that_fails_does_not_stop_the_others(tmp_path):
     good = {**suite.grid("comparison", "smoke", seeds=1)[2], "L": 1, "iterations": 2, "source": "procedural"}
     bad = {**good, "source": "no_such.h5", "seed": 1}
     said = []
-    with pytest.raises(RuntimeError, match=r"(?s)1 of 2 runs failed.*FileNotFoundError"):
+    with pytest.raises(FailedRunsError, match=r"(?s)1 of 2 runs failed.*FileNotFoundError"):
         execute_all([bad, good], tmp_path, say=said.append)
     assert list(read_results(tmp_path)) == [runs.key(good)]
-    assert any(line.startswith(f"FAILED {runs.key(bad)}") for line in said)
+    assert any(f"/2] FAILED {runs.key(bad)}: FileNotFoundError" in line for line in said)
     with pytest.raises(ValueError, match="workers=0"):
         execute_all([good], tmp_path, workers=0)

@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 
+from keras_provlae import datasets
 from keras_provlae.experiments import runs, sources, training
 from keras_provlae.experiments.scales import run as run_at
 
@@ -45,20 +46,21 @@ def test_a_result_says_what_was_run_and_what_came_of_it(whole):
     assert len(result["variance"]) == training.CHUNKS
     assert result["seconds"]["training"] > 0
     assert {"keras", "backend"} <= set(result["versions"])
-    assert sorted(path.name for path in folder.iterdir()) == [
-        ".lock", "model.keras", "stage_0.npz", "stage_1.npz"
-    ]  # fmt: skip
+    files = [".lock", "model.keras", "result.json", "stage_0.npz", "stage_1.npz"]
+    assert sorted(path.name for path in folder.iterdir()) == files
 
 
-@pytest.mark.parametrize("iteration", [2, 32])
-def test_a_run_that_was_killed_ends_as_the_one_that_was_not(whole, tmp_path, iteration):
-    """Killed after its first part, and after the first part of stage 1: in the middle of the fade-in."""
+def test_a_run_that_was_killed_ends_as_the_one_that_was_not(whole, tmp_path, monkeypatch):
+    """Killed after the first part of stage 1: in the middle of the fade-in."""
     expected, _ = whole
+    iteration = 32
+    monkeypatch.setattr(training, "KEEP_EVERY", 0.0)
     with pytest.raises(Killed):
         training.execute(RUN, tmp_path, kill_at(iteration))
     log = tmp_path / runs.key(RUN) / "half.json"
     half = json.loads(log.read_text())
-    half["stages"].append({"stage": 9, "iteration": 1000})  # as where it was killed before the model was written
+    # as where it was killed when the log was written and the model not yet
+    half["stages"].append({"stage": 9, "iteration": 1000})
     half["variance"].append([1000, 7.0])
     log.write_text(json.dumps(half))
     begun = []
@@ -73,7 +75,50 @@ def test_a_half_run_without_a_whole_checkpoint_starts_again(whole, tmp_path):
     folder.mkdir()
     (folder / "part_half.keras").write_bytes(b"PK cut off")
     (folder / "half.json").write_text(json.dumps({"stages": [], "variance": []}))
-    assert training._Checkpoint(folder).restore() is None
+    assert training._Checkpoint(folder).restore("any") is None
+
+
+def test_a_half_run_of_other_data_starts_again(tmp_path):
+    model = runs.build(runs.complete(RUN), (16, 16, 3), 100)
+    checkpoint = training._Checkpoint(tmp_path)
+    log = {"data": "the twin", "stages": [{"stage": 0, "iteration": 0}], "variance": [], "peak_variance": 0.0}
+    checkpoint.save(model, log)
+    assert checkpoint.restore("the original") is None
+    _, restored = checkpoint.restore("the twin")
+    assert restored == log
+
+
+def test_a_stage_whose_end_is_seen_again_stands_once(tmp_path):
+    """The log of the first part after the unlock is written, the model of it is not: the unlock comes again."""
+    data = sources.load(runs.complete(RUN))
+    model = runs.build(runs.complete(RUN), (16, 16, 3), 100)
+    log = {**training._new_log(data), "stages": [{"stage": 0, "iteration": 0, "mi": "of before"}]}
+    watch = training._Watch(runs.complete(RUN), data, log, training._Checkpoint(tmp_path), None, 0)
+    watch.set_model(model)
+    watch.set_params({})
+    watch.on_train_begin()
+    watch._end_stage()
+    assert [scores["stage"] for scores in log["stages"]] == [0]
+    assert log["stages"][0]["mi"] != "of before"
+
+
+def test_codes_that_are_not_finite_end_a_run(tmp_path, monkeypatch):
+    """An update that spoils the weights after the last loss was seen to be finite."""
+    monkeypatch.setattr(training, "encode", lambda *args: [np.full((5, 2), np.nan)] * 3)
+    result = training.execute({**RUN, "L": 1, "iterations": 2}, tmp_path)
+    assert not result["finite"]
+    assert "neither are the codes" in result["error"]
+
+
+def test_faces_are_scored_without_factors(tmp_path, monkeypatch):
+    faces = np.random.default_rng(0).integers(0, 256, (40, 16, 16, 3)).astype("uint8")
+    truth = datasets.GroundTruth.from_arrays(faces, np.arange(40)[:, None], ["image"], "celeb_a", "40 faces")
+    monkeypatch.setattr(sources, "load", lambda *args: sources.Data(truth, None, (), "celeb_a, 40 faces", True))
+    run = run_at("smoke", "celeb_a", beta=1, gamma=0.1, L=2, latent_dim=2, seed=0)
+    result = training.execute({**run, "num_images": None}, tmp_path)
+    assert result["finite"]
+    assert result["card"] is None
+    assert set(result["scores"]) == {"mi_rung_2", "mi_rung_1", "mi_total"}
 
 
 def test_a_loss_that_is_not_finite_is_a_result(tmp_path):
@@ -83,6 +128,7 @@ def test_a_loss_that_is_not_finite_is_a_result(tmp_path):
     assert not result["finite"]
     assert result["error"].startswith("The loss is not finite")
     assert result["stopped_at"] < 3
+    assert training.execute(run, tmp_path) == result  # it is not trained again
 
 
 def test_other_errors_are_not_hidden(tmp_path):
@@ -103,9 +149,8 @@ def test_digits_are_numbered_images_scored_against_their_labels(monkeypatch):
     np.testing.assert_array_equal(data.factors(numbers), again.factors(numbers))
 
 
-def test_parts_divide_the_training():
-    for iterations in 1, 7, 31, 60, 4500, 216_000:
-        parts = training._parts(iterations)
-        assert iterations % parts == 0
-        assert 1 <= parts <= training.CHUNKS
-    assert training._parts(4500) == 30
+def test_a_training_that_thirty_does_not_divide_is_trained_to_its_end(tmp_path):
+    told = []
+    result = training.execute({**RUN, "iterations": 61}, tmp_path, told.append)
+    assert told == [*range(2, 61, 2), 61]
+    assert [stage["iteration"] for stage in result["stages"]] == [30, 61]

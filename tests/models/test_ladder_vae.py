@@ -329,6 +329,15 @@ def test_training_lowers_the_total_correlation_where_it_weighs(make_model, image
     assert ends[50.0] < 0.5 * ends[0.0]
 
 
+def test_groups_of_latents_are_those_of_one_rung_and_are_saved(make_model, images):
+    model = make_model(kp.VLAE, num_rungs=1, latent_dim=5, latent_groups=(2, 3))
+    assert model.rung_slices == [(2, slice(0, 2)), (1, slice(2, 5))]
+    assert kp.VLAE.from_config(model.get_config()).rung_slices == model.rung_slices
+    for settings in {"num_rungs": 3}, {"num_rungs": 1, "latent_dim": 4}:
+        with pytest.raises(ValueError, match=r"`latent_groups` divide.*latent_groups=\(2, 3\)"):
+            make_model(kp.VLAE, latent_groups=(2, 3), **settings)
+
+
 def test_a_total_correlation_term_needs_the_number_of_images(make_model):
     with pytest.raises(TypeError, match="dataset_size=None"):
         make_model(kp.VLAE, tc_weight=1.0)
