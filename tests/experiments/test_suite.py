@@ -109,14 +109,10 @@ def test_trained_models_are_drawn(finished):
 
 
 def test_what_a_command_cannot_do_it_says(tmp_path):
-    for flags, message in (
-        (["ablation"], "Name one experiment"),
-        (["--report_only"], "None of the 4 runs of comparison at scale smoke is in"),
-    ):
-        code, said = told(tmp_path / "nothing", *flags)
-        assert code != 0
-        assert message in said
-        assert "Traceback" not in said
+    code, said = told(tmp_path / "nothing", "--report_only")
+    assert code != 0
+    assert "None of the 4 runs of comparison at scale smoke is in" in said
+    assert "Traceback" not in said
 
 
 def test_a_run_that_fails_does_not_stop_the_others(tmp_path):

@@ -32,6 +32,27 @@ def steps_from_the_same_start(start):
     return {"losses": np.array(losses), "iteration": model.iteration, **weights}
 
 
+def students_of_the_same_teacher(start):
+    """Three steps of a teacher-student model with a total-correlation term: every term of its loss."""
+    settings = {"stem": (4,), "channels": 4, "dense": 8, "tc_weight": 2.0, "dataset_size": 100}
+    model = kp.TeacherStudentVAE((9, 7, 2), num_rungs=2, latent_dim=(3, 2), **settings)
+    rng = np.random.default_rng(1)
+    for variable in model.trainable_variables:
+        variable.assign(0.6 * rng.standard_normal(variable.shape))
+    model.grow()
+    for variable in model.trainable_variables:  # away from its teacher
+        variable.assign_add(0.2 * rng.standard_normal(variable.shape))
+    noise = {2: start["noise"], 1: start["noise"][:, 0]}  # of codes, and of the permutation
+    model.sampling.call = lambda mean, log_var: (
+        mean + ops.exp(0.5 * log_var) * ops.convert_to_tensor(noise[len(mean.shape)])
+    )
+    model.compile("sgd")
+    model.optimizer.learning_rate = 1e-5
+    logs = [model.train_on_batch(start["images"], return_dict=True) for _ in range(3)]
+    names = ("loss", "teacher_codes", "jacobian", "cross_covariance", "total_correlation", "kl_rung_1")
+    return {"student": np.array([[float(log[name]) for name in names] for log in logs])}
+
+
 def growth_through_fit(start):
     """alpha and stage over a whole `fit` of all stages, and after saving and loading."""
     keras.utils.set_random_seed(0)
@@ -94,7 +115,12 @@ def main(source, target):
     with np.load(source) as file:
         start = dict(file)
     result = {"backend": keras.backend.backend()}
-    result |= steps_from_the_same_start(start) | growth_through_fit(start) | errors_of_bad_images(start)
+    result |= (
+        steps_from_the_same_start(start)
+        | students_of_the_same_teacher(start)
+        | growth_through_fit(start)
+        | errors_of_bad_images(start)
+    )
     np.savez(target, **result)
 
 

@@ -67,6 +67,7 @@ def test_tensorflow_trains_grows_and_saves(on_tensorflow):
     np.testing.assert_allclose(on_tensorflow["stage"], [0, 0, 1, 1])
     np.testing.assert_allclose(on_tensorflow["alpha"], [1, 1, 0.5, 1])
     np.testing.assert_allclose(on_tensorflow["loaded"], [1, 1, 8, 0])
+    assert np.abs(on_tensorflow["student"]).min() > 1e-7  # every term is there
     assert_errors(on_tensorflow)
     assert_measured(on_tensorflow)
 
@@ -91,6 +92,7 @@ def test_other_backends_take_the_same_steps(backend, processes, folder, on_tenso
     result = finish(backend, processes[backend], folder)
     assert str(result["backend"]) == backend
     np.testing.assert_allclose(result["losses"], on_tensorflow["losses"], rtol=1e-4)
+    np.testing.assert_allclose(result["student"], on_tensorflow["student"], rtol=1e-3, atol=1e-6)
     for name in on_tensorflow:
         if name.startswith("weight_"):
             np.testing.assert_allclose(result[name], on_tensorflow[name], rtol=1e-4, atol=1e-4)
