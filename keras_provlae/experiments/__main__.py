@@ -11,7 +11,6 @@ from pathlib import Path
 
 from absl import app, flags
 
-from keras_provlae.experiments.runner import FailedRunsError
 from keras_provlae.experiments.suite import EXPERIMENTS, PAGE, run_experiment, write_report
 
 FLAGS = flags.FLAGS
@@ -52,7 +51,7 @@ def main(arguments):
                 page = write_report(name, FLAGS.scale, folder, **settings)
             else:
                 page = run_experiment(name, FLAGS.scale, folder, workers=FLAGS.workers, **settings)
-        except (FailedRunsError, FileNotFoundError) as error:
+        except (RuntimeError, FileNotFoundError) as error:
             failed.append(f"{name}: {error}")
         else:
             print(f"\n{page}\nThis page, with its pictures: {folder / name / PAGE}")
@@ -65,4 +64,5 @@ if __name__ == "__main__":
     try:
         app.run(main)
     except KeyboardInterrupt:
-        sys.exit("Stopped. The same command goes on.")
+        print("Stopped. The same command goes on.", file=sys.stderr)
+        sys.exit(130)

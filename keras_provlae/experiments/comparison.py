@@ -81,7 +81,8 @@ def _of_data(name, results, folder):
     return [
         f"## {name}",
         "Means of the best three runs by each score, as in the paper (in brackets mean ± standard deviation of all "
-        "seeds). Reconstruction in nats per image, lower is better; all scores: higher is better, 1 at most.",
+        "seeds). Reconstruction in nats per image, lower is better; all scores: higher is better, 1 at most, and 0 "
+        "where no latent is active.",
         _table(points, stem),
         *pictures,
         claims_table(_claims(points)),
@@ -134,7 +135,7 @@ def _claims(points):
                 for beta, (first, second) in zip(betas, pairs, strict=True)
             )
             verdict = majority([compared(*pair) for pair in pairs])
-            claims.append(Claim(f"{better} above {worse} in {SCORES[score]} at most beta", verdict, told))
+            claims.append(Claim(f"{better} above {worse} in {SCORES[score]} at most values of beta", verdict, told))
     if not betas or len({model for model, _ in groups}) == 1:
         return claims
 

@@ -34,8 +34,8 @@ def execute_all(
     """Executes the runs whose results are not in a folder yet.
 
     Each result is a line of `results.jsonl`, written when the run is finished. Killed at any moment, the same call
-    goes on: what is in the file is skipped, a half-run goes on from its last checkpoint (kept every 20 seconds, when a
-    thirtieth of the training is over) or starts again where there is none.
+    goes on: what is in the file is skipped, a half-run goes on from its last checkpoint or starts again where there is
+    none. (One is kept every 20 seconds, when a part of the training is over: a thirtieth, 500 steps at most.)
 
     Args:
         runs: Dicts as `runs.complete` takes; equal ones are executed once.
@@ -55,6 +55,8 @@ def execute_all(
     """
     if not isinstance(workers, int) or workers < 1:
         raise ValueError(f"`workers` must be an integer >= 1. Received: workers={workers!r}.")
+    if isinstance(runs, Mapping):
+        raise TypeError("`runs` must be a list of runs. Received: one dict; put it into a list.")
     wanted = {run_dicts.key(run): run_dicts.complete(run) for run in runs}
     with only_one(folder):
         done = read_results(folder)
@@ -118,6 +120,7 @@ class _Team:
         name, run = self.waiting.pop(0)
         self.attempts[name] += 1
         self.at[connection] = (process, name)
+        self.say(f"Begun: {run_dicts.title(run)}")
         try:
             connection.send(run)
         except OSError:
@@ -204,6 +207,8 @@ class _Clock:
         return max(sum(each) / self.workers, *each)
 
     def __str__(self):
+        if self.done == self.total:
+            return "all done"
         seconds = self.seconds_left()
         return "time left unknown" if seconds is None else f"time left {_words(seconds)}"
 

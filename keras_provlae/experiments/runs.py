@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from numbers import Integral, Real
 from typing import Any
 
-from keras_provlae import presets
+from keras_provlae import metrics, presets
 from keras_provlae.models import VLAE, BetaVAE, ProgressiveVAE, TeacherStudentVAE
 from keras_provlae.models.beta_vae import PER_RUNG, end_of_trunk
 
@@ -36,7 +36,7 @@ def complete(run: Mapping[str, Any]) -> dict:
             `model`: `"pro-VLAE"`, `"VLAE"`, `"beta-VAE"` or `"teacher-student"`;
             `data`: `"shapes3d"`, `"dsprites"`, `"mnist"`, `"celeb_a"` or `"scenes"`;
             `beta`, `gamma` (of a pro-VLAE): weights of the KL of unlocked and locked rungs;
-            `fade_in` (of a pro-VLAE): optimiser steps, 0 for none;
+            `fade_in` (of a pro-VLAE): optimiser steps, 0 for none; 5000 if it is not given, or half a stage;
             `L`, `latent_dim`: rungs and latents per rung: a beta-VAE has L x latent_dim in one code, and a
             teacher-student model grows to as many in L stages;
             `iterations`: optimiser steps of the whole training, shared evenly by the stages;
@@ -56,6 +56,8 @@ def complete(run: Mapping[str, Any]) -> dict:
         >>> complete({**run, "iterations": 900, "size": 28})["batch_size"]
         100
     """
+    if not isinstance(run, Mapping):
+        raise TypeError(f"A run must be a dict. Received: {run!r}.")
     missing = [name for name in NEEDED if name not in run]
     unknown = [name for name in run if name not in NEEDED and name not in OPTIONAL]
     if missing or unknown:
@@ -73,19 +75,25 @@ def complete(run: Mapping[str, Any]) -> dict:
         if run[name] is not None:
             _check(run, name, Integral, 1)
     if run["learning_rate"] is not None:
-        _check(run, "learning_rate", Real, 0)
+        _check(run, "learning_rate", Real, 1e-12)
+    scores = run["scores"]
+    if scores is not None and (isinstance(scores, str) or not set(scores) <= set(metrics.GROUPS) or not scores):
+        raise ValueError(f"`scores` must be a list of {', '.join(metrics.GROUPS)}. Received: {scores!r}.")
     _check(run, "seed", Integral, 0)
     _check(run, "beta", Real, 0)
     _check(run, "tc_weight", Real, 0)
-    if run["model"] == "pro-VLAE":
-        run["gamma"] = 0.5 if run["gamma"] is None else run["gamma"]
-        run["fade_in"] = 5000 if run["fade_in"] is None else run["fade_in"]
-        _check(run, "gamma", Real, 0)
-        _check(run, "fade_in", Integral, 0)
-    else:
-        run["gamma"] = run["fade_in"] = None
     if run["iterations"] < run["L"]:
         raise ValueError(f"Every stage needs a step. Received: iterations={run['iterations']}, L={run['L']}.")
+    if run["model"] == "pro-VLAE":
+        run["gamma"] = 0.5 if run["gamma"] is None else run["gamma"]
+        stage = run["iterations"] // run["L"]
+        run["fade_in"] = min(5000, stage // 2) if run["fade_in"] is None else run["fade_in"]
+        _check(run, "gamma", Real, 0)
+        _check(run, "fade_in", Integral, 0)
+        if run["fade_in"] > stage:
+            raise ValueError(f"`fade_in` must not be longer than a stage, {stage} steps. Received: {run['fade_in']}.")
+    else:
+        run["gamma"] = run["fade_in"] = None
     size = DATA[run["data"]]
     if size % run["size"]:
         raise ValueError(f"`size` of {run['data']} must divide {size}. Received: size={run['size']}.")
@@ -164,6 +172,7 @@ def build(run: Mapping[str, Any], image_shape: tuple, dataset_size: int) -> Any:
 def _check(run, name, kind, least):
     value = run[name]
     if not isinstance(value, kind) or isinstance(value, bool):
-        raise TypeError(f"`{name}` of a run must be {kind.__name__.lower()}. Received: {value!r}.")
+        words = "an integer" if kind is Integral else "a number"
+        raise TypeError(f"`{name}` of a run must be {words}. Received: {value!r}.")
     if not least <= value < math.inf:
         raise ValueError(f"`{name}` of a run must be at least {least}, and finite. Received: {value}.")

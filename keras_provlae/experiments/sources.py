@@ -61,6 +61,8 @@ def _load(name, times, source):
         truth = truth.downscale(times)
         real = truth.source != "procedural"
         return Data(truth, None, truth.factor_names, f"{truth.name}, {'original' if real else 'procedural'}", real)
+    if source == "fashion_mnist":
+        raise ValueError("Fashion-MNIST is not MNIST, whose tables these runs stand beside. Received: 'fashion_mnist'.")
     if name == "mnist":
         images, labels = _all(datasets.mnist("train", 1000, source, with_labels=True, seed=0))
         origin, names = f"{len(images):,} real digits", ("digit",)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from keras_provlae.experiments import ablation, comparison, information_flow, runs, traversals
+from keras_provlae.experiments import ablation, comparison, information_flow, runs, scales, traversals
 from keras_provlae.experiments.records import read_results
 from keras_provlae.experiments.runner import FailedRunsError, execute_all
 
@@ -43,9 +43,18 @@ def grid(
     """
     if experiment not in EXPERIMENTS:
         raise ValueError(f"`experiment` must be one of {', '.join(EXPERIMENTS)}. Received: {experiment!r}.")
+    if scale not in scales.SCALES:
+        raise ValueError(f"`scale` must be one of {', '.join(scales.SCALES)}. Received: {scale!r}.")
+    if isinstance(data, str) or not set(data) <= set(comparison.LATENTS):
+        raise ValueError(f"`data` must be a list of {', '.join(comparison.LATENTS)}. Received: {data!r}.")
     if seeds < 1:
         raise ValueError(f"`seeds` must be at least 1. Received: seeds={seeds}.")
     sources = sources or {}
+    for name, source in sources.items():
+        if name not in runs.DATA:
+            raise ValueError(f"`sources` are of {', '.join(runs.DATA)}. Received: {name!r}.")
+        if os.sep in str(source) and not Path(source).expanduser().exists():
+            raise FileNotFoundError(f"There are no images of {name} at {source}.")
     further = {"comparison": {"data": data}, "traversals": {"faces": "celeb_a" if "celeb_a" in sources else "scenes"}}
     made = [
         run for seed in range(seeds) for run in EXPERIMENTS[experiment].grid(scale, seed, **further.get(experiment, {}))
@@ -124,7 +133,9 @@ def write_report(
     note = f" {missing} of its {len(wanted)} runs are not finished." if missing else ""
     note += _mixed(results)
     heading, rest = page.split("\n", 1)
-    page = f"{heading}\n\nScale: {scale}; {seeds} seeds.{note}\n{rest}"
+    if scale == "smoke":
+        note += " **This scale shows that everything runs; its numbers say nothing about the paper.**"
+    page = f"{heading}\n\nScale: {scale}; number of seeds: {seeds}.{note}\n{rest}"
     (page_folder / PAGE).write_text(page, encoding="utf-8")
     return page
 

@@ -64,14 +64,17 @@ def mean(values: Iterable[float | None]) -> float:
 RULE = (
     "How to read this: *agrees* and *differs* where the means of all seeds differ by more than twice the standard "
     "error of their difference, in the paper's direction or in the other (of several comparisons, in most of them); "
-    "*undecided* otherwise, and where there are fewer than two seeds."
+    "*undecided* otherwise, where there are fewer than two seeds, and where the difference is below 0.01."
 )
+
+
+LEAST = 0.01  # a smaller difference of means, in nats or of a score, decides nothing
 
 
 def compared(first: Iterable[float | None], second: Iterable[float | None]) -> int:
     """1, -1 or 0: whether the first runs are above the second by more than twice the standard error of the difference.
 
-    Fewer than two runs of one of them decide nothing.
+    Fewer than two runs of one of them, or a difference below 0.01, decide nothing.
 
     Example:
         >>> compared([0.9, 0.8, 0.9], [0.1, 0.2, 0.1]), compared([0.1, 0.9], [0.2, 0.8]), compared([0.9], [0.1])
@@ -82,7 +85,7 @@ def compared(first: Iterable[float | None], second: Iterable[float | None]) -> i
         return 0
     error = math.sqrt(np.var(first, ddof=1) / len(first) + np.var(second, ddof=1) / len(second))
     difference = float(np.mean(first) - np.mean(second))
-    return 0 if abs(difference) <= 2 * error else int(np.sign(difference))
+    return 0 if abs(difference) <= max(2 * error, LEAST) else int(np.sign(difference))
 
 
 def above(values: Iterable[float | None], level: float = 0.0) -> int:
@@ -129,13 +132,20 @@ def how_run(results: Iterable[Mapping[str, Any]]) -> str:
         kind = "real data" if some[0]["real"] else "a procedural twin, not the original"
         network = f"channels {_all(first, 'channels')}, dense {_all(first, 'dense')}"
         size = first[0]["size"]
+        rate = f"learning rate {_all(first, 'learning_rate')}"
+        if any(run["model"] == "teacher-student" for run in first):
+            rate += " (that of teacher-student is 0.6 of the others', as its source has it)"
+        found = {
+            word for result in some for word in (f"Keras {result['versions']['keras']}", result["versions"]["backend"])
+        }
+        versions = ", ".join(sorted(found))
         hours = sum(sum(result["seconds"].values()) for result in some) / 3600
         lines.append(
             f"- **{data}** ({kind}): {size} x {size} pixels, {_all(first, 'iterations')} iterations in all "
             f"(all stages), batch {_all(first, 'batch_size')}, {network}, "
-            f"learning rate {_all(first, 'learning_rate')}, "
+            f"{rate}, "
             f"{_all(first, 'num_images')} images scored, seeds {_all(first, 'seed')}, "
-            f"{len(some)} runs, {hours:.1f} hours of one process."
+            f"{len(some)} runs, {hours:.2f} hours of one process, {versions}."
         )
     return "\n".join(lines)
 

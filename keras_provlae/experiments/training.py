@@ -23,7 +23,8 @@ from keras_provlae.models.validation import LOSS_RULE
 from keras_provlae.visualization import Snapshot
 from keras_provlae.visualization.snapshot import iteration_of
 
-CHUNKS = 30  # parts of a training; after each the half-run may be kept
+CHUNKS = 30  # parts of a training at least; after each the half-run may be kept
+PART_STEPS = 500  # optimiser steps of a part at most
 KEEP_EVERY = 20.0  # seconds between two checkpoints at least: one takes some 0.3
 PROBES = 500  # images whose posterior variances are followed
 EVALUATED = 10_000  # images at most that reconstruction and KL are means over
@@ -100,7 +101,8 @@ def _fit(model, run, data, watch):
         schedule = growth.GrowthSchedule(unlock_iterations=points) if points else None
         fade_in = run["fade_in"] or 0
         callbacks.insert(0, growth.GrowthCallback(schedule, fade_in_steps=fade_in, max_fade_fraction=None))
-    steps, rest = divmod(run["iterations"], min(CHUNKS, run["iterations"]))
+    parts = min(run["iterations"], max(CHUNKS, -(-run["iterations"] // PART_STEPS)))
+    steps, rest = divmod(run["iterations"], parts)
     whole = run["iterations"] - rest
     for begin, end, length in (0, whole, steps), (whole, run["iterations"], rest):
         done = iteration_of(model)
@@ -164,7 +166,7 @@ class _Watch(keras.callbacks.Callback):
 
 
 def stage_scores(model: keras.Model, run: Mapping[str, Any], data: Any, stage: int) -> dict[str, Any]:
-    """What the unlocked rungs know at the end of a stage: I(x; z_l), I(x; z), MIG and MIG-sup."""
+    """I(x; z_l) and I(x; z) of the unlocked rungs at the end of a stage; MIG and MIG-sup, of all latents."""
     mean, log_var, factors = _encoded(model, run, data)
     slices = model.rung_slices[: stage + 1] if grows(run) else model.rung_slices
     flow = metrics.information_flow(mean, log_var, slices, draws=STAGE_DRAWS, seed=0)

@@ -183,10 +183,12 @@ def _groups(num_rungs, latent_dim):
     if num_rungs < 1:
         raise ValueError(f"`num_rungs` must be at least 1. Received: num_rungs={num_rungs}.")
     widths = latent_dim if hasattr(latent_dim, "__len__") else [latent_dim] * num_rungs
-    fits = len(widths) == num_rungs and all(hasattr(width, "__index__") and width >= 1 for width in widths)
+    fits = len(widths) == num_rungs and all(
+        hasattr(width, "__index__") and not isinstance(width, bool) and width >= 1 for width in widths
+    )
     if not fits:
         raise ValueError(
             f"`latent_dim` must be an integer >= 1, or {num_rungs} of them, one per group ordered from the last "
-            f"student's. Received: latent_dim={latent_dim}."
+            f"student's. Received: latent_dim={latent_dim!r}."
         )
     return tuple(int(width) for width in widths)[::-1]

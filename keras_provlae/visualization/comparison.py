@@ -185,7 +185,7 @@ def _finished(figure, points, models, top, data):
     columns = max(int(figure.get_figwidth() / (text_width(names) + 0.5)), 1)
     means = "" if top is None else "the best run; " if top == 1 else f"means of the best {top}; "
     style = {"loc": "outside lower center", "ncols": columns, "frameon": False, "fontsize": 9, "title_fontsize": 9}
-    title = f"{means}beside each point its beta; small: single runs"
+    title = f"{means}beside each point its beta; faint: single runs"
     figure.legend(handles, names, title=title, **style)
     name_data(figure, data)
     figure.draw_without_rendering()  # where the points lie is known when the layout is

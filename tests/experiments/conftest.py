@@ -27,6 +27,7 @@ def made_up():
         real = run["data"] in ("mnist", "celeb_a")
         result = {"run": run, "key": runs.key(run), "data": f"{run['data']}, {'real' if real else 'procedural'}"}
         result |= {"real": real, "finite": finite, "stages": stages, "peak_variance": peak_variance}
+        result |= {"versions": {"keras": "3.0", "backend": "tensorflow 2.0"}, "stopped_at": run["iterations"]}
         result |= {"seconds": {"training": 60.0, "scores": 6.0}, "reconstruction": 1000.0, "kl": 10.0}
         result["scores"] = {"mig": 0.1, "mig_sup": 0.1, "factor_vae_score": 0.2, "active_latents": 5.0, **scores}
         return result

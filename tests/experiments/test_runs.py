@@ -35,6 +35,10 @@ def test_strategies_are_of_a_pro_vlae_alone():
         ({"channels": 0}, ValueError, "`channels`"),
         ({"gamma": -0.5}, ValueError, "`gamma`"),
         ({"iterations": 2}, ValueError, "Every stage needs a step"),
+        ({"fade_in": 31}, ValueError, "`fade_in` must not be longer than a stage, 30 steps. Received: 31"),
+        ({"scores": ["mutual_info"]}, ValueError, "`scores` must be a list of mutual_information.*'mutual_info'"),
+        ({"scores": "sap"}, ValueError, "`scores` must be a list"),
+        ({"learning_rate": 0}, ValueError, "`learning_rate`"),
     ],
 )
 def test_unfit_runs_are_refused(changes, error, message):
@@ -105,10 +109,32 @@ def test_the_ablation_switches_each_strategy():
     assert switched == {(0.0, 0), (0.5, 0), (0.0, 5000), (0.5, 5000)}
 
 
-def test_sources_are_in_a_run_by_name_alone():
-    grid = suite.grid("traversals", "small", seeds=1, sources={"mnist": "/data/of mine/mnist", "celeb_a": "tfds"})
+def test_sources_are_in_a_run_by_name_alone(tmp_path):
+    mnist = tmp_path / "mnist"
+    mnist.mkdir()
+    grid = suite.grid("traversals", "small", seeds=1, sources={"mnist": str(mnist), "celeb_a": "tfds"})
     assert {(run["data"], run["source"]) for run in grid} == {
         ("shapes3d", "auto"), ("mnist", "mnist"), ("celeb_a", "tfds")
     }  # fmt: skip
-    with pytest.raises(ValueError, match=r"one of comparison.*'tables'"):
-        suite.grid("tables", "small")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "settings", "error", "message"),
+    [
+        (("tables", "small"), {}, ValueError, "one of comparison.*'tables'"),
+        (("ablation", "tiny"), {}, ValueError, "one of smoke, small, paper.*'tiny'"),
+        (("comparison", "small"), {"data": "shapes3d"}, ValueError, "`data` must be a list"),
+        (("ablation", "small"), {"seeds": 0}, ValueError, "seeds=0"),
+        (("ablation", "small"), {"sources": {"shape3d": "tfds"}}, ValueError, "'shape3d'"),
+        (("ablation", "small"), {"sources": {"mnist": "/no/such/folder"}}, FileNotFoundError, "mnist at /no/such"),
+    ],
+)
+def test_unfit_experiments_are_refused(arguments, settings, error, message):
+    with pytest.raises(error, match=message):
+        suite.grid(*arguments, **settings)
+
+
+def test_a_fade_in_that_is_not_given_is_half_a_stage_at_most():
+    shape = {name: value for name, value in RUN.items() if name != "fade_in"}
+    assert runs.complete(shape)["fade_in"] == 15
+    assert runs.complete({**shape, "iterations": 90_000})["fade_in"] == 5000

@@ -86,7 +86,8 @@ def test_a_command_ends_with_its_page(finished):
     folder, _, said = finished
     page = (folder / "comparison" / "README.md").read_text()
     assert page in said
-    assert "Scale: smoke; 1 seeds." in page
+    assert "its numbers say nothing about the paper" in page
+    assert "Scale: smoke; number of seeds: 1." in page
     assert (folder / "comparison" / "shapes3d_mig_against_mig_sup.png").exists()
 
 
@@ -125,3 +126,5 @@ def test_a_run_that_fails_does_not_stop_the_others(tmp_path):
     assert any(f"/2] FAILED {runs.key(bad)}: FileNotFoundError" in line for line in said)
     with pytest.raises(ValueError, match="workers=0"):
         execute_all([good], tmp_path, workers=0)
+    with pytest.raises(TypeError, match="put it into a list"):
+        execute_all(good, tmp_path)

@@ -215,6 +215,7 @@ def test_the_optimiser_is_lezamas_unless_another_is_given(make_model):
         ({"num_rungs": 2.0}, TypeError, "num_rungs=2.0"),
         ({"latent_dim": (1, 2)}, ValueError, r"3 of them.*latent_dim=\(1, 2\)"),
         ({"latent_dim": 0}, ValueError, "latent_dim=0"),
+        ({"latent_dim": True}, ValueError, "latent_dim=True"),
         ({"lambda_z": -1}, ValueError, "lambda_z"),
         ({"lambda_jac": float("nan")}, ValueError, "lambda_jac"),
     ],
