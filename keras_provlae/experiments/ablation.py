@@ -18,7 +18,8 @@ DEFINITION = (
     "at no end of a part of the training (a thirtieth, 500 steps at most) was the posterior variance of an unlocked "
     f"latent, averaged over 500 images, above {EXPLODED:g} (the prior's is 1). *The grown rung is used*: the first rung "
     f"that was grown, z_(L-1), knows at least {USED:g} nats of the image at the end. (The last rung "
-    "is not asked for: in the paper's own best model of 3DShapes it holds 0.00 nats.) The paper gives no definition."
+    "is not asked for: in the paper's own best model of 3DShapes it holds 0.00 nats.) The paper gives no definition. "
+    "The last line of the table asks for every grown rung."
 )
 
 
@@ -29,18 +30,20 @@ def grid(scale: str, seed: int) -> list[dict]:
     return [run(scale, DATA, gamma=0.5 * penalty, fade_in=fade_in * fades, **shape) for penalty, fades in paper.SUCCESS]
 
 
-def failure(result: Mapping[str, Any]) -> str:
+def failure(result: Mapping[str, Any], all_rungs: bool = False) -> str:
     """Why a training was no success, in a word; empty if it was one.
 
     Args:
         result: The result of a run; its `peak_variance` is of the unlocked rungs.
+        all_rungs: Bool. Whether every grown rung must be used, or the first.
     """
     if not result["finite"]:
         return "not finite"
     if result["peak_variance"] > EXPLODED:
         return "exploding variance"
-    first_grown = str(result["run"]["L"] - 1)
-    return "" if result["stages"][-1]["mi"][first_grown] >= USED else "grown rung not used"
+    grown = range(result["run"]["L"] - 1, 0, -1)
+    known = [result["stages"][-1]["mi"][str(rung)] for rung in (grown if all_rungs else grown[:1])]
+    return "" if min(known) >= USED else "grown rung not used"
 
 
 def report(results: Sequence[Mapping[str, Any]], folder: Path) -> str:
@@ -48,10 +51,10 @@ def report(results: Sequence[Mapping[str, Any]], folder: Path) -> str:
     groups = {strategies: [] for strategies in paper.SUCCESS}
     for result in results:
         groups[result["run"]["gamma"] > 0, result["run"]["fade_in"] > 0].append(result)
-    rates = {strategies: _rate(some) for strategies, some in groups.items()}
     rows = [
         ["the paper, of 15", *(f"{rate:.3f}" for rate in paper.SUCCESS.values())],
-        ["here", *(_words(rates[strategies], groups[strategies]) for strategies in paper.SUCCESS)],
+        ["here", *(_words(groups[strategies]) for strategies in paper.SUCCESS)],
+        ["here, all grown rungs used", *(_words(groups[strategies], all_rungs=True) for strategies in paper.SUCCESS)],
     ]
     parts = [
         f"# {TITLE}",
@@ -69,8 +72,9 @@ def _rate(results):
     return sum(not failure(result) for result in results) / len(results) if results else None
 
 
-def _words(rate, results):
-    return "-" if rate is None else f"{rate:.3f} ({sum(not failure(result) for result in results)} of {len(results)})"
+def _words(results, all_rungs=False):
+    count = sum(not failure(result, all_rungs) for result in results)
+    return f"{count / len(results):.3f} ({count} of {len(results)})" if results else "-"
 
 
 def _claims(groups):

@@ -175,6 +175,8 @@ def test_the_ablation_counts_successes_by_its_definition(made_up, tmp_path):
     ]
     page = ablation.report(results, tmp_path)
     assert row(page, "here")[1:] == ["0.500 (1 of 2)", "0.500 (1 of 2)", "0.500 (1 of 2)", "1.000 (2 of 2)"]
+    strict = row(page, "here, all grown rungs used")[1:]
+    assert strict == ["0.500 (1 of 2)", "0.500 (1 of 2)", "0.500 (1 of 2)", "0.500 (1 of 2)"]  # z_1 of the last: 0.0
     assert row(page, "the paper, of 15")[1:] == ["0.000", "0.667", "0.733", "0.867"]
     assert ablation.DEFINITION in page
     for outcome in "not finite", "exploding variance", "grown rung not used":
