@@ -16,10 +16,10 @@ USED = 0.1  # nats
 DEFINITION = (
     "A training is a success if all of this holds. *Finite*: its loss was finite to the end. *No exploding variance*: "
     "at no end of a part of the training (a thirtieth, 500 steps at most) was the posterior variance of an unlocked "
-    f"latent, averaged over 500 images, above {EXPLODED:g} (the prior's is 1). *The grown rung is used*: the first rung "
-    f"that was grown, z_(L-1), knows at least {USED:g} nats of the image at the end. (The last rung "
-    "is not asked for: in the paper's own best model of 3DShapes it holds 0.00 nats.) The paper gives no definition. "
-    "The last line of the table asks for every grown rung."
+    f"latent, averaged over 500 images, above {EXPLODED:g} (the prior's is 1). *The grown rung is used*: the first "
+    f"rung that was grown, z_(L-1), knows at least {USED:g} nats of the image at the end. (The last rung is not asked "
+    "for: in the paper's own best model of 3DShapes it holds 0.00 nats.) The paper gives no definition. The last line "
+    "of the table asks for every grown rung."
 )
 
 
