@@ -46,7 +46,9 @@ def processes_of(session):
 
 def workers_of(pid):
     """Processes of the workers of a runner."""
-    listed = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(pid)], capture_output=True, text=True).stdout
+    listed = subprocess.run(
+        ["ps", "-ww", "-o", "pid=,args=", "--ppid", str(pid)], capture_output=True, text=True
+    ).stdout
     return [int(line.split()[0]) for line in listed.splitlines() if "spawn_main" in line]
 
 
@@ -62,8 +64,10 @@ def finished(tmp_path_factory):
         file.write('{"key": "cut o')
     wait_for(lambda: not processes_of(first.pid))
     with begin(folder) as second:
-        wait_for(lambda: workers_of(second.pid) or second.poll() is not None)
-        os.kill(workers_of(second.pid)[0], signal.SIGKILL)
+        workers = []
+        wait_for(lambda: workers.extend(workers_of(second.pid)) or workers or second.poll() is not None)
+        if workers:
+            os.kill(workers[0], signal.SIGKILL)
         said, _ = second.communicate(timeout=WAIT)
     assert second.returncode == 0, said
     return folder, before, said
