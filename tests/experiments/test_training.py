@@ -131,7 +131,7 @@ def test_faces_are_scored_without_factors():
 
 
 def test_a_loss_that_is_not_finite_is_a_result(tmp_path):
-    run = {**RUN, "learning_rate": 1e30, "L": 1, "iterations": 3}
+    run = {**RUN, "learning_rate": 1e30, "L": 1, "iterations": 3, "fade_in": 0}
     result = training.execute(run, tmp_path)
     json.dumps(result, allow_nan=False)
     assert not result["finite"]
