@@ -190,7 +190,7 @@ def test_metrics_and_samples_take_it(student, images):
     assert tuple(student.reconstruct(images).shape) == images.shape
 
 
-@pytest.mark.parametrize("preset", ["shapes3d", "celeb_a"])
+@pytest.mark.parametrize("preset", ["shapes3d", "dsprites"])
 def test_presets_give_the_trunk_and_the_latents_of_a_beta_vae(preset):
     model, flat = (cls.from_preset(preset) for cls in (kp.TeacherStudentVAE, kp.BetaVAE))
     settings = kp.presets.preset(preset)["model"]
