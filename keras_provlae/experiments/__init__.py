@@ -7,7 +7,7 @@ with the paper's numbers in `paper`, and `suite` (an experiment from its grid to
 Example:
     >>> from keras_provlae.experiments import scales, runs
     >>> run = scales.run("small", "mnist", beta=1, L=3, latent_dim=3, seed=0)
-    >>> runs.title(run)
+    >>> runs.title(runs.complete(run))
     'pro-VLAE mnist L 3 x 3 beta 1 gamma 0.5 fade-in 500 seed 0'
 """
 
