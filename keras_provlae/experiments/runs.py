@@ -26,6 +26,11 @@ OPTIONAL = {
     "num_images": None,  # that are scored; `None` is all
     "scores": None,  # groups of `metrics.GROUPS`; `None` is all
 }
+INTEGERS = {  # {name: the least it can be}
+    "L": 1, "latent_dim": 1, "iterations": 1, "size": 1, "seed": 0, "fade_in": 0, "batch_size": 1, "channels": 1,
+    "dense": 1, "num_images": 1,
+}  # fmt: skip
+NUMBERS = {"beta": 0, "gamma": 0, "tc_weight": 0, "learning_rate": 1e-12}
 
 
 def complete(run: Mapping[str, Any]) -> dict:
@@ -69,50 +74,25 @@ def complete(run: Mapping[str, Any]) -> dict:
     for name, known in ("model", MODELS), ("data", DATA):
         if run[name] not in known:
             raise ValueError(f"`{name}` must be one of {', '.join(known)}. Received: {run[name]!r}.")
-    for name in "L", "latent_dim", "iterations", "size", "batch_size":
-        _check(run, name, Integral, 1)
-    for name in "channels", "dense", "num_images":
-        if run[name] is not None:
-            _check(run, name, Integral, 1)
-    if run["learning_rate"] is not None:
-        _check(run, "learning_rate", Real, 1e-12)
-    scores = run["scores"]
-    if scores is not None and (isinstance(scores, str) or not set(scores) <= set(metrics.GROUPS) or not scores):
-        raise ValueError(f"`scores` must be a list of {', '.join(metrics.GROUPS)}. Received: {scores!r}.")
-    _check(run, "seed", Integral, 0)
-    _check(run, "beta", Real, 0)
-    _check(run, "tc_weight", Real, 0)
-    if run["iterations"] < run["L"]:
+    if run["model"] != "pro-VLAE":
+        run["gamma"] = run["fade_in"] = None
+    for least, kind in (INTEGERS, Integral), (NUMBERS, Real):
+        for name in least:
+            if run[name] is not None or OPTIONAL.get(name, name) is not None:
+                run[name] = _checked(run, name, kind, least[name])
+    if run["scores"] is not None:
+        run["scores"] = _checked_scores(run["scores"])
+    stage = run["iterations"] // run["L"]
+    if stage < 1:
         raise ValueError(f"Every stage needs a step. Received: iterations={run['iterations']}, L={run['L']}.")
     if run["model"] == "pro-VLAE":
         run["gamma"] = 0.5 if run["gamma"] is None else run["gamma"]
-        stage = run["iterations"] // run["L"]
         run["fade_in"] = min(5000, stage // 2) if run["fade_in"] is None else run["fade_in"]
-        _check(run, "gamma", Real, 0)
-        _check(run, "fade_in", Integral, 0)
         if run["fade_in"] > stage:
             raise ValueError(f"`fade_in` must not be longer than a stage, {stage} steps. Received: {run['fade_in']}.")
-    else:
-        run["gamma"] = run["fade_in"] = None
     size = DATA[run["data"]]
     if size % run["size"]:
         raise ValueError(f"`size` of {run['data']} must divide {size}. Received: size={run['size']}.")
-    for name in "beta", "gamma", "tc_weight", "learning_rate":
-        run[name] = None if run[name] is None else float(run[name])
-    for name in (
-        "L",
-        "latent_dim",
-        "seed",
-        "iterations",
-        "size",
-        "batch_size",
-        "fade_in",
-        "channels",
-        "dense",
-        "num_images",
-    ):
-        run[name] = None if run[name] is None else int(run[name])
-    run["scores"] = None if run["scores"] is None else list(run["scores"])
     return {name: run[name] for name in (*NEEDED, *OPTIONAL)}
 
 
@@ -169,10 +149,18 @@ def build(run: Mapping[str, Any], image_shape: tuple, dataset_size: int) -> Any:
     return model
 
 
-def _check(run, name, kind, least):
+def _checked(run, name, kind, least):
+    """The number as a plain one, which JSON can hold."""
     value = run[name]
     if not isinstance(value, kind) or isinstance(value, bool):
         words = "an integer" if kind is Integral else "a number"
         raise TypeError(f"`{name}` of a run must be {words}. Received: {value!r}.")
     if not least <= value < math.inf:
         raise ValueError(f"`{name}` of a run must be at least {least}, and finite. Received: {value}.")
+    return int(value) if kind is Integral else float(value)
+
+
+def _checked_scores(scores):
+    if isinstance(scores, str) or not scores or not set(scores) <= set(metrics.GROUPS):
+        raise ValueError(f"`scores` must be a list of {', '.join(metrics.GROUPS)}. Received: {scores!r}.")
+    return list(scores)

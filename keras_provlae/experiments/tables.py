@@ -143,8 +143,7 @@ def how_run(results: Iterable[Mapping[str, Any]]) -> str:
         lines.append(
             f"- **{data}** ({kind}): {size} x {size} pixels, {_all(first, 'iterations')} iterations in all "
             f"(all stages), batch {_all(first, 'batch_size')}, {network}, "
-            f"{rate}, "
-            f"{_all(first, 'num_images')} images scored, seeds {_all(first, 'seed')}, "
+            f"{rate}, {_all(first, 'num_images')} images scored, seeds {_all(first, 'seed')}, "
             f"{len(some)} runs, {hours:.2f} hours of one process, {versions}."
         )
     return "\n".join(lines)

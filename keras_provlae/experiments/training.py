@@ -87,7 +87,8 @@ def _execute(run, folder, data, progress):
             raise
         # the model itself may be gone: a step of JAX gives its state away
         result |= {"finite": False, "stopped_at": watch.done, "error": str(error)}
-    result |= {name: log[name] for name in ("stages", "peak_variance", "variance")}
+    result |= {"stages": log["stages"], "variance": log["variance"]}
+    result["peak_variance"] = max((variance for _, variance in log["variance"]), default=0.0)
     result["seconds"] = {name: round(seconds, 1) for name, seconds in log["seconds"].items()}
     result["versions"] = {name: version(name) for name in ("keras", "numpy")} | {"backend": _backend()}
     result["machine"] = {"processor": platform.machine(), "cores": os.cpu_count(), "system": platform.system()}
@@ -124,15 +125,13 @@ class _Watch(keras.callbacks.Callback):
         self.probes, _ = data.truth.sample(min(PROBES, len(data.truth)), seed=0)
 
     def on_train_begin(self, logs=None):
-        self.params.setdefault("before_growth", []).append(lambda: self._end_stage())
+        self.params.setdefault("before_growth", []).append(self._end_stage)
         self._begin = self._kept = time.perf_counter()
 
     def on_epoch_end(self, epoch, logs=None):
         self._count("training")
         self.done = iteration = iteration_of(self.model)
-        variance = self._variance()
-        self.log["variance"].append([iteration, variance])
-        self.log["peak_variance"] = max(self.log["peak_variance"], variance)
+        self.log["variance"].append([iteration, self._variance()])
         if iteration == self.run["iterations"]:
             self._end_stage()
         self._count("scores")
@@ -153,9 +152,7 @@ class _Watch(keras.callbacks.Callback):
     def _variance(self):
         """The largest mean posterior variance of a latent of the unlocked rungs; the prior's is 1."""
         _, log_var = encode_all(self.model, self.probes)
-        stage = getattr(self.model, "stage", self.model.num_rungs - 1)
-        unlocked = self.model.rung_slices[: stage + 1]
-        columns = np.concatenate([np.arange(columns.start, columns.stop) for _, columns in unlocked])
+        columns = np.concatenate([np.arange(z.start, z.stop) for _, z in _unlocked_slices(self.model)])
         variance = float(np.exp(log_var.astype("float64")).mean(axis=0)[columns].max())
         return float(f"{variance:.4g}") if math.isfinite(variance) else 1e300  # JSON has no infinity
 
@@ -168,8 +165,7 @@ class _Watch(keras.callbacks.Callback):
 def stage_scores(model: keras.Model, run: Mapping[str, Any], data: Any, stage: int) -> dict[str, Any]:
     """I(x; z_l) and I(x; z) of the unlocked rungs at the end of a stage; MIG and MIG-sup, of all latents."""
     mean, log_var, factors = _encoded(model, run, data)
-    slices = model.rung_slices[: stage + 1] if grows(run) else model.rung_slices
-    flow = metrics.information_flow(mean, log_var, slices, draws=STAGE_DRAWS, seed=0)
+    flow = metrics.information_flow(mean, log_var, _unlocked_slices(model), draws=STAGE_DRAWS, seed=0)
     rungs = {str(rung): round(float(mi), 4) for rung, mi in zip(flow.rungs, flow.mi, strict=True)}
     scores = {"stage": stage, "iteration": iteration_of(model), "mi": rungs, "mi_total": round(flow.total, 4)}
     scores |= {"ceiling": round(flow.ceiling, 4), "standard_error": round(float(flow.standard_error.max()), 4)}
@@ -180,6 +176,11 @@ def stage_scores(model: keras.Model, run: Mapping[str, Any], data: Any, stage: i
         scores["mig_sup"] = round(float(metrics.mig_sup(found.normalized, found.active)), 4) if active else None
         scores["normalized"] = np.round(found.normalized, 3).tolist()
     return scores
+
+
+def _unlocked_slices(model):
+    stage = getattr(model, "stage", model.num_rungs - 1)
+    return model.rung_slices[: stage + 1]
 
 
 def _score(model, run, data, log):
@@ -241,7 +242,6 @@ def _new_log(data):
         "data": data.name,
         "stages": [],
         "variance": [],
-        "peak_variance": 0.0,
         "seconds": {"training": 0.0, "scores": 0.0},
     }
 
@@ -269,7 +269,6 @@ class _Checkpoint:
         iteration = iteration_of(model)
         log["stages"] = [stage for stage in log["stages"] if stage["iteration"] <= iteration]
         log["variance"] = [pair for pair in log["variance"] if pair[0] <= iteration]
-        log["peak_variance"] = max((variance for _, variance in log["variance"]), default=0.0)
         return model, log
 
     def remove(self):
