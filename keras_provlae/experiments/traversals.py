@@ -51,8 +51,9 @@ def report(results: Sequence[Mapping[str, Any]], folder: Path, source_of: Mappin
             parts.append(f"![{figure}: {shown}]({name})")
         else:
             where = "its model is not at hand: run the experiment in this folder"
-        rows.append([figure, shown, result["run"]["seed"], _seen(result), where])
-    parts.insert(beginning, markdown(["the paper's", "here", "seed", "what it holds", "picture"], rows))
+        rows.append([figure, shown, result["run"]["seed"], _seen(result), _other_seeds(result, results), where])
+    heading = ["the paper's", "here", "seed", "what it holds", "other seeds (not drawn)", "picture"]
+    parts.insert(beginning, markdown(heading, rows))
     return "\n\n".join(parts) + "\n"
 
 
@@ -85,6 +86,16 @@ def _seen(result):
     if "normalized" in result["stages"][-1]:
         return f"MIG {scores['mig'] or 0:.2f}, MIG-sup {scores['mig_sup'] or 0:.2f}"
     return ", ".join(f"z_{rung} {mi:.1f} nats" for rung, mi in result["stages"][-1]["mi"].items())
+
+
+def _other_seeds(result, results):
+    """What the same training held with every other seed."""
+
+    def seedless(run):
+        return {name: value for name, value in run.items() if name != "seed"}
+
+    others = [other for other in results if other is not result and seedless(other["run"]) == seedless(result["run"])]
+    return "; ".join(f"{other['run']['seed']}: {_seen(other)}" for other in others)
 
 
 def _all_latents(model, images, words):

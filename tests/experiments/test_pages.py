@@ -205,3 +205,15 @@ def test_a_difference_within_its_error_decides_nothing():
     assert tables.compared([0.50, 0.51], [0.45, 0.46]) == 1
     assert tables.compared([0.9], [0.1]) == 0  # one run has no error
     assert tables.compared([], [0.4]) == 0
+
+
+def test_what_is_drawn_of_one_seed_is_said_of_all(made_up, tmp_path):
+    drawn_of = [run for run in suite.grid("traversals", "small", seeds=3) if run["data"] == "mnist"]
+    results = [made_up(run, mi=[[1], [1, 1], [run["seed"] + 2, 1, 0.5]]) for run in drawn_of]
+    page = traversals.report(results, tmp_path)
+    assert row(page, "figure 6")[2:5] == [
+        "0",
+        "z_3 2.0 nats, z_2 1.0 nats, z_1 0.5 nats",
+        "1: z_3 3.0 nats, z_2 1.0 nats, z_1 0.5 nats; 2: z_3 4.0 nats, z_2 1.0 nats, z_1 0.5 nats",
+    ]
+    assert "its model is not at hand" in row(page, "figure 6")[5]
