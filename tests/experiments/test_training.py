@@ -58,9 +58,10 @@ def test_a_run_that_was_killed_ends_as_the_one_that_was_not(whole, tmp_path, mon
     """Killed after the first part of stage 1: in the middle of the fade-in."""
     expected, _ = whole
     iteration = 32
-    with monkeypatch.context() as often, pytest.raises(Killed):
+    with monkeypatch.context() as often:
         often.setattr(training, "KEEP_EVERY", 0.0)
-        training.execute(RUN, tmp_path, kill_at(iteration))
+        with pytest.raises(Killed):
+            training.execute(RUN, tmp_path, kill_at(iteration))
     log = tmp_path / runs.key(RUN) / "half.json"
     half = json.loads(log.read_text())
     # as where it was killed when the log was written and the model not yet
