@@ -222,7 +222,8 @@ def build_decoder(spec: LadderSpec, dtype: Any = None, latent_groups: Sequence[i
     for index in range(len(spec.stem), 0, -1):
         width, size = spec.stem[index - 1], spec.size(index)
         g = _conv_transpose(g, width, 2, size, f"stem_{index}", spec, dtype)
-    logits = layers.Conv2DTranspose(spec.image_shape[-1], strides=2, name="logits", dtype="float32", **_CONV)(g)
+    settings = {**_CONV, "strides": 2, **_odd(g, 2, spec.size(0))}
+    logits = layers.Conv2DTranspose(spec.image_shape[-1], name="logits", dtype="float32", **settings)(g)
     return keras.Model([codes, gates], _crop(logits, spec.size(0)), name="decoder")
 
 
@@ -286,7 +287,8 @@ def _conv(x, width, stride, name, spec, dtype):
 
 
 def _conv_transpose(x, width, stride, size, name, spec, dtype, affine=True):
-    conv = layers.Conv2DTranspose(width, strides=stride, activation=spec.activation, name=name, dtype=dtype, **_CONV)
+    settings = {**_CONV, "strides": stride, "activation": spec.activation, **_odd(x, stride, size)}
+    conv = layers.Conv2DTranspose(width, name=name, dtype=dtype, **settings)
     x = _crop(conv(x), size)
     return ChannelAffine(name=f"{name}_affine", dtype=dtype)(x) if affine else x
 
@@ -294,6 +296,12 @@ def _conv_transpose(x, width, stride, size, name, spec, dtype, affine=True):
 def _dense(x, width, name, spec, dtype, affine=True):
     x = layers.Dense(width, activation=spec.activation, name=name, dtype=dtype)(x)
     return ChannelAffine(name=f"{name}_affine", dtype=dtype)(x) if affine else x
+
+
+def _odd(x, stride, size):
+    """Where both sizes are odd, the layer can leave out the last row and column itself: it doubles less one."""
+    doubled = [stride * n for n in x.shape[1:3]]
+    return {"output_padding": 1} if [n - 1 for n in doubled] == list(size) else {}
 
 
 def _crop(x, size):

@@ -9,6 +9,7 @@ from keras import ops
 from keras_provlae.models.beta_vae import end_of_trunk
 from keras_provlae.models.growing_vae import GrowingVAE
 from keras_provlae.models.validation import non_negative
+from keras_provlae.optimizers import adam
 
 TERMS = ("teacher_codes", "jacobian", "cross_covariance")
 
@@ -97,7 +98,7 @@ class TeacherStudentVAE(GrowingVAE):
     @staticmethod
     def default_optimizer() -> keras.Optimizer:
         """Adam with Lezama's learning rate 3e-4 and weight decay 1e-6 (in Keras apart from the gradient)."""
-        return keras.optimizers.Adam(3e-4, epsilon=1e-8, weight_decay=1e-6)
+        return adam(3e-4, epsilon=1e-8, weight_decay=1e-6)
 
     # === The two vectors ===
 

@@ -1,0 +1,92 @@
+"""What a training step computes of a ladder while it grows: nothing of the decoder's locked rungs.
+
+A locked rung enters the decoder with the gate 0, so its map m_l(z_l) adds nothing to `g_l = f_l^d([0; g_{l+1}])`:
+the decoder of a stage leaves out both m_l and the part of f_l^d's kernel that would meet it. It shares every layer with
+the whole decoder, and its results are the same up to rounding.
+"""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+
+class StageGraphs:
+    """The decoders of the stages, made when they are needed; no Keras layer: a model neither tracks nor saves it.
+
+    Args:
+        decoder: The whole decoder, as `ladder.build_decoder` makes it.
+        num_rungs: Int. Rungs of the decoder that can be locked, and their number L.
+    """
+
+    def __init__(self, decoder: keras.Model, num_rungs: int):
+        self.decoder, self.num_rungs = decoder, num_rungs
+        self.stage = num_rungs - 1  # what the training step is made for
+        self.is_guarded = self.test_is_guarded = False  # or for a `fit` whose callback sees to losses not finite
+        self.in_step = False
+        self._decoders = {num_rungs - 1: decoder}
+
+    @property
+    def of_stage(self) -> keras.Model:
+        """The decoder of the stage that the training step is made for."""
+        if self.stage not in self._decoders:
+            self._decoders[self.stage] = stage_decoder(self.decoder, self.num_rungs, self.stage)
+        return self._decoders[self.stage]
+
+    @property
+    def unused(self) -> list[keras.Variable]:
+        """The trainable variables that it leaves out."""
+        used = {id(variable) for variable in self.of_stage.trainable_variables}
+        return [variable for variable in self.decoder.trainable_variables if id(variable) not in used]
+
+
+def stage_decoder(decoder: keras.Model, num_rungs: int, stage: int) -> keras.Model:
+    """The decoder of one stage: that of the rungs L .. L - stage alone, with the layers of the whole one.
+
+    Args:
+        decoder: The whole decoder, as `ladder.build_decoder` makes it.
+        num_rungs: Int L.
+        stage: Int 0 .. L - 1.
+
+    Returns:
+        A functional model with the inputs and outputs of `decoder`.
+
+    Example:
+        >>> from keras_provlae.ladder import build_decoder, ladder_spec
+        >>> decoder = build_decoder(ladder_spec((28, 28, 1), num_rungs=2, latent_dim=3))
+        >>> len(decoder.weights) - len(stage_decoder(decoder, num_rungs=2, stage=0).weights)
+        8
+
+    Source: Li et al. (2020), equations 7 and 9 with alpha = 0.
+    """
+    locked = range(1, num_rungs - stage)
+    joints = {f"m_and_g_{rung}" for rung in locked}
+    after_joints = {f"g_{rung}_conv_1" for rung in locked}
+
+    def call(layer, *args, **kwargs):
+        if layer.name in joints:
+            return args[0][1]  # g_{l+1} alone
+        if layer.name in after_joints:
+            return _WithoutMap(layer)(*args)
+        return layer(*args, **kwargs)
+
+    return keras.models.clone_model(decoder, clone_function=lambda layer: layer, call_function=call)
+
+
+class _WithoutMap(keras.layers.Layer):
+    """A transposed convolution over [m; g] that is given g alone, where m is 0: with g's part of its kernel."""
+
+    def __init__(self, conv: keras.layers.Conv2DTranspose):
+        super().__init__(name=f"{conv.name}_of_g", dtype=conv.dtype_policy)
+        self.conv = conv
+
+    def call(self, g: Any) -> Any:
+        conv = self.conv
+        kernel = conv.kernel[..., -g.shape[-1] :]
+        g = ops.conv_transpose(
+            g, kernel, list(conv.strides), conv.padding, conv.output_padding, data_format=conv.data_format
+        )
+        return conv.activation(g + conv.bias)
+
+    def compute_output_shape(self, input_shape):
+        return self.conv.compute_output_shape(input_shape)
