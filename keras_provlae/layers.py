@@ -5,6 +5,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_provlae.replicas import SeedGenerator
+
 PACKAGE = "keras_provlae"
 
 
@@ -15,6 +17,7 @@ class Sampling(keras.layers.Layer):
     The layer owns its noise: the state of its `SeedGenerator` is saved with the
     weights, so a training that is resumed draws the noise that the
     uninterrupted one would have drawn. (Keras itself does not save that state.)
+    Replicas of `tf.distribute` draw noise of their own.
 
     Args:
         seed: Int or `None`. Seed of the noise; `None` takes one from
@@ -42,7 +45,7 @@ class Sampling(keras.layers.Layer):
         kwargs["dtype"] = "float32"
         super().__init__(**kwargs)
         self.seed = seed
-        self.seed_generator = keras.random.SeedGenerator(seed)
+        self.seed_generator = SeedGenerator(seed)
         self.built = True
 
     def call(self, mean: Any, log_var: Any) -> Any:

@@ -1,13 +1,14 @@
 """CelebA: 202,599 faces, cropped as in the authors' program, with their 40 attributes."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
 from keras_provlae.datasets.availability import keras_datasets, say, tfds_is_prepared
-from keras_provlae.datasets.checks import check_count, chosen_seed
+from keras_provlae.datasets.checks import check_count, checked_shard, chosen_seed
 from keras_provlae.datasets.image_files import (
     center_square,
     check_on_bad_image,
@@ -39,6 +40,8 @@ def celeb_a(
     with_attributes: bool = False,
     seed: int | None = None,
     on_bad_image: str = "error",
+    drop_remainder: bool = False,
+    shard: Sequence[int] | None = None,
 ) -> tf.data.Dataset:
     """Faces as float32 in [0, 1], cropped to the square around the face and resized.
 
@@ -49,7 +52,7 @@ def celeb_a(
         split: `"train"`, `"validation"` or `"test"`. The training split is shuffled anew every epoch; the
             others keep their order. In a folder with `list_eval_partition.txt` (or .csv) that list decides; without
             it every tenth image is `"test"`, the others `"train"`, and a line says so.
-        batch_size: Int >= 1. Images per batch; the last may be smaller.
+        batch_size: Int >= 1. Images per batch, of all processes together; the last may be smaller.
         source: Where the images come from:
             `"auto"`: `"tfds"` if it is prepared, else the folder
             `~/.keras/datasets/img_align_celeba`; there is no twin.
@@ -60,6 +63,8 @@ def celeb_a(
             .csv) in it or beside it. `celeb_a_attributes` names the columns.
         seed: Int or `None`. The same seed shuffles in the same order.
         on_bad_image: As `image_folder`; what tensorflow-datasets has prepared is taken to be good.
+        drop_remainder: As `image_folder`.
+        shard: As `image_folder`; of a folder alone.
 
     Returns:
         A `tf.data.Dataset` of float32 `(batch, image_size, image_size, 3)`; with attributes also int64 `(batch, 40)`,
@@ -67,7 +72,8 @@ def celeb_a(
 
     Raises:
         FileNotFoundError: If there are no images; the message says how to get them. If a list is missing.
-        TypeError, ValueError: If an argument is unfit, a list is corrupt, or the split is empty.
+        TypeError, ValueError: If an argument is unfit, a list is corrupt, the split is empty, or `shard` is given with
+            what tensorflow-datasets has prepared.
 
     Source: Liu et al. (2015); the crop of Li et al. (2020), released program.
     """
@@ -76,17 +82,24 @@ def celeb_a(
     check_count("batch_size", batch_size)
     check_count("image_size", image_size)
     check_on_bad_image(on_bad_image)
-    seed = chosen_seed(seed)
+    _, shards = checked_shard(shard, batch_size)
+    seed = chosen_seed(seed, shard)
     source = _found(os.fspath(source))
+    if source == "tfds" and shard is not None:
+        raise ValueError(
+            f"`shard` reads a part of the files of a folder: give that as `source`. Received: {source=}, {shard=}."
+        )
     if source == "tfds":
         ds = _from_tfds(split, image_size, seed)
+        count = int(ds.cardinality())
+        steps = count // batch_size if drop_remainder else -(-count // batch_size)
     else:
-        ds = _from_folder(Path(source), split, image_size, with_attributes, seed, on_bad_image)
+        order = {"batch_size": batch_size, "seed": seed, "drop_remainder": drop_remainder, "shard": shard}
+        ds, steps = _from_folder(Path(source), split, image_size, with_attributes, on_bad_image, order)
     if not with_attributes:
         ds = ds.map(lambda image, attributes: image)
-    count = int(ds.cardinality())
-    ds = ds.batch(batch_size)
-    return ds.apply(tf.data.experimental.assert_cardinality(-(-count // batch_size))).prefetch(tf.data.AUTOTUNE)
+    ds = ds.batch(batch_size // shards, drop_remainder=drop_remainder)
+    return ds.apply(tf.data.experimental.assert_cardinality(steps)).prefetch(tf.data.AUTOTUNE)
 
 
 def celeb_a_attributes(source: str | os.PathLike = "auto") -> tuple[str, ...]:
@@ -163,17 +176,16 @@ def _found(source):
     return source if source == "tfds" else os.path.expanduser(source)
 
 
-def _from_folder(folder, split, image_size, with_attributes, seed, on_bad_image):
-    """A data set of (image, attributes) that knows its length."""
+def _from_folder(folder, split, image_size, with_attributes, on_bad_image, order):
+    """A data set of (image, attributes), and how many batches they make."""
     paths = good_images(_of_split(folder, find_images(folder), split), 3, on_bad_image)
     attributes = tf.zeros((len(paths), 0), tf.int64)
     if with_attributes:
         path = _find_list(folder, "list_attr_celeba")
         attributes = tf.constant(_attributes(path, paths))
-    numbers = index_batches(len(paths), len(paths), seed, shuffle=split == "train").unbatch()
-    ds = load_images(numbers, paths, 3, lambda image, path: _face(image, image_size))
-    ds = ds.map(lambda number, image: (image, attributes[number]))
-    return ds.apply(tf.data.experimental.assert_cardinality(len(paths)))
+    numbers = index_batches(len(paths), shuffle=split == "train", **order)
+    ds = load_images(numbers.unbatch(), paths, 3, lambda image, path: _face(image, image_size))
+    return ds.map(lambda number, image: (image, attributes[number])), len(numbers)
 
 
 def _attributes(list_path, paths):

@@ -210,6 +210,8 @@ class GroundTruth:
         shuffle: bool = True,
         start_step: int = 0,
         repeat: bool = False,
+        drop_remainder: bool = False,
+        shard: Sequence[int] | None = None,
     ) -> tf.data.Dataset:
         """The images as a `tf.data.Dataset` for `fit`, or in the order of the grid for metrics.
 
@@ -218,7 +220,7 @@ class GroundTruth:
         data set is the next pass, or with `repeat=True` the endless stream from its beginning.
 
         Args:
-            batch_size: Int >= 1. Images per batch; the last of a pass may be smaller.
+            batch_size: Int >= 1. Images per batch, of all processes together; the last of a pass may be smaller.
             seed: Int or `None`. The same seed gives the same stream; `None` draws one (that
                 `keras.utils.set_random_seed` decides).
             with_factors: Bool. Yields `(images, factors)` instead of images.
@@ -229,13 +231,18 @@ class GroundTruth:
                 that goes on: `model.iteration`); they cost nothing.
             repeat: Bool. One pass after the other without an end, for `fit` with `steps_per_epoch`. Unlike
                 `.repeat()`, which leaves it to chance how far ahead was read, a second iteration is the same stream.
+            drop_remainder: Bool. Leaves out the last batch of a pass where it is smaller, which several devices
+                cannot always share.
+            shard: `(index, count)`, such as `(0, 2)` for the first of two processes, numbered from 0: reads its part
+                of every batch alone. The parts of a step are together what one process reads at that step, so that
+                all must be given the same seed. `batch_size` must be divisible by `count`.
 
         Returns:
             A `tf.data.Dataset` of float32 `(batch, height, width, channels)` in [0, 1]; with factors also
             int64 `(batch, factors)`.
 
         Raises:
-            TypeError, ValueError: If an argument is unfit.
+            TypeError, ValueError: If an argument is unfit, or `shard` is given without a `seed`.
 
         Example:
             >>> from keras_provlae.datasets import scenes
@@ -243,7 +250,7 @@ class GroundTruth:
             >>> ds.element_spec.shape, len(ds)
             (TensorShape([None, 64, 64, 3]), 492)
         """
-        seed = chosen_seed(seed)
+        seed = chosen_seed(seed, shard)
         rows = tf.constant(self._rows(subset, seed), tf.int64)
 
         def load(index):
@@ -251,7 +258,7 @@ class GroundTruth:
             images = self._rendered(tf.cast(factors, tf.int32))
             return (images, tf.ensure_shape(factors, (None, len(self.factor_names)))) if with_factors else images
 
-        ds = index_batches(len(rows), batch_size, seed, shuffle, start_step, repeat)
+        ds = index_batches(len(rows), batch_size, seed, shuffle, start_step, repeat, drop_remainder, shard)
         return ds.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(tf.data.AUTOTUNE)
 
     def downscale(self, times: int) -> "GroundTruth":

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from keras_provlae.datasets.checks import check_count, chosen_seed
+from keras_provlae.datasets.checks import check_count, checked_shard, chosen_seed
 from keras_provlae.datasets.image_files import (
     center_crop,
     check_on_bad_image,
@@ -26,13 +26,15 @@ def image_folder(
     shuffle: bool = True,
     seed: int | None = None,
     on_bad_image: str = "error",
+    drop_remainder: bool = False,
+    shard: Sequence[int] | None = None,
 ) -> tf.data.Dataset:
     """The images of a folder, and of the folders in it, as float32 in [0, 1].
 
     Args:
         folder: Path of the folder. JPEG, PNG, BMP (without a palette) and GIF files (the first frame) are read, as
             TensorFlow decodes them: no turning by EXIF, no transparency. Hidden files are left out.
-        batch_size: Int >= 1. Images per batch; the last may be smaller.
+        batch_size: Int >= 1. Images per batch, of all processes together; the last may be smaller.
         image_size: Int or `(height, width)`, pixels: the largest part in the middle with these proportions is resized.
             `None`: all images have the size of the first, and stay as they are.
         channels: 3 for colour, 1 for gray.
@@ -40,6 +42,9 @@ def image_folder(
         seed: Int or `None`. The same seed gives the same stream.
         on_bad_image: What to do with a file that cannot be decoded. `"error"`: the pass ends with an error that
             names it. `"skip"`: every file is decoded once beforehand, and a warning says how many are left out.
+        drop_remainder: Bool. Leaves out the last batch where it is smaller.
+        shard: `(index, count)`: only the part of every batch that process `index` of `count` reads, as
+            `GroundTruth.tf_dataset`; the folder must be the same in all of them.
 
     Returns:
         A `tf.data.Dataset` of float32 `(batch, height, width, channels)`; `len` works.
@@ -53,7 +58,8 @@ def image_folder(
     """
     check_count("batch_size", batch_size)
     check_on_bad_image(on_bad_image)
-    seed = chosen_seed(seed)
+    _, shards = checked_shard(shard, batch_size)
+    seed = chosen_seed(seed, shard)
     if channels not in (1, 3) or isinstance(channels, bool):
         raise ValueError(f"`channels` must be 3 (colour) or 1 (gray). Received: channels={channels!r}.")
     size = None if image_size is None else _height_and_width(image_size)
@@ -64,11 +70,12 @@ def image_folder(
     else:
         prepare = _resized(*size)
     shape = (*size, channels)
-    numbers = index_batches(len(paths), batch_size, seed, shuffle)
+    numbers = index_batches(len(paths), batch_size, seed, shuffle, drop_remainder=drop_remainder, shard=shard)
     ds = load_images(numbers.unbatch(), paths, channels, prepare).map(
         lambda number, image: tf.ensure_shape(image, shape)
     )
-    ds = ds.batch(batch_size).apply(tf.data.experimental.assert_cardinality(len(numbers)))
+    ds = ds.batch(batch_size // shards, drop_remainder=drop_remainder)
+    ds = ds.apply(tf.data.experimental.assert_cardinality(len(numbers)))
     return ds.prefetch(tf.data.AUTOTUNE)
 
 

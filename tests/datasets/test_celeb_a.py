@@ -1,3 +1,5 @@
+import sys
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -67,6 +69,18 @@ def test_the_list_decides_the_splits(folder):
     assert sorted(splits["train"]) == list(range(1, 13))
     assert splits["train"] != list(range(1, 13))
     assert [len(celeb_a(name, 4, source=folder)) for name in splits] == [3, 1, 2]
+
+
+def test_processes_read_parts_of_the_same_batches(folder, monkeypatch):
+    alone = celeb_a("train", 4, source=folder, seed=1)
+    parts = [celeb_a("train", 4, source=folder, seed=1, shard=(index, 2)) for index in range(2)]
+    assert {len(part) for part in parts} == {3}
+    steps = zip(*(np.reshape(faces(part), (3, 2)) for part in parts), strict=True)
+    assert np.concatenate([np.concatenate(step) for step in steps]).tolist() == faces(alone)
+    assert len(celeb_a("test", 4, source=folder, drop_remainder=True)) == 1
+    monkeypatch.setattr(sys.modules["keras_provlae.datasets.celeb_a"], "tfds_is_prepared", lambda name: True)
+    with pytest.raises(ValueError, match="reads a part of the files of a folder: give that as `source`"):
+        celeb_a("train", 4, source="tfds", seed=1, shard=(0, 2))
 
 
 def test_the_training_split_is_shuffled_anew_by_its_seed(folder):

@@ -377,3 +377,57 @@ def test_data_without_an_end_need_steps(make_model, method):
     with pytest.raises(ValueError, match="has no end: give the number of steps"):
         getattr(model, method)(ds, verbose=0)
     getattr(model, method)(ds, verbose=0, **{"steps_per_epoch" if method == "fit" else "steps": 2})
+
+
+# === Parts for several processes ===
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"seed": 3},
+        {"seed": 3, "drop_remainder": True, "start_step": 2},
+        {"seed": 3, "subset": 23, "repeat": True, "start_step": 7},
+    ],
+    ids=["pass", "whole batches", "endless"],
+)
+def test_the_parts_of_a_step_are_what_one_process_reads_at_it(truth, count, settings):
+    alone = truth.tf_dataset(12, **settings)
+    parts = [truth.tf_dataset(12, **settings, shard=(index, count)) for index in range(count)]
+    assert {int(part.cardinality()) for part in parts} == {int(alone.cardinality())}
+    for _ in range(2):  # two passes, or the beginning of the endless stream twice
+        whole, steps = read(alone, 6), list(zip(*(read(part, 6) for part in parts), strict=True))
+        assert len(whole) == len(steps) > 0
+        for batch, step in zip(whole, steps, strict=True):
+            np.testing.assert_array_equal(np.concatenate(step), batch)
+            sizes = [len(part) for part in step]
+            assert max(sizes) - min(sizes) <= 1
+
+
+def test_dropping_the_remainder_leaves_whole_batches_of_a_known_size(truth):
+    ds = truth.tf_dataset(12, seed=0, drop_remainder=True)
+    assert (len(ds), ds.element_spec.shape[0]) == (2, 12)
+    assert truth.tf_dataset(12, seed=0, drop_remainder=True, shard=(0, 3)).element_spec.shape[0] == 4
+    np.testing.assert_array_equal(read(ds), read(truth.tf_dataset(12, seed=0), 2))  # the next step is another pass
+    second = read(truth.tf_dataset(12, seed=0, drop_remainder=True, repeat=True), 3)[2]
+    np.testing.assert_array_equal(second, read(ds)[0])
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ({"shard": (2, 2)}, ValueError, r"0 <= index < count: processes are numbered from 0. Received: shard=\(2, 2\)"),
+        ({"shard": (-1, 2)}, ValueError, "0 <= index < count"),
+        ({"shard": (0, 0)}, ValueError, "0 <= index < count"),
+        ({"shard": 2}, TypeError, r"`shard` must be a pair of integers \(index, count\).*Received: shard=2"),
+        ({"shard": (0, 2.0)}, TypeError, "must be a pair of integers"),
+        ({"shard": (0, 5)}, ValueError, "divisible by their number 5. Received: batch_size=12"),
+        ({"shard": (0, 2), "seed": None}, ValueError, "`shard` needs a `seed`, the same in every process"),
+        ({"shard": (0, 3), "subset": 26}, ValueError, "fewer images than there are processes, 2 for 3: leave it out"),
+        ({"subset": 11, "drop_remainder": True}, ValueError, "leaves out the only batch.*batch_size=12, 11 images"),
+    ],
+)
+def test_unfit_parts_are_refused_at_once(truth, settings, error, message):
+    with pytest.raises(error, match=message):
+        truth.tf_dataset(12, **{"seed": 0, **settings})

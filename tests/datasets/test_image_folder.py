@@ -195,3 +195,16 @@ def test_bad_settings_are_refused(folder, tmp_path, monkeypatch, change, error, 
     monkeypatch.chdir(tmp_path)
     with pytest.raises(error, match=message):
         image_folder(**{"folder": folder, **change})
+
+
+def test_the_parts_of_a_step_are_what_one_process_reads_at_it(folder):
+    alone = image_folder(folder, batch_size=4, seed=0)
+    parts = [image_folder(folder, batch_size=4, seed=0, shard=(index, 2)) for index in range(2)]
+    assert {len(part) for part in parts} == {2}
+    for _ in range(2):
+        steps = zip(*([numbers(batch) for batch in part] for part in parts), strict=True)
+        assert [first + second for first, second in steps] == [numbers(batch) for batch in alone]
+    whole = image_folder(folder, batch_size=4, seed=0, shard=(1, 2), drop_remainder=True)
+    assert (len(whole), whole.element_spec.shape[0]) == (1, 2)
+    with pytest.raises(ValueError, match="divisible by their number 3"):
+        image_folder(folder, batch_size=4, seed=0, shard=(0, 3))

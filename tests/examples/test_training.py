@@ -30,7 +30,8 @@ def test_the_example_is_short(example):
 
 
 def test_every_example_is_trained(trained):
-    assert sorted([*trained, "serve"]) == [example.stem for example in EXAMPLES]
+    """`serve` in test_serve.py, `scaling` in tests/test_distribution.py."""
+    assert sorted([*trained, "scaling", "serve"]) == [example.stem for example in EXAMPLES]
 
 
 def test_mnist_leaves_model_pictures_and_history(trained):

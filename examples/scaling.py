@@ -1,0 +1,115 @@
+"""Trains a pro-VLAE on every device that there is, in one process or in several; docs/scaling.md explains it.
+
+python examples/scaling.py --output=output/scaling      # every GPU of this machine; --cpus=2 to try it without
+KERAS_BACKEND=jax python examples/scaling.py --addresses=10.0.0.1:29500,10.0.0.2:29500 --rank=0    # on the first host
+KERAS_BACKEND=jax python examples/scaling.py --addresses=10.0.0.1:29500,10.0.0.2:29500 --rank=1    # on the second
+"""
+
+import contextlib
+import json
+import os
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+from absl import app, flags
+
+import keras_provlae as kp
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string("output", "output/scaling", "Folder for the weights: one that every process can read.")
+flags.DEFINE_list("addresses", [], "host:port of every process, in order; none for a single one.")
+flags.DEFINE_integer("rank", 0, "Which of them this process is, counted from 0.", lower_bound=0)
+flags.DEFINE_integer("cpus", None, "Splits the CPU into so many devices; in TensorFlow for one process alone.")
+flags.DEFINE_integer("batch_size", 128, "Images per step, of all devices together.")
+flags.DEFINE_integer("epochs", 30, "Epochs of the whole training, shared by the rungs.")
+flags.DEFINE_integer("steps_per_epoch", 80, "Optimiser steps per epoch.")
+flags.DEFINE_integer("fade_in_steps", 400, "Optimiser steps over which a new rung is blended in.")
+flags.DEFINE_float("learning_rate", 5e-4, "Of Adam.")
+flags.DEFINE_integer("rungs", 3, "Number of rungs.")
+flags.DEFINE_integer("channels", 64, "Width of the networks.")
+flags.DEFINE_integer("downscale", 2, "Divides the 64 pixels of the images.")
+flags.DEFINE_integer("seed", 0, "Seed of the weights, the noise and the order of the images, the same everywhere.")
+
+
+def on_jax():
+    """Every device of every process in one mesh: the scope to build in, and what makes a data set from parts of it."""
+    import jax
+
+    if FLAGS.cpus:
+        jax.config.update("jax_num_cpu_devices", FLAGS.cpus)
+    processes = max(len(FLAGS.addresses), 1)
+    if processes > 1:
+        keras.distribution.initialize(",".join(FLAGS.addresses), processes, FLAGS.rank)
+    # the parts are made here: without this, every process would read everything and keep its own
+    keras.distribution.set_distribution(keras.distribution.DataParallel(auto_shard_dataset=False))
+    return contextlib.nullcontext(), lambda read: read((FLAGS.rank, processes))
+
+
+def on_tensorflow():
+    """As `on_jax`, by the strategy that fits the number of processes."""
+    if FLAGS.cpus:
+        device = tf.config.list_physical_devices("CPU")[0]
+        tf.config.set_logical_device_configuration(device, [tf.config.LogicalDeviceConfiguration()] * FLAGS.cpus)
+    if FLAGS.addresses:
+        cluster = {"cluster": {"worker": FLAGS.addresses}, "task": {"type": "worker", "index": FLAGS.rank}}
+        os.environ["TF_CONFIG"] = json.dumps(cluster)
+        strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    else:
+        devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+        strategy = tf.distribute.MirroredStrategy([device.name for device in devices])
+
+    def part(context, read):
+        ds = read((context.input_pipeline_id, context.num_input_pipelines))
+        return ds.rebatch(FLAGS.batch_size // strategy.num_replicas_in_sync)  # one batch for each replica
+
+    return strategy.scope(), lambda read: strategy.distribute_datasets_from_function(lambda c: part(c, read))
+
+
+class Keep(keras.callbacks.Callback):
+    """Weights, stage, noise and optimizer at the end of an epoch, as one file of the first process."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.path = path
+
+    def on_epoch_end(self, epoch, logs=None):
+        mine = self.path.with_name(f"of_{FLAGS.rank}.weights.h5")
+        self.model.save_weights(mine)  # in every process: TensorFlow's must read the metrics together
+        if FLAGS.rank == 0:
+            mine.replace(self.path)  # at once: a process killed while it writes leaves the last file whole
+        else:
+            mine.unlink()
+
+
+def train(callbacks=()):
+    """Trains, or goes on with what a killed run of the same command kept."""
+    scope, distributed = on_jax() if keras.backend.backend() == "jax" else on_tensorflow()
+    truth = kp.datasets.scenes().downscale(FLAGS.downscale)
+    with scope:
+        keras.utils.set_random_seed(FLAGS.seed)
+        model = kp.ProgressiveVAE(truth.image_shape, FLAGS.rungs, latent_dim=3, channels=FLAGS.channels)
+        model.compile(keras.optimizers.Adam(FLAGS.learning_rate, epsilon=1e-8))
+    kept = Path(FLAGS.output) / "run.weights.h5"
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    if kept.exists():
+        model.load_weights(kept)
+
+    def read(shard):
+        stream = {"start_step": model.iteration, "repeat": True, "drop_remainder": True}
+        return truth.tf_dataset(FLAGS.batch_size, seed=FLAGS.seed, shard=shard, **stream)
+
+    history = model.fit(
+        distributed(read),
+        epochs=FLAGS.epochs,
+        initial_epoch=model.iteration // FLAGS.steps_per_epoch,
+        steps_per_epoch=FLAGS.steps_per_epoch,
+        verbose=2 if FLAGS.rank == 0 else 0,
+        callbacks=[kp.GrowthCallback(fade_in_steps=FLAGS.fade_in_steps, verbose=1), Keep(kept), *callbacks],
+    )
+    print(f"Process {FLAGS.rank}: {model.iteration} steps, stage {model.stage}, alpha {model.alpha}; see {kept}")
+    return model, history.history
+
+
+if __name__ == "__main__":
+    app.run(lambda _: train())
