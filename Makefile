@@ -1,7 +1,8 @@
 # Two commands, each doing everything on a fresh machine with Python 3.11 or later:
 #   make mnist    set up, then train on real digits and leave pictures in output/mnist
 #   make test     set up, then run the whole test suite
-# and a third for what takes longer:
+# and two more for what takes longer:
+#   make test-long       set up, then kill a training twenty times at random moments
 #   make test-serving    set up, then run the server as a process, its page in a browser, TensorFlow Serving's clients
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
@@ -9,7 +10,7 @@ BIN := $(VENV)/bin
 
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: mnist test test-serving clean
+.PHONY: mnist test test-long test-serving clean
 
 mnist: $(VENV)/examples
 	$(BIN)/python examples/mnist.py --output=output/mnist
@@ -18,6 +19,9 @@ test: $(VENV)/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
+test-long: $(VENV)/dev
+	$(BIN)/python -m pytest -m long -rs tests
 
 test-serving: $(VENV)/dev
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "selenium>=4.25" "grpcio>=1.60"

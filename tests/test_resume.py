@@ -1,9 +1,12 @@
 """A run that was stopped in the middle of a fade ends exactly like the run that was not."""
 
 import os
+import random
+import shutil
 import signal
 import subprocess
 import sys
+import time
 
 import keras
 import numpy as np
@@ -65,6 +68,39 @@ def test_a_killed_run_resumed_by_backup_and_restore_is_the_run_that_was_not(unin
     assert len(expected) == 30
     assert steps(tmp_path / "killed") == expected
     assert_same_state(load(tmp_path / "killed"), load(uninterrupted))
+
+
+@pytest.mark.long
+def test_killed_twenty_times_at_random_moments_it_is_the_run_that_was_not(uninterrupted, tmp_path):
+    """From the first step on: in a step, at an unlock, while a backup is written."""
+    folder, seed = tmp_path / "killed", time.time_ns()
+    rng = random.Random(seed)
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    command = [sys.executable, "-m", "tests.training_run", str(folder)]
+    folder.mkdir()
+    kills = 0
+    while kills < 20:
+        before = len(taken_steps(folder))
+        with subprocess.Popen(
+            command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ) as process:
+            while process.poll() is None and len(taken_steps(folder)) == before:
+                time.sleep(0.01)
+            time.sleep(rng.uniform(0, 3))
+            process.kill()
+        kills += process.returncode == -signal.SIGKILL
+        if process.returncode == 0:  # it came to its end: begin anew, with what is left of the kills
+            assert_same_state(load(folder), load(uninterrupted))
+            shutil.rmtree(folder)
+            folder.mkdir()
+    training_run.main(folder)
+    assert steps(folder) == steps(uninterrupted), f"seed {seed}"
+    assert_same_state(load(folder), load(uninterrupted))
+
+
+def taken_steps(folder):
+    file = folder / "steps.txt"
+    return file.read_text().splitlines() if file.exists() else []
 
 
 FIT = {"batch_size": training_run.BATCH, "shuffle": False, "verbose": 0}

@@ -49,7 +49,7 @@ def main(folder, die_at=None):
         verbose=0,
         callbacks=[
             kp.GrowthCallback(),
-            keras.callbacks.BackupAndRestore(folder / "backup", delete_checkpoint=False),
+            kp.callbacks.BackupAndRestore(folder / "backup", max_share=1, delete_checkpoint=False),
             Record(folder / "steps.txt", die_at),
         ],
     )

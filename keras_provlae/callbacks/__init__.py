@@ -1,7 +1,15 @@
-"""Observers for `fit`: they measure and draw the model as it grows."""
+"""Callbacks for `fit`: backups, and observers that measure and draw the model as it grows."""
 
+from keras_provlae.callbacks.backup import BackupAndRestore
 from keras_provlae.callbacks.csv_logger import CSVLogger
 from keras_provlae.callbacks.observers import DisentanglementMonitor, InformationFlow, PosteriorObserver
 from keras_provlae.callbacks.snapshots import TraversalSnapshots
 
-__all__ = ["CSVLogger", "DisentanglementMonitor", "InformationFlow", "PosteriorObserver", "TraversalSnapshots"]
+__all__ = [
+    "BackupAndRestore",
+    "CSVLogger",
+    "DisentanglementMonitor",
+    "InformationFlow",
+    "PosteriorObserver",
+    "TraversalSnapshots",
+]
