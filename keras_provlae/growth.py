@@ -8,6 +8,9 @@ from typing import NamedTuple
 
 import keras
 
+from keras_provlae.auto_growth import AutoGrowth
+from keras_provlae.guard import GrowthGuard, GrowthWatch
+
 
 class GrowthSchedule:
     """Which epoch, or which optimiser step, unlocks which rung.
@@ -105,7 +108,8 @@ class GrowthCallback(keras.callbacks.Callback):
 
     alpha itself is computed by the model, from its own counter, at every optimiser step: this
     callback only calls `model.grow`. It keeps nothing that matters, so a training resumed by
-    `BackupAndRestore`, or from a `.keras` file with `initial_epoch`, grows on as it would have.
+    `BackupAndRestore`, or from a `.keras` file with `initial_epoch`, grows on as it would have (`"auto"` begins its
+    patience anew).
 
     Epochs of a schedule count the training that the model has been through: `initial_epoch` when
     `fit` is given one (or resumes), else the steps taken in earlier calls of `fit`. Only the even
@@ -120,18 +124,27 @@ class GrowthCallback(keras.callbacks.Callback):
 
     Args:
         schedule: A `GrowthSchedule`, or `None` to share the epochs of `fit` evenly. With fewer
-            epochs than rungs, the optimiser steps are shared.
+            epochs than rungs, the optimiser steps are shared. Or `"auto"`, or an `AutoGrowth`: rungs are unlocked when
+            the validation ELBO stops improving, as long as they carry something; the end of `fit` prints what
+            that says about L and the widths of the codes.
         fade_in_steps: Int >= 0. Optimiser steps over which alpha rises from 0 to 1.
         fade_in: Bool. `False` blends new rungs in at once (the paper's ablation, table 2).
         max_fade_fraction: Float > 0 or `None`. The fade-in lasts at most this part of its
             stage, where the stage's length is known; `None` lifts the limit. A fade-in that is
             not over at the next unlock ends there.
         verbose: 0 or 1. 1 prints a line at every unlock.
+        guard: Bool or `GrowthGuard`. Whether an unlock that does harm (a loss that is not finite, an explosion, a
+            collapse, a shock) is taken back and tried again with a longer fade-in; `True` is `GrowthGuard()`.
+
+    Attributes:
+        shocks: What the loss was before and after each unlock, a list of dicts: see `guard.GrowthWatch`, and
+            `visualization.growth_shocks` for the figure. The largest rise since the last unlock
+            is in `logs` as `growth_shock`, a share of the negative ELBO before it.
 
     Raises:
         ValueError: If `fade_in_steps` is negative or `max_fade_fraction` not positive.
-        TypeError: If `schedule` is not a `GrowthSchedule` or `fade_in_steps` no integer; at the start
-            of `fit`, if the model cannot grow.
+        TypeError: If `schedule` is none of these, `fade_in_steps` no integer or `guard` neither a bool nor a
+            `GrowthGuard`; at the start of `fit`, if the model cannot grow.
 
     Example:
         >>> callback = GrowthCallback(GrowthSchedule(epochs_per_rung=15), fade_in_steps=5000)
@@ -141,25 +154,39 @@ class GrowthCallback(keras.callbacks.Callback):
 
     def __init__(
         self,
-        schedule: GrowthSchedule | None = None,
+        schedule: GrowthSchedule | AutoGrowth | str | None = None,
         fade_in_steps: int = 5000,
         fade_in: bool = True,
         max_fade_fraction: float | None = 0.5,
         verbose: int = 0,
+        guard: bool | GrowthGuard = False,
     ):
         super().__init__()
-        if schedule is not None and not isinstance(schedule, GrowthSchedule):
-            raise TypeError(f"`schedule` must be a GrowthSchedule or None. Received: schedule={schedule!r}.")
+        if schedule == "auto":
+            schedule = AutoGrowth()
+        if schedule is not None and not isinstance(schedule, GrowthSchedule | AutoGrowth):
+            raise TypeError(
+                f'`schedule` must be a GrowthSchedule, "auto", an AutoGrowth or None. Received: schedule={schedule!r}.'
+            )
         if not isinstance(fade_in_steps, Integral):
             raise TypeError(f"`fade_in_steps` must be an integer. Received: fade_in_steps={fade_in_steps!r}.")
         if fade_in_steps < 0:
             raise ValueError(f"`fade_in_steps` must not be negative. Received: fade_in_steps={fade_in_steps}.")
         if max_fade_fraction is not None and not max_fade_fraction > 0:
             raise ValueError(f"`max_fade_fraction` must be positive. Received: {max_fade_fraction}.")
-        self.schedule = schedule or GrowthSchedule()
+        self.auto = schedule if isinstance(schedule, AutoGrowth) else None
+        self.schedule = GrowthSchedule() if schedule is None or self.auto else schedule
         self.fade_in_steps = fade_in_steps if fade_in else 0
         self.max_fade_fraction = max_fade_fraction
         self.verbose = verbose
+        if not isinstance(guard, bool | GrowthGuard):
+            raise TypeError(f"`guard` must be True, False or a GrowthGuard. Received: guard={guard!r}.")
+        self.guard = GrowthGuard() if guard is True else guard or None
+        self._watch = GrowthWatch(self.guard)
+
+    @property
+    def shocks(self) -> list[dict]:
+        return self._watch.shocks
 
     def set_model(self, model):
         if not hasattr(model, "grow"):
@@ -171,9 +198,23 @@ class GrowthCallback(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         self._plan = None  # made at the first epoch: a callback after this one may restore the model
+        self._watch.begin(self.model)
+        self._taken_back = 0  # steps that the guard took back, in this `fit`
+        if self.guard:
+            self.model.is_guarded = True
+            self.model.make_train_function()
+        if self.auto:
+            self._next_iteration, self._is_due = float("inf"), False
+            self.auto.begin(self.model)
 
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch_start = self.model.iteration
+        self._watch.begin_epoch(self.model)
+        self._epoch, self._is_seen = epoch, False
+        if self.auto:
+            if self._is_due:
+                self._grow(self.model.stage + 1)
+            return
         if self._plan is None:
             self._plan = _plan(self.schedule, self.model, self.params, epoch)
             self._warn_if_too_long()
@@ -181,7 +222,8 @@ class GrowthCallback(keras.callbacks.Callback):
             self._steps_per_epoch = self._expected_steps(epoch)
         else:
             first_epoch, first_iteration = self._first
-            self._steps_per_epoch = round((self._epoch_start - first_iteration) / (epoch - first_epoch))
+            taken = self._epoch_start + self._taken_back - first_iteration
+            self._steps_per_epoch = round(taken / (epoch - first_epoch))
         if not self._plan.by_iteration:
             self._grow(self._plan.stage_at(epoch + self._plan.offset))
         self._next_iteration = self._plan.next_iteration(self.model.stage)
@@ -189,12 +231,32 @@ class GrowthCallback(keras.callbacks.Callback):
     def on_train_batch_begin(self, batch, logs=None):
         # plain numbers: reading the model here would stop the device at every step
         iteration = self._epoch_start + batch
+        if iteration >= self._watch.next_look and self._watch.look(self.model, iteration):
+            self._epoch_start = self.model.iteration - batch
+            self._taken_back += iteration - self.model.iteration
+            iteration = self.model.iteration
         if iteration >= self._next_iteration:
             self._grow(self._plan.stage_at(iteration))
             self._next_iteration = self._plan.next_iteration(self.model.stage)
 
+    def on_test_begin(self, logs=None):
+        self._end_of_steps()  # validation has the means begin anew
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._end_of_steps()
+        if logs is not None and self._watch.sees:
+            logs["growth_shock"] = self._watch.last_shock
+        if self.auto:
+            self._is_due = self.auto.end_epoch(self.model, logs or {})
+
     def on_train_end(self, logs=None):
         model = self.model
+        if self.auto:
+            advice = self.auto.end(model, logs or {})
+            print(f"\n{advice}" if advice else "", end="\n" if advice else "", flush=True)
+        self._watch.end(model)
+        if self.auto or self._watch.has_given_up:
+            return
         if model.stop_training and model.stage + 1 < model.num_rungs:
             warnings.warn(
                 f"Training was stopped at stage {model.stage} of {model.num_rungs - 1}: "
@@ -202,6 +264,15 @@ class GrowthCallback(keras.callbacks.Callback):
                 "after the last fade-in (`start_from_epoch`).",
                 stacklevel=2,
             )
+
+    def _end_of_steps(self):
+        """A look at the means of the epoch, once."""
+        if self._is_seen:
+            return
+        self._is_seen, iteration = True, self.model.iteration
+        ends_fit = self._epoch + 1 == self.params["epochs"] or self.model.stop_training
+        if self._watch.look(self.model, iteration, ends_epoch=True, ends_fit=ends_fit):
+            self._taken_back += iteration - self.model.iteration
 
     def _expected_steps(self, epoch):
         """Steps of an epoch before one was counted: of those before `epoch` where `steps` is unknown or rounded up."""
@@ -211,9 +282,11 @@ class GrowthCallback(keras.callbacks.Callback):
 
     def _grow(self, stage):
         model = self.model
-        if model.stage < stage:
-            for observe in self.params.get("before_growth", ()):
-                observe()
+        if model.stage >= stage:
+            return
+        for observe in self.params.get("before_growth", ()):
+            observe()
+        self._watch.before_unlock(model)
         while model.stage < stage:
             # where several rungs are due at once, only the newest can fade in
             fade_in_steps = self._fade_in_steps(stage) if model.stage + 1 == stage else 0
@@ -221,11 +294,12 @@ class GrowthCallback(keras.callbacks.Callback):
             if self.verbose:
                 how = f"fading in over {fade_in_steps} steps" if fade_in_steps else "without a fade-in"
                 print(f"\nStage {model.stage}: rung {model.num_rungs - model.stage} unlocked, {how}", flush=True)
+        self._watch.after_unlock(model)
 
     def _fade_in_steps(self, stage):
         if not getattr(self.model, "fades_in", True):
             return 0
-        length = self._stage_steps(stage)
+        length = None if self.auto else self._stage_steps(stage)
         if length is None or self.max_fade_fraction is None:
             return self.fade_in_steps
         return min(self.fade_in_steps, int(self.max_fade_fraction * length))

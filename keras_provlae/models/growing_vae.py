@@ -1,5 +1,6 @@
 """The abstract ladder VAE that grows: its stage, its iteration and its fade-in are state of the model."""
 
+import warnings
 from numbers import Integral
 
 import keras
@@ -7,6 +8,7 @@ from keras import ops
 
 from keras_provlae.models.ladder_vae import LadderVAE
 from keras_provlae.models.trackers import LastValue
+from keras_provlae.stage_graphs import StageGraphs
 
 FADE_IN_STEPS = 5000  # iterations of the fade-in, section 3.3
 
@@ -32,6 +34,7 @@ class GrowingVAE(LadderVAE):
         self.fade_in_steps_variable = self._counter("fade_in_steps")
         self.stage_tracker = LastValue(name="stage")
         self.alpha_tracker = LastValue(name="alpha")
+        self._graphs = StageGraphs(self.decoder, self.spec.num_rungs)
 
     # === Growth ===
 
@@ -78,6 +81,7 @@ class GrowingVAE(LadderVAE):
         self.stage_variable.assign(self.stage + 1)
         self.unlocked_at_variable.assign(self.iteration)
         self.fade_in_steps_variable.assign(int(fade_in_steps) if self.fades_in else 0)
+        self._renew_train_function()
 
     def before_unlock(self) -> None:
         """What a model keeps of itself before it grows; nothing by default."""
@@ -100,8 +104,51 @@ class GrowingVAE(LadderVAE):
 
     # === Training ===
 
+    def make_train_function(self, force=False):
+        """As Keras does; anew where the training step was made for another stage, or with another guard."""
+        stage = min(self.stage, self._graphs.num_rungs - 1)
+        force = force or (stage, self.is_guarded) != (self._graphs.stage, self._graphs.is_guarded)
+        self._graphs.stage, self._graphs.is_guarded = stage, self.is_guarded
+        return super().make_train_function(force=force)
+
+    def make_test_function(self, force=False):
+        """As Keras does; anew where it was made with another guard."""
+        force = force or self.is_guarded != self._graphs.test_is_guarded
+        self._graphs.test_is_guarded = self.is_guarded
+        return super().make_test_function(force=force)
+
+    def reset_metrics(self):
+        """As Keras does, at the beginning of every epoch: weights that a callback restored may be of another stage."""
+        super().reset_metrics()
+        self._renew_train_function()
+
+    def _renew_train_function(self):
+        if self.train_function is not None:
+            self.make_train_function()
+
+    def _decoder_of_step(self):
+        return self._graphs.of_stage if self._graphs.in_step else self.decoder
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        loss = super().compute_loss(x, y, y_pred, sample_weight, training)
+        optimizer = getattr(self.optimizer, "inner_optimizer", self.optimizer)
+        if self._graphs.in_step and optimizer is not None and optimizer.weight_decay:
+            # weights decay where there is a gradient: that of a locked rung is 0, not missing
+            loss += 0.0 * sum(ops.sum(variable) for variable in self._graphs.unused)
+        return loss
+
     def train_step(self, *args):
-        """One step of the backend's trainer, then one step of alpha."""
+        """One step of the backend's trainer, without the locked rungs of the decoder, then one step of alpha."""
+        self._graphs.in_step = True
+        try:
+            with warnings.catch_warnings():
+                if self._graphs.unused:
+                    warnings.filterwarnings("ignore", "Gradients do not exist for variables", UserWarning)
+                return self._train_step(*args)
+        finally:
+            self._graphs.in_step = False
+
+    def _train_step(self, *args):
         if keras.backend.backend() != "jax":
             logs = super().train_step(*args)
             self.iteration_variable.assign(self.iteration_variable + 1)

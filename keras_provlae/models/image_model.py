@@ -6,6 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_provlae import replicas
 from keras_provlae.models.validation import (
     PIXEL_RULE,
     FiniteLoss,
@@ -15,8 +16,14 @@ from keras_provlae.models.validation import (
     readable_errors,
     require,
 )
+from keras_provlae.optimizers import adam
 
 OWN_LOSS_RULE = "The model computes its own loss (equation 11), every image with the same weight: leave out `{name}`."
+PART_RULE = (
+    "Every replica must get an image of every batch that it trains on. Received: {low} images for one of {high} "
+    "replicas, of the last, smaller batch of a pass. Leave that out: `tf_dataset(..., drop_remainder=True)`, or "
+    "`ds.batch(size, drop_remainder=True)`."
+)
 
 
 class ImageModel(keras.Model):
@@ -26,13 +33,16 @@ class ImageModel(keras.Model):
     `call` is given through `_checked`.
     """
 
+    is_guarded = False  # whether a callback of this `fit` sees to losses that are not finite
+
     def compile(self, optimizer: keras.Optimizer | str | None = None, **kwargs: Any) -> None:
         """As `keras.Model.compile`; without an optimizer, the `default_optimizer`.
 
         Args:
             optimizer: A Keras optimizer; `None` is the paper's Adam with learning rate 5e-4 and epsilon 1e-8 (3e-4
-                and weight decay 1e-6 in a `TeacherStudentVAE`).
-            **kwargs: As `keras.Model.compile`, without `loss`.
+                and weight decay 1e-6 in a `TeacherStudentVAE`), as `optimizers.adam` makes it.
+            **kwargs: As `keras.Model.compile`, without `loss`. `jit_compile="auto"`, Keras's default, compiles with
+                XLA where that is faster: on a GPU or TPU, and on JAX everywhere; `True` or `False` overrides it.
 
         Raises:
             ValueError: If `loss` is given: the model has its own.
@@ -47,7 +57,7 @@ class ImageModel(keras.Model):
     @staticmethod
     def default_optimizer() -> keras.Optimizer:
         """The paper's Adam."""
-        return keras.optimizers.Adam(5e-4, epsilon=1e-8)
+        return adam(5e-4, epsilon=1e-8)
 
     def compile_from_config(self, config):
         self.compile(**keras.saving.deserialize_keras_object(config))
@@ -60,8 +70,13 @@ class ImageModel(keras.Model):
 
         images, _, _ = keras.utils.unpack_x_y_sample_weight(args[0])
         # else the last, empty `next` of a data set of unknown length would count as a step
-        with tf.control_dependencies([self._checked(images)]):
-            return super().train_step(*args)
+        with tf.control_dependencies([self._checked(images), self._checked_part(images)]):
+            return replicas.reducible(super().train_step(*args))
+
+    def test_step(self, *args):
+        """The backend's own step."""
+        logs = super().test_step(*args)
+        return replicas.reducible(logs) if keras.backend.backend() == "tensorflow" else logs
 
     def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> keras.callbacks.History:
         """As `keras.Model.fit`, on images alone or (images, labels); labels are not used."""
@@ -74,6 +89,7 @@ class ImageModel(keras.Model):
             with readable_errors():
                 return super().fit(x, *args, **kwargs)
         finally:
+            self.is_guarded = False
             self._initial_epoch = None  # BackupAndRestore leaves it set: a second `fit` would do nothing
 
     def evaluate(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
@@ -105,6 +121,11 @@ class ImageModel(keras.Model):
             if kwargs.get(name) is not None:
                 raise ValueError(OWN_LOSS_RULE.format(name=name))  # Keras would drop it without targets
         return checked_while_read(x) if keras.backend.backend() == "jax" or self.jit_compile else x
+
+    def _checked_part(self, images):
+        """A replica's part of the batch: TensorFlow has no gradient of a transposed convolution over no image."""
+        number, count = ops.shape(images)[0], replicas.count()
+        return images if count == 1 else require(images, number > 0, PART_RULE, number, count)
 
     def _checked(self, images):
         """The images, whose values are checked when they are known: now, or inside the step."""

@@ -13,7 +13,7 @@ from typing import Any, Self
 import keras
 from keras import ops
 
-from keras_provlae import ladder, presets
+from keras_provlae import ladder, presets, replicas
 from keras_provlae.layers import Sampling
 from keras_provlae.losses import (
     bernoulli_nll,
@@ -173,7 +173,7 @@ class LadderVAE(ImageModel, abc.ABC):
         codes, mean, log_var = (y_pred[name] for name in ("codes", "mean", "log_var"))
         unlocked = self.per_latent(self.unlocked())
         estimate = total_correlation(codes, mean, log_var, self.dataset_size, unlocked)
-        return {"total_correlation": ops.mean(estimate)}
+        return {"total_correlation": replicas.batch_mean(estimate)}
 
     # === The model as a function ===
 
@@ -205,7 +205,7 @@ class LadderVAE(ImageModel, abc.ABC):
         """The posterior, a sample of it, and the logits decoded from that: a dict of four tensors."""
         mean, log_var = self._infer(self._checked(images))
         codes = self.sampling(mean, log_var)
-        logits = self.decoder([codes, self.decoder_gates()])
+        logits = self._decoder_of_step()([codes, self.decoder_gates()])
         return {"mean": mean, "log_var": log_var, "codes": codes, "logits": logits}
 
     def encode(self, images: Any) -> tuple[Any, Any]:
@@ -307,6 +307,10 @@ class LadderVAE(ImageModel, abc.ABC):
             raise ValueError(f"`around` needs the `rung` to draw, one of 1 .. {self.num_rungs}. Received: rung=None.")
         return self.decode(codes)
 
+    def _decoder_of_step(self):
+        """What `call` decodes with: in a training step, a model that knows better may leave out what is 0."""
+        return self.decoder
+
     def _hold_other_rungs(self, codes, rung, around):
         columns = dict(self.rung_slices).get(rung)
         if columns is None:
@@ -331,19 +335,21 @@ class LadderVAE(ImageModel, abc.ABC):
         if sample_weight is not None:
             raise ValueError(OWN_LOSS_RULE.format(name="sample_weight"))
         images = ops.cast(x, "float32")
-        reconstruction = ops.mean(LIKELIHOODS[self.likelihood](images, y_pred["logits"]))
+        reconstruction = replicas.batch_mean(LIKELIHOODS[self.likelihood](images, y_pred["logits"]))
         rung_kls = ops.stack(
             [
-                ops.mean(gaussian_kl(y_pred["mean"][:, columns], y_pred["log_var"][:, columns]))
+                replicas.batch_mean(gaussian_kl(y_pred["mean"][:, columns], y_pred["log_var"][:, columns]))
                 for _, columns in self.rung_slices
             ]
         )
         loss = reconstruction + ops.sum(self.kl_weights() * rung_kls)
         further, weights = self.further_terms(images, y_pred), self.further_weights()
         loss += sum(weights[name] * term for name, term in further.items())
-        loss = require(loss, ops.isfinite(loss), LOSS_RULE, reconstruction, ops.sum(rung_kls))
-        self._track(reconstruction, rung_kls, further, ops.shape(images)[0])
-        return loss
+        if not self.is_guarded:
+            loss = require(loss, ops.isfinite(loss), LOSS_RULE, reconstruction, ops.sum(rung_kls))
+        batch = ops.shape(images)[0]
+        self._track(reconstruction, rung_kls, further, batch)
+        return replicas.share_of_loss(loss, batch)
 
     def _track(self, reconstruction, rung_kls, further, batch):
         """`kl` and `elbo` are those of equation 8 at beta 1: over the unlocked rungs, in nats per image."""

@@ -97,7 +97,8 @@ def check_data(data: Any, image_shape: tuple, steps: int | None = 1) -> None:
     """Checks what `fit` is given, as far as it can be seen before the first step.
 
     Args:
-        data: Array, tensor or `tf.data.Dataset`; anything else is left to the steps.
+        data: Array, tensor or `tf.data.Dataset`; anything else, such as what `tf.distribute` makes of a data set, is
+            left to the steps.
         image_shape: What the model was built for, `(height, width, channels)`.
         steps: How many batches are taken, or `None` for all there are.
 
@@ -111,12 +112,16 @@ def check_data(data: Any, image_shape: tuple, steps: int | None = 1) -> None:
         )
     if steps is None and hasattr(data, "cardinality") and int(data.cardinality()) == -1:
         raise ValueError("The data set has no end: give the number of steps as well, or leave out `.repeat()`.")
-    if hasattr(data, "element_spec"):
+    if _is_tf_dataset(data):
         spec = data.element_spec
         check_images(spec[0] if isinstance(spec, tuple) else spec, image_shape)
     elif hasattr(data, "shape"):
         check_images(data, image_shape)
         check_pixels(data)
+
+
+def _is_tf_dataset(data):
+    return hasattr(data, "element_spec") and hasattr(data, "map")  # a distributed data set has no `map`
 
 
 def checked_while_read(data: Any) -> Any:
@@ -131,7 +136,7 @@ def checked_while_read(data: Any) -> Any:
     Returns:
         A data set like `data`.
     """
-    if not hasattr(data, "element_spec"):
+    if not _is_tf_dataset(data):
         return data
     import tensorflow as tf
 
@@ -200,10 +205,10 @@ def _raise_unless(condition, low, high, rule):
 
 
 class FiniteLoss(keras.callbacks.Callback):
-    """Ends the training where an epoch's loss is not finite, for steps that drop `require`."""
+    """Ends the training where an epoch's loss is not finite, for steps that drop `require`; a guard knows better."""
 
     def on_epoch_end(self, epoch, logs=None):
-        if not math.isfinite(logs["loss"]):
+        if not self.model.is_guarded and not math.isfinite(logs["loss"]):
             raise ValueError(LOSS_RULE.format(low=logs["reconstruction"], high=logs["kl"]))
 
 

@@ -1,9 +1,9 @@
 """Pictures of models and trainings, as matplotlib figures; `write_png` and `write_gif` put them into files.
 
 Of a model: `traversals`, `rung_samples`, `rung_swaps`, `manifold`, `reconstructions`. Of a training:
-`training_curves`, `growth_timeline`. Of codes and factors: `mutual_information_heatmap`, `rung_factor_heatmap`,
-`latent_responses`. Of many trainings: `reconstruction_against_scores`, `mig_against_mig_sup`. `traversals_gif` and
-`growth_gif` move.
+`training_curves`, `growth_timeline`, `growth_shocks`. Of codes and factors: `mutual_information_heatmap`,
+`rung_factor_heatmap`, `latent_responses`. Of many trainings: `reconstruction_against_scores`, `mig_against_mig_sup`.
+`traversals_gif` and `growth_gif` move.
 """
 
 from keras_provlae.visualization.animation import traversals_gif
@@ -13,6 +13,7 @@ from keras_provlae.visualization.heatmaps import mutual_information_heatmap, run
 from keras_provlae.visualization.images import reconstructions, rung_samples, rung_swaps
 from keras_provlae.visualization.manifold import manifold
 from keras_provlae.visualization.responses import latent_responses
+from keras_provlae.visualization.shocks import growth_shocks
 from keras_provlae.visualization.snapshot import Snapshot
 from keras_provlae.visualization.timeline import growth_gif, growth_timeline
 from keras_provlae.visualization.traversals import traversals
@@ -21,6 +22,7 @@ from keras_provlae.visualization.writers import write_gif, write_png
 __all__ = [
     "Snapshot",
     "growth_gif",
+    "growth_shocks",
     "growth_timeline",
     "latent_responses",
     "manifold",

@@ -216,7 +216,7 @@ def test_loss_and_sample_weights_are_refused(make_model, images):
 def test_the_default_optimizer_is_the_papers(make_model):
     model = make_model()
     model.compile()
-    assert type(model.optimizer) is keras.optimizers.Adam
+    assert type(model.optimizer) is kp.optimizers.FusedAdam
     assert (float(model.optimizer.learning_rate), model.optimizer.epsilon) == (np.float32(5e-4), 1e-8)
 
 

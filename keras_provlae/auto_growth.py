@@ -1,0 +1,139 @@
+"""Growth without a schedule: by what the validation ELBO and the newest rung say."""
+
+import math
+from numbers import Integral
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from keras_provlae.metrics.encoding import encode_all
+
+
+class AutoGrowth:
+    """`GrowthCallback("auto")`: the next rung is unlocked when the validation ELBO stops improving.
+
+    An epoch counts as an improvement when `val_elbo` is above the best of its stage by more than `min_delta`. The
+    epochs of a fade-in never count against the patience. When it is used up, the newest rung must carry
+    `min_nats`; if it does not, the growth ends there, and it was one rung too many. After the last unlock nothing
+    more happens: training goes on to the end of `fit`, or until an `EarlyStopping` ends it. A training that is resumed
+    begins its patience anew.
+
+    Args:
+        patience: Int >= 1. Epochs without an improvement.
+        min_delta: Float >= 0. Nats per image.
+        min_nats: Float >= 0. What a new rung must carry, `val_kl_rung_l` in nats per image.
+        images: Float array `(n, height, width, channels)` in [0, 1], or `None`. With it, the advice at the end says
+            how many latents each rung uses.
+
+    Attributes:
+        advice: `None`, or at the end of `fit` an `Advice`; it is printed as well.
+
+    Raises:
+        ValueError: If a number is out of range.
+        TypeError: If `patience` is not an integer.
+
+    Example:
+        >>> AutoGrowth(patience=3, min_nats=0.05).advice is None
+        True
+    """
+
+    def __init__(self, patience: int = 3, min_delta: float = 0.1, min_nats: float = 0.1, images: Any = None):
+        if not isinstance(patience, Integral):
+            raise TypeError(f"`patience` must be an integer. Received: patience={patience!r}.")
+        if patience < 1:
+            raise ValueError(f"`patience` must be at least 1. Received: patience={patience}.")
+        for name, value in ("min_delta", min_delta), ("min_nats", min_nats):
+            if not 0 <= value < math.inf:
+                raise ValueError(f"`{name}` must be a finite number >= 0. Received: {name}={value}.")
+        self.patience, self.min_delta, self.min_nats, self.images = patience, min_delta, min_nats, images
+        self.advice = None
+        self.begin()
+
+    def begin(self, model: Any = None) -> None:
+        """A new `fit`: the patience begins anew, and images that are unfit are so before an epoch is spent."""
+        if model is not None and self.images is not None:
+            encode_all(model, self.images[:1])
+        self.best, self.waited, self.ended = -math.inf, 0, None
+
+    def end_epoch(self, model: Any, logs: dict) -> bool:
+        """Whether the next rung is due, after an epoch with these logs.
+
+        Raises:
+            ValueError: If the epoch was not validated.
+        """
+        if "val_elbo" not in logs:
+            raise ValueError(
+                "Growth by itself follows the ELBO of validation images: give `fit` its `validation_data` "
+                "(and `validation_freq=1`). Received: an epoch without `val_elbo`."
+            )
+        if self.ended or model.stage + 1 >= model.num_rungs:
+            return False
+        if logs["val_elbo"] > self.best + self.min_delta:
+            self.best, self.waited = logs["val_elbo"], 0
+            return False
+        self.waited += model.alpha >= 1.0
+        if self.waited < self.patience:
+            return False
+        rung = model.num_rungs - model.stage
+        nats = logs[f"val_kl_rung_{rung}"]
+        if nats < self.min_nats:
+            self.ended = f"Rung {rung} carries {nats:.2g} nats, less than {self.min_nats:g}: the growth ends there."
+            print(f"\n{self.ended}", flush=True)
+            return False
+        self.best, self.waited = -math.inf, 0
+        return True
+
+    def end(self, model: Any, logs: dict) -> "Advice | None":
+        """What the training says about L and the width of the codes; `None` where no epoch was validated."""
+        if not {f"val_kl_rung_{rung}" for rung in _unlocked(model)} <= set(logs):
+            return None
+        kls = {rung: logs[f"val_kl_rung_{rung}"] for rung in _unlocked(model)}
+        used = None if self.images is None else _used_latents(model, self.images)
+        carries = [nats >= self.min_nats and (used is None or used[rung] > 0) for rung, nats in kls.items()]
+        num_rungs = max(1, [*carries, False].index(False))  # of the deepest: one below an empty one does not count
+        widths = None if used is None else tuple(max(used[rung], 1) for rung in list(kls)[:num_rungs])[::-1]
+        self.advice = Advice(num_rungs, widths, kls, used, num_rungs == model.num_rungs and all(carries))
+        return self.advice
+
+
+class Advice(NamedTuple):
+    """What an automatic growth suggests for the next training.
+
+    Attributes:
+        num_rungs: Int. How many of the deepest rungs carry enough.
+        latent_dim: A tuple ordered from rung 1, as the models take it: the latents that these rungs use; or `None`.
+        nats: `{rung: nats}` of the unlocked rungs, deepest first.
+        used_latents: `{rung: number of latents}`, or `None`.
+        fully_grown: Bool. Whether all rungs are used, so that one more may be worth a try.
+    """
+
+    num_rungs: int
+    latent_dim: tuple | None
+    nats: dict
+    used_latents: dict | None
+    fully_grown: bool
+
+    def __str__(self):
+        carried = ", ".join(f"rung {rung} {nats:.2f}" for rung, nats in self.nats.items())
+        lines = [f"Nats on validation images: {carried}."]
+        if self.used_latents is not None:
+            used = ", ".join(f"rung {rung} {number}" for rung, number in self.used_latents.items())
+            lines.append(f"Latents in use: {used}.")
+        suggestion = f"num_rungs={self.num_rungs}"
+        if self.latent_dim is not None:
+            suggestion += f", latent_dim={self.latent_dim}"
+        more = ", or one rung more: every rung is used." if self.fully_grown else "."
+        lines.append(f"Suggested: {suggestion}{more}")
+        return " ".join(lines)
+
+
+def _used_latents(model, images):
+    """Latents whose KL, a mean over the images, is above 0.01 nats, of each unlocked rung."""
+    mean, log_var = encode_all(model, images)
+    kl = 0.5 * np.mean(mean**2 + np.expm1(log_var) - log_var, axis=0)
+    unlocked = _unlocked(model)
+    return {rung: int((kl[columns] > 0.01).sum()) for rung, columns in model.rung_slices if rung in unlocked}
+
+
+def _unlocked(model):
+    return range(model.num_rungs, model.num_rungs - model.stage - 1, -1)
