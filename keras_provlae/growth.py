@@ -253,7 +253,8 @@ class GrowthCallback(keras.callbacks.Callback):
         model = self.model
         if self.auto:
             advice = self.auto.end(model, logs or {})
-            print(f"\n{advice}" if advice else "", end="\n" if advice else "", flush=True)
+            if advice:
+                print(f"\n{advice}", flush=True)
         self._watch.end(model)
         if self.auto or self._watch.has_given_up:
             return
