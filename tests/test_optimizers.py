@@ -10,7 +10,7 @@ def train(make_model, images, optimizer):
     keras.utils.set_random_seed(0)
     model = make_model()
     model.compile(optimizer, run_eagerly=True)  # a few steps take less time than three graphs
-    history = model.fit(images, batch_size=20, epochs=4, shuffle=False, verbose=0, callbacks=[kp.GrowthCallback()])
+    history = model.fit(images, batch_size=40, epochs=3, shuffle=False, verbose=0, callbacks=[kp.GrowthCallback()])
     return history.history["loss"], model
 
 
