@@ -10,7 +10,6 @@ resident set seen while the quadrature runs, less that before it.
 
 import json
 import math
-import os
 import subprocess
 import sys
 import tempfile
@@ -19,6 +18,7 @@ import time
 
 import numpy as np
 from absl import app, flags
+from process_memory import resident
 
 import keras_provlae as kp
 
@@ -62,12 +62,6 @@ def evaluations(factors, draws):
     """Pairs of draw and row that the published estimator looks at."""
     counts = [len(factors), *(count for column in factors.T for count in np.unique(column, return_counts=True)[1])]
     return sum(min(draws, count) * count for count in map(int, counts))
-
-
-def resident():
-    """Megabytes of this process in memory."""
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def peak_memory(function):

@@ -8,7 +8,6 @@ time in the hooks of each, as a share of that of `fit`. `memory`: the resident s
 """
 
 import collections
-import os
 import subprocess
 import sys
 import tempfile
@@ -16,6 +15,7 @@ import time
 
 import numpy as np
 from absl import app, flags
+from process_memory import resident
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("epochs", 30, "Epochs of the training.", lower_bound=10)
@@ -45,12 +45,6 @@ def timed(callback, spent):
     for hook in "train_begin", "train_end", "epoch_begin", "epoch_end", "train_batch_begin":
         setattr(callback, f"on_{hook}", clocked(getattr(callback, f"on_{hook}")))
     return callback
-
-
-def resident():
-    """Megabytes of this process in memory."""
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def measure_callbacks(folder):

@@ -12,7 +12,6 @@ that are drawn beforehand.
 """
 
 import json
-import os
 import resource
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 from absl import app, flags
+from process_memory import resident
 
 FLAGS = flags.FLAGS
 NAMES = ("shapes3d", "shapes3d 32x32", "dsprites", "dsprites 32x32", "scenes", "celeb_a", "image_folder")
@@ -31,12 +31,6 @@ flags.DEFINE_float("seconds", 3.0, "Length of a round of the pipeline.", lower_b
 flags.DEFINE_integer("files", 2000, "Files that are drawn for celeb_a and image_folder.", lower_bound=200)
 flags.DEFINE_enum("measure", None, ["pipeline", "speed"], "Measure here and print JSON; used by the program itself.")
 flags.DEFINE_string("folder", None, "Where the files were drawn; used by the program itself.")
-
-
-def resident():
-    """Megabytes of this process in memory."""
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def draw_files(folder):

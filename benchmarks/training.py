@@ -53,6 +53,19 @@ def noise(preset):
     return np.random.default_rng(0).random((FLAGS.batch, *shape)).astype("float32")
 
 
+def repeated(step):
+    """A function that does `step`, which returns a scalar, so many times and returns the seconds."""
+
+    def run(steps):
+        begin = time.perf_counter()
+        for _ in range(steps):
+            value = step()
+        float(value)
+        return time.perf_counter() - begin
+
+    return run
+
+
 def keras_fit(preset):
     """`model.fit` on the backend of this process; on TensorFlow every stage under both policies."""
     import keras
@@ -71,9 +84,8 @@ def keras_fit(preset):
     data = tf.data.Dataset.from_tensors(noise(preset)).repeat()
     ways = {}
     for policy in POLICIES if tensorflow else ("float32",):
-        model = settings_of(preset)
-        stages = range(model["num_rungs"]) if tensorflow else [model["num_rungs"] - 1]
-        for stage in stages:
+        stages = range(settings_of(preset)["num_rungs"])
+        for stage in stages if tensorflow else stages[-1:]:
             model = kp.ProgressiveVAE(**settings_of(preset), dtype=policy)
             for _ in range(stage):
                 model.grow(fade_in_steps=0)
@@ -127,7 +139,6 @@ def plain_tensorflow(preset):
             "map": lambda x, shape: tf.reshape(x, (-1, *shape)),
             "join": lambda m, g: tf.concat([m, g], axis=-1),
             "sample": lambda mean, log_var: mean + tf.exp(log_var / 2) * tf.random.normal(tf.shape(mean)),
-            "crop": lambda x, rows, columns: x[:, :rows, :columns],
         },
     )
 
@@ -153,15 +164,7 @@ def plain_tensorflow(preset):
             )  # fmt: skip
         return loss
 
-    def run(steps):
-        train(images)
-        begin = time.perf_counter()
-        for _ in range(steps):
-            loss = train(images)
-        float(loss)
-        return time.perf_counter() - begin
-
-    return {"plain TensorFlow": run}
+    return {"plain TensorFlow": repeated(lambda: train(images))}
 
 
 def plain_torch(preset):
@@ -172,12 +175,11 @@ def plain_torch(preset):
     import keras_provlae as kp
 
     model = kp.ProgressiveVAE(**settings_of(preset))
-    layers = {"conv": (3, 2, 0, 1), "transposed": (3, 2, 0, 1)}  # (height, width, in, out) to torch's order
 
     def to_torch(variable):
         value = torch.from_numpy(np.array(variable))
         if value.ndim == 4:
-            value = value.permute(*layers["conv"]).contiguous(memory_format=torch.channels_last)
+            value = value.permute(3, 2, 0, 1).contiguous(memory_format=torch.channels_last)
         return value.requires_grad_()
 
     variables = {variable.path: to_torch(variable) for variable in model.trainable_variables}
@@ -212,7 +214,6 @@ def plain_torch(preset):
             "map": lambda x, shape: x.unflatten(1, shape).permute(0, 3, 1, 2),
             "join": lambda m, g: torch.cat([m, g], dim=1),
             "sample": lambda mean, log_var: mean + torch.exp(log_var / 2) * torch.randn_like(mean),
-            "crop": lambda x, rows, columns: x[:, :, :rows, :columns],
         },
     )
     adam = torch.optim.Adam(list(variables.values()), lr=5e-4, eps=1e-8, fused=True)
@@ -227,14 +228,7 @@ def plain_torch(preset):
         adam.step()
         return loss
 
-    def run(steps):
-        begin = time.perf_counter()
-        for _ in range(steps):
-            loss = train()
-        float(loss)
-        return time.perf_counter() - begin
-
-    return {"plain PyTorch": run}
+    return {"plain PyTorch": repeated(train)}
 
 
 def plain_ladder(spec, f):
@@ -283,14 +277,7 @@ def matrix_product(_):
     a = tf.random.normal((2048, 2048))
     product = tf.function(lambda a: tf.reduce_sum(a @ a))
 
-    def run(steps):
-        begin = time.perf_counter()
-        for _ in range(steps):
-            total = product(a)
-        float(total)
-        return time.perf_counter() - begin
-
-    return {"matrix product": run}
+    return {"matrix product": repeated(lambda: product(a))}
 
 
 # === Measures that are not of time alone ===

@@ -1,12 +1,13 @@
 """Growth without a schedule: by what the validation ELBO and the newest rung say."""
 
 import math
-from numbers import Integral
 from typing import Any, NamedTuple
 
-import numpy as np
+from keras import ops
 
+from keras_provlae.losses import gaussian_kl
 from keras_provlae.metrics.encoding import encode_all
+from keras_provlae.metrics.posteriors import check_count
 
 
 class AutoGrowth:
@@ -38,10 +39,7 @@ class AutoGrowth:
     """
 
     def __init__(self, patience: int = 3, min_delta: float = 0.1, min_nats: float = 0.1, images: Any = None):
-        if not isinstance(patience, Integral):
-            raise TypeError(f"`patience` must be an integer. Received: patience={patience!r}.")
-        if patience < 1:
-            raise ValueError(f"`patience` must be at least 1. Received: patience={patience}.")
+        check_count("patience", patience)
         for name, value in ("min_delta", min_delta), ("min_nats", min_nats):
             if not 0 <= value < math.inf:
                 raise ValueError(f"`{name}` must be a finite number >= 0. Received: {name}={value}.")
@@ -85,9 +83,9 @@ class AutoGrowth:
 
     def end(self, model: Any, logs: dict) -> "Advice | None":
         """What the training says about L and the width of the codes; `None` where no epoch was validated."""
-        if not {f"val_kl_rung_{rung}" for rung in _unlocked(model)} <= set(logs):
+        kls = {rung: logs.get(f"val_kl_rung_{rung}") for rung in _unlocked(model)}
+        if None in kls.values():
             return None
-        kls = {rung: logs[f"val_kl_rung_{rung}"] for rung in _unlocked(model)}
         used = None if self.images is None else _used_latents(model, self.images)
         carries = [nats >= self.min_nats and (used is None or used[rung] > 0) for rung, nats in kls.items()]
         num_rungs = max(1, [*carries, False].index(False))  # of the deepest: one below an empty one does not count
@@ -130,7 +128,7 @@ class Advice(NamedTuple):
 def _used_latents(model, images):
     """Latents whose KL, a mean over the images, is above 0.01 nats, of each unlocked rung."""
     mean, log_var = encode_all(model, images)
-    kl = 0.5 * np.mean(mean**2 + np.expm1(log_var) - log_var, axis=0)
+    kl = ops.convert_to_numpy(gaussian_kl(mean[..., None], log_var[..., None])).mean(axis=0)  # each latent by itself
     unlocked = _unlocked(model)
     return {rung: int((kl[columns] > 0.01).sum()) for rung, columns in model.rung_slices if rung in unlocked}
 

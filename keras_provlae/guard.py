@@ -3,11 +3,12 @@
 import math
 import warnings
 from collections.abc import Sequence
-from numbers import Integral
 from typing import Any, NamedTuple
 
 import numpy as np
 from keras import ops
+
+from keras_provlae.metrics.posteriors import check_count
 
 WINDOW = 100  # optimiser steps between two looks at the running means
 NOT_FINITE = "the loss is not finite"
@@ -58,10 +59,7 @@ class GrowthGuard:
                 raise ValueError(f"`{name}` must be positive. Received: {name}={value}.")
         if not 0 <= min_kl_share < 1:
             raise ValueError(f"`min_kl_share` must be at least 0 and below 1. Received: min_kl_share={min_kl_share}.")
-        if not isinstance(max_retries, Integral):
-            raise TypeError(f"`max_retries` must be an integer. Received: max_retries={max_retries!r}.")
-        if max_retries < 1:
-            raise ValueError(f"`max_retries` must be at least 1. Received: max_retries={max_retries}.")
+        check_count("max_retries", max_retries)
         self.max_shock, self.max_kl, self.min_kl_share = max_shock, max_kl, min_kl_share
         self.max_retries = max_retries
 

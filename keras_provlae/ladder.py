@@ -222,9 +222,8 @@ def build_decoder(spec: LadderSpec, dtype: Any = None, latent_groups: Sequence[i
     for index in range(len(spec.stem), 0, -1):
         width, size = spec.stem[index - 1], spec.size(index)
         g = _conv_transpose(g, width, 2, size, f"stem_{index}", spec, dtype)
-    settings = {**_CONV, "strides": 2, **_odd(g, 2, spec.size(0))}
-    logits = layers.Conv2DTranspose(spec.image_shape[-1], name="logits", dtype="float32", **settings)(g)
-    return keras.Model([codes, gates], _crop(logits, spec.size(0)), name="decoder")
+    logits = _conv_to_size(g, spec.image_shape[-1], 2, spec.size(0), "logits", "float32")
+    return keras.Model([codes, gates], logits, name="decoder")
 
 
 def _gates(spec, latent_groups):
@@ -287,9 +286,7 @@ def _conv(x, width, stride, name, spec, dtype):
 
 
 def _conv_transpose(x, width, stride, size, name, spec, dtype, affine=True):
-    settings = {**_CONV, "strides": stride, "activation": spec.activation, **_odd(x, stride, size)}
-    conv = layers.Conv2DTranspose(width, name=name, dtype=dtype, **settings)
-    x = _crop(conv(x), size)
+    x = _conv_to_size(x, width, stride, size, name, dtype, spec.activation)
     return ChannelAffine(name=f"{name}_affine", dtype=dtype)(x) if affine else x
 
 
@@ -298,10 +295,12 @@ def _dense(x, width, name, spec, dtype, affine=True):
     return ChannelAffine(name=f"{name}_affine", dtype=dtype)(x) if affine else x
 
 
-def _odd(x, stride, size):
-    """Where both sizes are odd, the layer can leave out the last row and column itself: it doubles less one."""
-    doubled = [stride * n for n in x.shape[1:3]]
-    return {"output_padding": 1} if [n - 1 for n in doubled] == list(size) else {}
+def _conv_to_size(x, width, stride, size, name, dtype, activation=None):
+    """A transposed convolution whose map has a given size: `stride` times that of x, or a row or column less."""
+    settings = {**_CONV, "strides": stride, "activation": activation}
+    if all(stride * n - 1 == wanted for n, wanted in zip(x.shape[1:3], size, strict=True)):
+        settings["output_padding"] = 1  # where both are odd, the layer leaves out the last ones itself
+    return _crop(layers.Conv2DTranspose(width, name=name, dtype=dtype, **settings)(x), size)
 
 
 def _crop(x, size):

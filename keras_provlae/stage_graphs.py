@@ -24,20 +24,26 @@ class StageGraphs:
         self.stage = num_rungs - 1  # what the training step is made for
         self.is_guarded = self.test_is_guarded = False  # or for a `fit` whose callback sees to losses not finite
         self.in_step = False
-        self._decoders = {num_rungs - 1: decoder}
+        self._made = {num_rungs - 1: (decoder, [])}
 
     @property
     def of_stage(self) -> keras.Model:
         """The decoder of the stage that the training step is made for."""
-        if self.stage not in self._decoders:
-            self._decoders[self.stage] = stage_decoder(self.decoder, self.num_rungs, self.stage)
-        return self._decoders[self.stage]
+        return self._of_stage()[0]
 
     @property
     def unused(self) -> list[keras.Variable]:
         """The trainable variables that it leaves out."""
-        used = {id(variable) for variable in self.of_stage.trainable_variables}
-        return [variable for variable in self.decoder.trainable_variables if id(variable) not in used]
+        return self._of_stage()[1]
+
+    def _of_stage(self):
+        """Made once: an eager step asks every time."""
+        if self.stage not in self._made:
+            decoder = stage_decoder(self.decoder, self.num_rungs, self.stage)
+            used = {id(variable) for variable in decoder.trainable_variables}
+            unused = [variable for variable in self.decoder.trainable_variables if id(variable) not in used]
+            self._made[self.stage] = decoder, unused
+        return self._made[self.stage]
 
 
 def stage_decoder(decoder: keras.Model, num_rungs: int, stage: int) -> keras.Model:

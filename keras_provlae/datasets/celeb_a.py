@@ -91,8 +91,7 @@ def celeb_a(
         )
     if source == "tfds":
         ds = _from_tfds(split, image_size, seed)
-        count = int(ds.cardinality())
-        steps = count // batch_size if drop_remainder else -(-count // batch_size)
+        steps = int(ds.batch(batch_size, drop_remainder=drop_remainder).cardinality())
     else:
         order = {"batch_size": batch_size, "seed": seed, "drop_remainder": drop_remainder, "shard": shard}
         ds, steps = _from_folder(Path(source), split, image_size, with_attributes, on_bad_image, order)
