@@ -1,8 +1,9 @@
 """What a training step computes of a ladder while it grows: nothing of the decoder's locked rungs.
 
 A locked rung enters the decoder with the gate 0, so its map m_l(z_l) adds nothing to `g_l = f_l^d([0; g_{l+1}])`:
-the decoder of a stage leaves out both m_l and the part of f_l^d's kernel that would meet it. It shares every layer with
-the whole decoder, and its results are the same up to rounding.
+the decoder of a stage leaves out both m_l and the part of f_l^d's kernel that would meet it. In the encoder the gate
+multiplies the kernel that h_l meets and not h_l, which is a hundred times as large. Both share every layer with the
+networks that they stand for, and their results are the same up to rounding.
 """
 
 from typing import Any
@@ -10,17 +11,21 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_provlae.layers import Gate
+
 
 class StageGraphs:
-    """The decoders of the stages, made when they are needed; no Keras layer: a model neither tracks nor saves it.
+    """The networks of the stages, made when they are needed; no Keras layer: a model neither tracks nor saves it.
 
     Args:
+        encoder: The encoder, as `ladder.build_encoder` makes it.
         decoder: The whole decoder, as `ladder.build_decoder` makes it.
         num_rungs: Int. Rungs of the decoder that can be locked, and their number L.
     """
 
-    def __init__(self, decoder: keras.Model, num_rungs: int):
+    def __init__(self, encoder: keras.Model, decoder: keras.Model, num_rungs: int):
         self.decoder, self.num_rungs = decoder, num_rungs
+        self.encoder = step_encoder(encoder)
         self.stage = num_rungs - 1  # what the training step is made for
         self.is_guarded = self.test_is_guarded = False  # or for a `fit` whose callback sees to losses not finite
         self.in_step = False
@@ -79,6 +84,58 @@ def stage_decoder(decoder: keras.Model, num_rungs: int, stage: int) -> keras.Mod
     return keras.models.clone_model(decoder, clone_function=lambda layer: layer, call_function=call)
 
 
+def step_encoder(encoder: keras.Model) -> keras.Model:
+    """The encoder with every gate in the kernel of the convolution that sees `gate_l * h_l`: it is linear in both.
+
+    Args:
+        encoder: The encoder, as `ladder.build_encoder` makes it.
+
+    Returns:
+        A functional model with the inputs, the outputs and the layers of `encoder`. A head without a convolution is
+        as it was there.
+
+    Example:
+        >>> from keras_provlae.ladder import build_encoder, ladder_spec
+        >>> encoder = build_encoder(ladder_spec((28, 28, 1), num_rungs=2, latent_dim=3))
+        >>> {layer.name for layer in encoder.layers} - {layer.name for layer in step_encoder(encoder).layers}
+        {'gated_h_1', 'gated_h_2', 'head_1_conv_1', 'head_2_conv_1'}
+
+    Source: Li et al. (2020), equations 4 and 9.
+    """
+    names = {layer.name for layer in encoder.layers}
+    gates = {}  # of the first convolution of a head
+
+    def call(layer, *args, **kwargs):
+        if isinstance(layer, Gate):
+            conv = f"{layer.name.replace('gated_h', 'head')}_conv_1"
+            if conv in names:
+                features, gates[conv] = args[0], (layer, args[1])
+                return features
+        if layer.name in gates:
+            gate, values = gates[layer.name]
+            return _WithGate(layer, gate.index)(args[0], values)
+        return layer(*args, **kwargs)
+
+    return keras.models.clone_model(encoder, clone_function=lambda layer: layer, call_function=call)
+
+
+class _WithGate(keras.layers.Layer):
+    """A convolution over `gate * h`, with the gate in its kernel."""
+
+    def __init__(self, conv: keras.layers.Conv2D, index: int):
+        super().__init__(name=f"{conv.name}_of_gate", dtype=conv.dtype_policy)
+        self.conv, self.index = conv, index
+
+    def call(self, h: Any, gates: Any) -> Any:
+        conv = self.conv
+        kernel = conv.kernel * ops.cast(gates[self.index], conv.kernel.dtype)
+        h = ops.conv(h, kernel, list(conv.strides), conv.padding, data_format=conv.data_format)
+        return conv.activation(ops.add(h, conv.bias))
+
+    def compute_output_spec(self, h, gates):
+        return self.conv.compute_output_spec(h)
+
+
 class _WithoutMap(keras.layers.Layer):
     """A transposed convolution over [m; g] that is given g alone, where m is 0: with g's part of its kernel."""
 
@@ -92,7 +149,7 @@ class _WithoutMap(keras.layers.Layer):
         g = ops.conv_transpose(
             g, kernel, list(conv.strides), conv.padding, conv.output_padding, data_format=conv.data_format
         )
-        return conv.activation(g + conv.bias)
+        return conv.activation(ops.add(g, conv.bias))
 
     def compute_output_shape(self, input_shape):
         return self.conv.compute_output_shape(input_shape)

@@ -9,7 +9,7 @@ from keras import ops
 
 import keras_provlae as kp
 from keras_provlae.models.growing_vae import GrowingVAE
-from keras_provlae.stage_graphs import StageGraphs, stage_decoder
+from keras_provlae.stage_graphs import StageGraphs, stage_decoder, step_encoder
 
 GROW_EACH_EPOCH = {"batch_size": 20, "epochs": 3, "shuffle": False, "verbose": 0}
 
@@ -46,9 +46,26 @@ def test_the_decoder_of_a_stage_is_the_gated_one(make_model, shape, dtype):
         np.testing.assert_allclose(numpy(of_stage(inputs)), numpy(model.decoder(inputs)), atol=tolerance)
 
 
+@pytest.mark.parametrize("head_convs", [None, (((4, 2), (6, 1)), (), ((4, 1),))])
+@pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
+def test_the_encoder_of_a_step_is_the_gated_one(make_model, head_convs, dtype):
+    model = make_model(dtype=dtype, head_convs=head_convs)
+    for variable in model.encoder.trainable_variables:  # biases are 0 at first
+        variable.assign(np.random.default_rng(1).uniform(0.5, 1.0, variable.shape))
+    of_step, tolerance = step_encoder(model.encoder), 1e-5 if dtype == "float32" else 0.05
+    assert {variable.path for variable in of_step.variables} == {variable.path for variable in model.encoder.variables}
+    images = ops.convert_to_tensor(np.random.default_rng(0).random((5, *model.image_shape), "float32"))
+    ungated = numpy(model.encoder([images, ops.ones(3)])[0])
+    for gates in [1.0, 0.0, 0.4], [0.0, 0.7, 1.0]:
+        inputs = [images, ops.convert_to_tensor(np.array(gates, "float32"))]
+        for ours, theirs in zip(of_step(inputs), model.encoder(inputs), strict=True):
+            np.testing.assert_allclose(numpy(ours), numpy(theirs), rtol=tolerance)
+        assert np.abs(numpy(of_step(inputs)[0]) - ungated).max() > 0.1
+
+
 def test_what_a_stage_leaves_out(make_model):
     model = make_model()
-    graphs = StageGraphs(model.decoder, num_rungs=3)
+    graphs = StageGraphs(model.encoder, model.decoder, num_rungs=3)
     left_out = {}
     for stage in range(3):
         graphs.stage = stage
@@ -78,7 +95,7 @@ def test_training_gives_what_the_whole_graph_gives(make_model, images, monkeypat
 
     history, model = train()
     with monkeypatch.context() as whole:
-        whole.setattr(GrowingVAE, "_decoder_of_step", lambda self: self.decoder)
+        whole.setattr(GrowingVAE, "_networks_of_step", lambda self: (self.encoder, self.decoder))
         expected, whole_model = train()
     assert history["stage"] == expected["stage"] == [0, 1, 2]
     np.testing.assert_allclose(history["loss"], expected["loss"], rtol=1e-5)

@@ -34,7 +34,7 @@ class GrowingVAE(LadderVAE):
         self.fade_in_steps_variable = self._counter("fade_in_steps")
         self.stage_tracker = LastValue(name="stage")
         self.alpha_tracker = LastValue(name="alpha")
-        self._graphs = StageGraphs(self.decoder, self.spec.num_rungs)
+        self._graphs = StageGraphs(self.encoder, self.decoder, self.spec.num_rungs)
 
     # === Growth ===
 
@@ -126,8 +126,8 @@ class GrowingVAE(LadderVAE):
         if self.train_function is not None:
             self.make_train_function()
 
-    def _decoder_of_step(self):
-        return self._graphs.of_stage if self._graphs.in_step else self.decoder
+    def _networks_of_step(self):
+        return (self._graphs.encoder, self._graphs.of_stage) if self._graphs.in_step else super()._networks_of_step()
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         loss = super().compute_loss(x, y, y_pred, sample_weight, training)

@@ -15,6 +15,7 @@ from keras_provlae.models.validation import (
     checked_while_read,
     readable_errors,
     require,
+    without_autotuner,
 )
 from keras_provlae.optimizers import adam
 
@@ -34,6 +35,7 @@ class ImageModel(keras.Model):
     """
 
     is_guarded = False  # whether a callback of this `fit` sees to losses that are not finite
+    _are_checked = False  # whether a step has checked the images of `call` before it
 
     def compile(self, optimizer: keras.Optimizer | str | None = None, **kwargs: Any) -> None:
         """As `keras.Model.compile`; without an optimizer, the `default_optimizer`.
@@ -71,7 +73,11 @@ class ImageModel(keras.Model):
         images, _, _ = keras.utils.unpack_x_y_sample_weight(args[0])
         # else the last, empty `next` of a data set of unknown length would count as a step
         with tf.control_dependencies([self._checked(images), self._checked_part(images)]):
-            return replicas.reducible(super().train_step(*args))
+            self._are_checked = True
+            try:
+                return replicas.reducible(super().train_step(*args))
+            finally:
+                self._are_checked = False
 
     def test_step(self, *args):
         """The backend's own step."""
@@ -81,6 +87,8 @@ class ImageModel(keras.Model):
     def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> keras.callbacks.History:
         """As `keras.Model.fit`, on images alone or (images, labels); labels are not used."""
         x = self._checked_data(x, kwargs, "steps_per_epoch", given=args)
+        if "validation_data" in kwargs:
+            kwargs["validation_data"] = without_autotuner(kwargs["validation_data"])
         if hasattr(x, "element_spec") or inspect.isgenerator(x):
             kwargs.setdefault("shuffle", False)  # these shuffle themselves: Keras warns about its own default
         if len(args) < 5 and not isinstance(kwargs.get("callbacks"), keras.callbacks.CallbackList):
@@ -120,7 +128,8 @@ class ImageModel(keras.Model):
         for name in ("sample_weight", "class_weight"):
             if kwargs.get(name) is not None:
                 raise ValueError(OWN_LOSS_RULE.format(name=name))  # Keras would drop it without targets
-        return checked_while_read(x) if keras.backend.backend() == "jax" or self.jit_compile else x
+        x = checked_while_read(x) if keras.backend.backend() == "jax" or self.jit_compile else x
+        return without_autotuner(x)
 
     def _checked_part(self, images):
         """A replica's part of the batch: TensorFlow has no gradient of a transposed convolution over no image."""
@@ -131,5 +140,7 @@ class ImageModel(keras.Model):
         """The images, whose values are checked when they are known: now, or inside the step."""
         check_images(images, self.image_shape)
         images = ops.convert_to_tensor(images)
+        if self._are_checked:
+            return images
         low, high = ops.min(images), ops.max(images)
         return require(images, ops.logical_and(low >= 0.0, high <= 1.0), PIXEL_RULE, low, high)

@@ -201,11 +201,12 @@ class LadderVAE(ImageModel, abc.ABC):
         index = [index for index, width in enumerate(self.latent_groups) for _ in range(width)]
         return ops.take(per_rung, ops.convert_to_tensor(index, "int32"))
 
-    def call(self, images: Any) -> dict[str, Any]:
+    def call(self, images: Any, training: bool | None = None) -> dict[str, Any]:
         """The posterior, a sample of it, and the logits decoded from that: a dict of four tensors."""
-        mean, log_var = self._infer(self._checked(images))
+        encoder, decoder = self._networks_of_step()
+        mean, log_var = self._infer(self._checked(images), encoder)
         codes = self.sampling(mean, log_var)
-        logits = self._decoder_of_step()([codes, self.decoder_gates()])
+        logits = decoder([codes, self.decoder_gates()])
         return {"mean": mean, "log_var": log_var, "codes": codes, "logits": logits}
 
     def encode(self, images: Any) -> tuple[Any, Any]:
@@ -224,7 +225,7 @@ class LadderVAE(ImageModel, abc.ABC):
         """
         check_images(images, self.image_shape)
         check_pixels(images)
-        return self._infer(images)
+        return self._infer(images, self.encoder)
 
     def encode_on_batch(self, images: Any) -> tuple[Any, Any]:
         """As `encode`, in a compiled function: several times faster for many batches of the same size.
@@ -307,9 +308,9 @@ class LadderVAE(ImageModel, abc.ABC):
             raise ValueError(f"`around` needs the `rung` to draw, one of 1 .. {self.num_rungs}. Received: rung=None.")
         return self.decode(codes)
 
-    def _decoder_of_step(self):
-        """What `call` decodes with: in a training step, a model that knows better may leave out what is 0."""
-        return self.decoder
+    def _networks_of_step(self):
+        """What `call` encodes and decodes with: a model may have quicker ones for a training step."""
+        return self.encoder, self.decoder
 
     def _hold_other_rungs(self, codes, rung, around):
         columns = dict(self.rung_slices).get(rung)
@@ -323,9 +324,9 @@ class LadderVAE(ImageModel, abc.ABC):
         held = ops.repeat(held, codes.shape[0], axis=0)
         return ops.concatenate([held[:, : columns.start], codes[:, columns], held[:, columns.stop :]], axis=1)
 
-    def _infer(self, images):
+    def _infer(self, images, encoder):
         images = ops.convert_to_tensor(images)
-        mean, log_var = self.encoder([images, self.encoder_gates()])
+        mean, log_var = encoder([images, self.encoder_gates()])
         return mean, bounded_log_var(log_var)
 
     # === The objective ===

@@ -5,6 +5,7 @@ import tensorflow as tf
 from keras import ops
 
 import keras_provlae as kp
+from keras_provlae.models import image_model
 
 
 @pytest.fixture
@@ -185,6 +186,38 @@ def test_a_bad_batch_is_no_step(make_model, images):
         model.fit(dataset(images * 255), verbose=0)
     for old, new in zip(before, (*model.variables, *model.optimizer.variables), strict=True):
         np.testing.assert_array_equal(old, new)
+
+
+def test_data_sets_are_read_without_the_autotuner_unless_asked_for(flat, images, monkeypatch):
+    seen = {}
+
+    def note(self, x, *args, validation_data=None, **kwargs):
+        seen.update(x=x, validation_data=validation_data)
+
+    monkeypatch.setattr(keras.Model, "fit", note)
+    options = tf.data.Options()
+    options.deterministic = True
+    ds = dataset(images)
+    for one in ds, ds.with_options(options):
+        flat.fit(one, validation_data=one)
+        for read in seen.values():
+            assert read.options().autotune.enabled is False
+            assert read.options().deterministic == one.options().deterministic
+    options.autotune.enabled = True
+    flat.fit(ds.with_options(options), validation_data=(images, None))
+    assert seen["x"].options().autotune.enabled
+    assert seen["validation_data"] == (images, None)
+
+
+def test_a_training_step_looks_at_the_pixels_once(make_model, images, monkeypatch):
+    model, checks = make_model(), []
+    require = image_model.require
+    monkeypatch.setattr(image_model, "require", lambda *args: checks.append(args[2]) or require(*args))
+    model.compile()
+    model.train_on_batch(images)
+    assert checks.count(image_model.PIXEL_RULE) == 1
+    with pytest.raises(ValueError, match="finite values"):
+        model(images * 255)  # and still, where no step does
 
 
 def test_fit_takes_its_arguments_by_position_too(flat, images):
