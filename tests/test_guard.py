@@ -78,7 +78,7 @@ HARMS = {
 @pytest.fixture
 def model(make_model):
     model = make_model(num_rungs=2, beta=0.01)
-    model.compile(keras.optimizers.Adam(3e-3), run_eagerly=True)
+    model.compile(kp.optimizers.adam(3e-3), run_eagerly=True)
     return model
 
 
@@ -254,7 +254,7 @@ def test_single_batches_are_no_shock(model, images, monkeypatch):
 
 def test_a_schedule_of_steps_goes_on_from_the_step_that_was_gone_back_to(make_model, images):
     model = make_model(num_rungs=3, beta=0.01)
-    model.compile(keras.optimizers.Adam(3e-3), run_eagerly=True)
+    model.compile(kp.optimizers.adam(3e-3), run_eagerly=True)
     harm = Harm(HARMS[NOT_FINITE], times=1)
     harm.at = 8
     schedule = kp.GrowthSchedule(unlock_iterations=[5, 12])

@@ -16,7 +16,7 @@ MAY_IMPORT = {
     "datasets": set(),
     "presets": set(),
     "ladder": {"layers"},
-    "stage_graphs": set(),
+    "stage_graphs": {"layers"},
     "optimizers": set(),
     "models": {"ladder", "layers", "losses", "optimizers", "presets", "replicas", "stage_graphs"},
     "conversion": set(),

@@ -38,7 +38,7 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         >>> callback = BackupAndRestore("backup")
     """
 
-    def __init__(self, backup_dir: str | os.PathLike, max_share: float = 0.02, delete_checkpoint: bool = True):
+    def __init__(self, backup_dir: str | os.PathLike, max_share: float = 0.01, delete_checkpoint: bool = True):
         super().__init__(str(backup_dir), delete_checkpoint=delete_checkpoint)
         if "://" in str(backup_dir):
             raise ValueError(f"`backup_dir` must be a folder of this machine. Received: backup_dir={backup_dir}.")
