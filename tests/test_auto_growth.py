@@ -95,7 +95,7 @@ def test_the_widths_are_those_of_the_latents_in_use(make_model, images):
 
 def test_a_training_grows_by_itself(make_model, images, capsys):
     model = make_model(num_rungs=2)
-    model.compile(keras.optimizers.Adam(1e-6), run_eagerly=True)  # hardly improves
+    model.compile(kp.optimizers.adam(1e-6), run_eagerly=True)  # hardly improves
     growth = kp.GrowthCallback(AutoGrowth(patience=2, min_delta=5.0, min_nats=0.0), fade_in_steps=0)
     history = model.fit(
         images, batch_size=20, epochs=5, validation_data=(images[:20],), verbose=0, callbacks=[growth]

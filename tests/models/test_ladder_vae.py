@@ -353,7 +353,7 @@ def test_training_lowers_the_total_correlation_where_it_weighs(make_model, image
     for weight in 0.0, 50.0:
         keras.utils.set_random_seed(0)
         model = make_model(kp.VLAE, num_rungs=1, latent_dim=4, beta=0.1, tc_weight=weight, dataset_size=40)
-        model.compile(keras.optimizers.Adam(3e-3))
+        model.compile(kp.optimizers.adam(3e-3))
         model.fit(images, epochs=40, batch_size=40, verbose=0)
         mean, log_var = map(ops.convert_to_numpy, model.encode(images))
         noise = np.random.default_rng(0).standard_normal(mean.shape).astype("float32")

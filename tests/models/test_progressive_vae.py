@@ -99,7 +99,7 @@ def test_a_locked_rung_does_not_reach_the_image(make_model):
 
 def test_training_lowers_the_loss_and_uses_every_rung(images, make_model):
     model = make_model(channels=8, dense=32, beta=0.2)
-    model.compile(keras.optimizers.Adam(3e-3))
+    model.compile(kp.optimizers.adam(3e-3))
     images = np.concatenate([images] * 6)  # an epoch costs more than its steps do
     history = model.fit(images, batch_size=10, epochs=15, callbacks=[kp.GrowthCallback()], verbose=0).history
     assert history["reconstruction"][-1] < 0.7 * history["reconstruction"][0]
@@ -112,7 +112,7 @@ def test_training_lowers_the_loss_and_uses_every_rung(images, make_model):
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 def test_mixed_precision_trains_with_alpha_in_float32(images, make_model, policy):
     model = make_model(num_rungs=2, dtype=policy, channels=8, dense=32)
-    model.compile(keras.optimizers.Adam(3e-3))
+    model.compile(kp.optimizers.adam(3e-3))
     assert model.encoder.get_layer("h_1").compute_dtype == policy.removeprefix("mixed_")
     history = model.fit(images, batch_size=20, epochs=12, callbacks=[kp.GrowthCallback()], verbose=0).history
     assert model.stage == 1

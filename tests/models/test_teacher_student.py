@@ -146,7 +146,7 @@ def test_the_teacher_does_not_learn(student, images):
 def test_supervision_pulls_the_student_back_to_its_teacher(make_model, images):
     """With the supervision alone, codes and Jacobian come to be the teacher's again."""
     model = make_model(kp.TeacherStudentVAE, num_rungs=2, stem=(4,), beta=0.0, lambda_z=1e4, lambda_jac=1e4)
-    model.compile(keras.optimizers.Adam(3e-3))
+    model.compile(kp.optimizers.adam(3e-3))
     model.grow()
     moved(model)
     first = model.test_on_batch(images, return_dict=True)

@@ -62,7 +62,7 @@ def trained(truth, tmp_path_factory):
     keras.utils.set_random_seed(0)
     folder = tmp_path_factory.mktemp("snapshots")
     model = kp.ProgressiveVAE((8, 8, 1), num_rungs=2, latent_dim=(1, 2), channels=4, dense=8, beta=0.1)
-    model.compile(keras.optimizers.Adam(0.02))
+    model.compile(kp.optimizers.adam(0.02))
     images = truth.images(truth.factors(np.arange(len(truth))))
     callbacks = [
         kp.GrowthCallback(fade_in_steps=2),
@@ -114,7 +114,7 @@ def test_it_says_what_was_trained(page, trained):
     assert facts["growth"] == "stage 1 of 0 to 1, alpha 1"
     assert (facts["steps"], facts["last fade-in"]) == ("60", "2 steps")
     assert facts["latents per rung"] == "rung 2: 2, rung 1: 1"
-    assert facts["optimizer"] == "Adam, learning rate 0.02"
+    assert facts["optimizer"] == "FusedAdam, learning rate 0.02"
     assert facts["parameters"] == f"{trained[0].count_params():,}"
     assert facts["measured on"] == "60 images of 60, seed 0 (of choice and draws)"
     assert facts["seed of the training"] == "17"
