@@ -8,6 +8,7 @@ import pytest
 from keras import ops
 
 import keras_provlae as kp
+from keras_provlae import stage_graphs
 from keras_provlae.models.growing_vae import GrowingVAE
 from keras_provlae.stage_graphs import StageGraphs, stage_decoder, step_encoder
 
@@ -35,13 +36,17 @@ def called_layers(monkeypatch):
 
 @pytest.mark.parametrize("shape", [(8, 8, 1), (9, 7, 2)])
 @pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
-def test_the_decoder_of_a_stage_is_the_gated_one(make_model, shape, dtype):
+@pytest.mark.parametrize("slow", [False, True])
+def test_the_decoder_of_a_stage_is_the_gated_one(make_model, monkeypatch, shape, dtype, slow):
+    monkeypatch.setattr(stage_graphs, "transposes_slowly", lambda: slow)
     model = make_model(image_shape=shape, latent_dim=(1, 2, 3), dtype=dtype)
     codes = np.random.default_rng(0).standard_normal((5, 6)).astype("float32")
     for stage in range(3):
         gates = np.array([1.0, 0.6, 0.3], "float32") * (np.arange(3) <= stage)
         inputs = [ops.convert_to_tensor(codes), ops.convert_to_tensor(gates)]
         of_stage = stage_decoder(model.decoder, num_rungs=3, stage=stage)
+        convolutions = [layer for layer in of_stage.layers if getattr(layer, "as_convolution", False)]
+        assert len(convolutions) == (3 if slow else 0)
         tolerance = 1e-6 if dtype == "float32" else 0.05
         np.testing.assert_allclose(numpy(of_stage(inputs)), numpy(model.decoder(inputs)), atol=tolerance)
 
@@ -61,6 +66,14 @@ def test_the_encoder_of_a_step_is_the_gated_one(make_model, head_convs, dtype):
         for ours, theirs in zip(of_step(inputs), model.encoder(inputs), strict=True):
             np.testing.assert_allclose(numpy(ours), numpy(theirs), rtol=tolerance)
         assert np.abs(numpy(of_step(inputs)[0]) - ungated).max() > 0.1
+
+
+def test_a_transposed_convolution_is_a_convolution_with_its_places_in_order():
+    random = np.random.default_rng(0)
+    g, kernel = random.normal(size=(2, 3, 5, 4)), random.normal(size=(4, 4, 6, 4))
+    g, kernel = g.astype("float32"), kernel.astype("float32")
+    expected = ops.conv_transpose(g, kernel, 2, "same", data_format="channels_last")
+    np.testing.assert_allclose(stage_graphs.doubled(g, kernel), expected, atol=1e-4)
 
 
 def test_what_a_stage_leaves_out(make_model):
