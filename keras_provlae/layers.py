@@ -79,6 +79,7 @@ class ChannelAffine(keras.layers.Layer):
 
     Call arguments:
         inputs: Float tensor `(batch, ..., channels)`.
+        training: Bool. The same values either way; TensorFlow computes maps in one operation if true, on a CPU.
 
     Returns:
         Float tensor like `inputs`.
@@ -106,14 +107,20 @@ class ChannelAffine(keras.layers.Layer):
         self.offset = self.add_weight(initializer="zeros", name="offset", **channels)
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        if training and len(inputs.shape) == 4 and self._can_fuse:
+        if training and self._can_fuse(inputs.shape):
             return self._fused(inputs)
         gain = self.gain * (1.0 + self.epsilon) ** -0.5
         return inputs * ops.cast(gain, inputs.dtype) + ops.cast(self.offset, inputs.dtype)
 
-    @property
-    def _can_fuse(self):
-        return keras.backend.backend() == "tensorflow" and self.variable_dtype == "float32"
+    def _can_fuse(self, shape):
+        """Not small maps: the operation waits for its threads longer than it works."""
+        if keras.backend.backend() != "tensorflow" or self.variable_dtype != "float32":
+            return False
+        if len(shape) != 4 or None in shape[1:] or shape[1] * shape[2] < 128:
+            return False
+        import tensorflow as tf
+
+        return not tf.config.get_visible_devices("GPU")  # there the operation was never tried
 
     def _fused(self, maps):
         """The same: the gradients of gain, offset and maps in one pass over the maps, not in four."""
