@@ -154,7 +154,10 @@ def transposes_slowly() -> bool:
 
 
 class _TransposedOfStep(keras.layers.Layer):
-    """A transposed convolution over [m; g] that is given g alone, where m is 0, has g's part of its kernel."""
+    """A transposed convolution in a training step: of [m; g] it may be given g alone, where m is 0.
+
+    It takes the part of its kernel that belongs to what it is given.
+    """
 
     def __init__(self, conv: keras.layers.Conv2DTranspose, as_convolution: bool):
         super().__init__(name=f"{conv.name}_of_step", dtype=conv.dtype_policy)

@@ -202,7 +202,10 @@ class LadderVAE(ImageModel, abc.ABC):
         return ops.take(per_rung, ops.convert_to_tensor(index, "int32"))
 
     def call(self, images: Any, training: bool | None = None) -> dict[str, Any]:
-        """The posterior, a sample of it, and the logits decoded from that: a dict of four tensors."""
+        """The posterior, a sample of it, and the logits decoded from that: a dict of four tensors.
+
+        Keras hands `training` on to the layers: `ChannelAffine` asks for it.
+        """
         encoder, decoder = self._networks_of_step()
         mean, log_var = self._infer(self._checked(images), encoder)
         codes = self.sampling(mean, log_var)
