@@ -10,6 +10,15 @@ from keras_provlae.replicas import SeedGenerator
 PACKAGE = "keras_provlae"
 
 
+def tensorflow_on_cpu() -> bool:
+    """Whether TensorFlow computes and sees no GPU: what is faster then was tried nowhere else."""
+    if keras.backend.backend() != "tensorflow":
+        return False
+    import tensorflow as tf
+
+    return not tf.config.get_visible_devices("GPU")
+
+
 @keras.saving.register_keras_serializable(package=PACKAGE)
 class Sampling(keras.layers.Layer):
     """Draws `z = mean + exp(log_var / 2) * noise`, the reparameterised sample of q(z | x).
@@ -109,18 +118,18 @@ class ChannelAffine(keras.layers.Layer):
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         if training and self._can_fuse(inputs.shape):
             return self._fused(inputs)
-        gain = self.gain * (1.0 + self.epsilon) ** -0.5
-        return inputs * ops.cast(gain, inputs.dtype) + ops.cast(self.offset, inputs.dtype)
+        return inputs * ops.cast(self.scale, inputs.dtype) + ops.cast(self.offset, inputs.dtype)
+
+    @property
+    def scale(self) -> Any:
+        """What every channel is multiplied by, `gain / sqrt(1 + epsilon)`: tensor `(channels,)`."""
+        return self.gain * (1.0 + self.epsilon) ** -0.5
 
     def _can_fuse(self, shape):
         """Not small maps: the operation waits for its threads longer than it works."""
-        if keras.backend.backend() != "tensorflow" or self.variable_dtype != "float32":
+        if self.variable_dtype != "float32":
             return False
-        if len(shape) != 4 or None in shape[1:] or shape[1] * shape[2] < 128:
-            return False
-        import tensorflow as tf
-
-        return not tf.config.get_visible_devices("GPU")  # there the operation was never tried
+        return len(shape) == 4 and None not in shape[1:] and shape[1] * shape[2] >= 128 and tensorflow_on_cpu()
 
     def _fused(self, maps):
         """The same: the gradients of gain, offset and maps in one pass over the maps, not in four."""

@@ -20,14 +20,14 @@ def batch_mean(values: Any) -> Any:
     """The mean of a batch; 0 for the empty one that is left for a replica at the end of a pass.
 
     Args:
-        values: Float tensor `(batch,)`.
+        values: Float tensor `(batch, ...)`.
 
     Returns:
-        Float tensor, scalar.
+        Float tensor `(...)`: a scalar for `(batch,)`.
     """
     if _replica() is None:
-        return ops.mean(values)
-    return ops.sum(values) / ops.cast(ops.maximum(ops.shape(values)[0], 1), values.dtype)
+        return ops.mean(values, axis=0)
+    return ops.sum(values, axis=0) / ops.cast(ops.maximum(ops.shape(values)[0], 1), values.dtype)
 
 
 def share_of_loss(loss: Any, batch: Any) -> Any:

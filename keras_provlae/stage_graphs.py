@@ -8,13 +8,15 @@ results are the same up to rounding.
 """
 
 import functools
+import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
-from keras_provlae.layers import Gate
+from keras_provlae.layers import ChannelAffine, Gate, tensorflow_on_cpu
 
 
 class StageGraphs:
@@ -31,7 +33,7 @@ class StageGraphs:
         self.stage = num_rungs - 1  # what the training step is made for
         self.is_guarded = self.test_is_guarded = False  # or for a `fit` whose callback sees to losses not finite
         self.in_step = False
-        self._made = {} if transposes_slowly() else {num_rungs - 1: (decoder, [])}
+        self._made = {}
 
     @functools.cached_property
     def encoder(self) -> keras.Model:
@@ -81,19 +83,27 @@ def stage_decoder(decoder: keras.Model, num_rungs: int, stage: int) -> keras.Mod
     joints = {f"m_and_g_{rung}" for rung in locked}
     after_joints = {f"g_{rung}_conv_1" for rung in locked}
     are_slow = transposes_slowly()
+    before, logits = next(pair for pair in itertools.pairwise(decoder.layers) if pair[1].name == "logits")
+    affine = before if isinstance(before, ChannelAffine) else None
 
     def call(layer, *args, **kwargs):
         if layer.name in joints:
             return args[0][1]  # g_{l+1} alone
+        if layer is affine:
+            return args[0]
+        if layer is logits:
+            return _TransposedOfStep(layer, affine)(*args)
         if layer.name in after_joints or (are_slow and isinstance(layer, keras.layers.Conv2DTranspose)):
-            return _TransposedOfStep(layer, are_slow)(*args)
+            return _TransposedOfStep(layer)(*args)
         return layer(*args, **kwargs)
 
     return keras.models.clone_model(decoder, clone_function=lambda layer: layer, call_function=call)
 
 
 def step_encoder(encoder: keras.Model) -> keras.Model:
-    """The encoder with every gate in the kernel of the convolution that sees `gate_l * h_l`: it is linear in both.
+    """The encoder with one convolution for h_{l+1} and the head of rung l, which both see h_l.
+
+    A gate is in the kernel of the convolution that sees `gate_l * h_l`: it is linear in both.
 
     Args:
         encoder: The encoder, as `ladder.build_encoder` makes it.
@@ -106,42 +116,62 @@ def step_encoder(encoder: keras.Model) -> keras.Model:
         >>> from keras_provlae.ladder import build_encoder, ladder_spec
         >>> encoder = build_encoder(ladder_spec((28, 28, 1), num_rungs=2, latent_dim=3))
         >>> sorted({layer.name for layer in encoder.layers} - {layer.name for layer in step_encoder(encoder).layers})
-        ['gated_h_1', 'gated_h_2', 'head_1_conv_1', 'head_2_conv_1']
+        ['gated_h_1', 'gated_h_2', 'h_2', 'head_1_conv_1', 'head_2_conv_1']
 
     Source: Li et al. (2020), equations 4 and 9.
     """
-    names = {layer.name for layer in encoder.layers}
-    gates = {}  # of the first convolution of a head
+    images, gates = (keras.Input(batch_shape=x.shape, dtype=x.dtype, name=x.name) for x in encoder.inputs)
+    layers = {layer.name: layer for layer in encoder.layers}
+    of_gate, of_conv = {}, {}
+    for gate in encoder.layers:
+        if isinstance(gate, Gate):
+            rung = int(gate.name.split("_")[-1])
+            head, deeper = layers.get(f"head_{rung}_conv_1"), layers.get(f"h_{rung + 1}")
+            if head is not None:
+                convs = (deeper, head) if deeper is not None and _are_alike(deeper, head) else (head,)
+                of_gate[gate.name] = _ConvolutionsOfStep(convs, gate.index)
+                of_conv.update({conv.name: of_gate[gate.name] for conv in convs})
+    computed = {}
 
     def call(layer, *args, **kwargs):
-        if isinstance(layer, Gate):
-            conv = f"{layer.name.replace('gated_h', 'head')}_conv_1"
-            if conv in names:
-                features, gates[conv] = args[0], (layer, args[1])
-                return features
-        if layer.name in gates:
-            gate, values = gates[layer.name]
-            return _WithGate(layer, gate.index)(args[0], values)
-        return layer(*args, **kwargs)
+        if layer.name in of_gate:
+            return args[0]
+        if layer.name not in of_conv:
+            return layer(*args, **kwargs)
+        if layer.name not in computed:
+            convs = of_conv[layer.name]
+            computed.update(zip((conv.name for conv in convs.convs), convs(args[0], gates), strict=True))
+        return computed[layer.name]
 
-    return keras.models.clone_model(encoder, clone_function=lambda layer: layer, call_function=call)
+    return keras.models.clone_model(encoder, [images, gates], clone_function=lambda layer: layer, call_function=call)
 
 
-class _WithGate(keras.layers.Layer):
-    """A convolution over `gate * h`, with the gate in its kernel."""
+def _are_alike(one, other):
+    """Whether two convolutions of the same maps can be one: all but the number of filters is the same."""
+    facts = ("kernel_size", "strides", "padding", "activation", "dtype_policy", "data_format")
+    return all(getattr(one, fact) == getattr(other, fact) for fact in facts)
 
-    def __init__(self, conv: keras.layers.Conv2D, index: int):
-        super().__init__(name=f"{conv.name}_of_gate", dtype=conv.dtype_policy)
-        self.conv, self.index = conv, index
 
-    def call(self, h: Any, gates: Any) -> Any:
-        conv = self.conv
-        kernel = conv.kernel * ops.cast(gates[self.index], conv.kernel.dtype)
-        h = ops.conv(h, kernel, list(conv.strides), conv.padding, data_format=conv.data_format)
-        return conv.activation(ops.add(h, conv.bias))
+class _ConvolutionsOfStep(keras.layers.Layer):
+    """Convolutions over h, computed as one; the last is over `gate * h`, with the gate in its kernel."""
+
+    def __init__(self, convs: Sequence[keras.layers.Conv2D], index: int):
+        super().__init__(name=f"{convs[-1].name}_of_step", dtype=convs[-1].dtype_policy)
+        self.convs, self.index = list(convs), index
+
+    def call(self, h: Any, gates: Any) -> list[Any]:
+        *others, last = self.convs
+        kernels = [conv.kernel for conv in others] + [last.kernel * ops.cast(gates[self.index], last.kernel.dtype)]
+        h = ops.conv(h, _joined(kernels), list(last.strides), last.padding, data_format=last.data_format)
+        h = last.activation(ops.add(h, _joined([conv.bias for conv in self.convs])))
+        return ops.split(h, [conv.filters for conv in others], axis=-1) if others else [h]
 
     def compute_output_spec(self, h, gates):
-        return self.conv.compute_output_spec(h)
+        return [conv.compute_output_spec(h) for conv in self.convs]
+
+
+def _joined(tensors):
+    return ops.concatenate(tensors, axis=-1) if len(tensors) > 1 else tensors[0]
 
 
 def transposes_slowly() -> bool:
@@ -156,33 +186,42 @@ def transposes_slowly() -> bool:
 class _TransposedOfStep(keras.layers.Layer):
     """A transposed convolution in a training step: of [m; g] it may be given g alone, where m is 0.
 
-    It takes the part of its kernel that belongs to what it is given.
+    It takes the part of its kernel that belongs to what it is given. With the `ChannelAffine` before it, that has
+    its scale in this kernel and its offset in a bias for every place: at the border fewer taps meet it.
     """
 
-    def __init__(self, conv: keras.layers.Conv2DTranspose, as_convolution: bool):
+    def __init__(self, conv: keras.layers.Conv2DTranspose, affine: ChannelAffine | None = None):
         super().__init__(name=f"{conv.name}_of_step", dtype=conv.dtype_policy)
-        self.conv = conv
+        self.conv, self.affine = conv, affine
         doubles = (conv.kernel_size, conv.strides, conv.padding, conv.output_padding) == ((4, 4), (2, 2), "same", None)
-        self.as_convolution = as_convolution and doubles
+        self.as_convolution = doubles and transposes_slowly()
+        self.forward_as_convolution = doubles and conv.filters <= 4 and tensorflow_on_cpu()
 
     def call(self, g: Any) -> Any:
-        conv = self.conv
-        kernel = conv.kernel[..., -g.shape[-1] :]
+        kernel, bias = self.conv.kernel[..., -g.shape[-1] :], self.conv.bias
+        if self.affine is not None:
+            offset = ops.cast(self.affine.offset, kernel.dtype)
+            bias = bias + self._transposed(ops.broadcast_to(offset, (1, *g.shape[1:])), kernel)
+            kernel = kernel * ops.cast(self.affine.scale, kernel.dtype)
+        g = _doubled_forward(g, kernel) if self.forward_as_convolution else self._transposed(g, kernel)
+        return self.conv.activation(ops.add(g, bias))
+
+    def _transposed(self, g, kernel):
         if self.as_convolution:
-            g = doubled(g, kernel)
-        else:
-            g = ops.conv_transpose(
-                g, kernel, list(conv.strides), conv.padding, conv.output_padding, data_format=conv.data_format
-            )
-        return conv.activation(ops.add(g, conv.bias))
+            return doubled(g, kernel)
+        conv = self.conv
+        return ops.conv_transpose(
+            g, kernel, list(conv.strides), conv.padding, conv.output_padding, data_format=conv.data_format
+        )
 
     def compute_output_shape(self, input_shape):
         return self.conv.compute_output_shape(input_shape)
 
 
 # Which of the four taps of a transposed kernel meets which of three neighbours: for an even place of the output, and
-# for an odd one.
+# for an odd one; then the same in two dimensions, (3 * 3 * 2 * 2, 4 * 4).
 _TAPS = np.array([[[0, 0, 0, 1], [0, 1, 0, 0], [0, 0, 0, 0]], [[0, 0, 0, 0], [0, 0, 1, 0], [1, 0, 0, 0]]], "float32")
+_TAPS = np.einsum("pik,qjl->ijpqkl", _TAPS, _TAPS).reshape(36, 16)
 
 
 def doubled(g: Any, kernel: Any) -> Any:
@@ -202,12 +241,25 @@ def doubled(g: Any, kernel: Any) -> Any:
         >>> doubled(np.ones((1, 3, 5, 2), "float32"), np.ones((4, 4, 7, 2), "float32")).shape == (1, 6, 10, 7)
         True
     """
-    taps = ops.cast(_TAPS, kernel.dtype)
-    kernel = ops.einsum("pik,qjl,klfc->ijcpqf", taps, taps, kernel)
-    *_, channels, _, _, filters = kernel.shape
-    _, height, width, _ = g.shape
-    groups = ops.conv(
-        g, ops.reshape(kernel, (3, 3, channels, 4 * filters)), padding="same", data_format="channels_last"
-    )
-    places = ops.reshape(groups, (-1, height, width, 2, 2, filters))
-    return ops.reshape(ops.transpose(places, (0, 1, 3, 2, 4, 5)), (-1, 2 * height, 2 * width, filters))
+    *_, filters, channels = kernel.shape
+    taps = ops.matmul(ops.cast(_TAPS, kernel.dtype), ops.reshape(kernel, (16, filters * channels)))
+    taps = ops.transpose(ops.reshape(taps, (3, 3, 4 * filters, channels)), (0, 1, 3, 2))
+    groups = ops.conv(g, taps, padding="same", data_format="channels_last")
+    return ops.depth_to_space(groups, 2, data_format="channels_last")
+
+
+def _doubled_forward(g, kernel):
+    """As `doubled`, with the gradients of a transposed convolution, which are as quick as those of any."""
+    import tensorflow as tf
+
+    @tf.custom_gradient
+    def forward(g, kernel):
+        def backward(upstream):
+            of_kernel = tf.raw_ops.Conv2DBackpropFilter(
+                input=upstream, filter_sizes=kernel.shape, out_backprop=g, strides=(1, 2, 2, 1), padding="SAME"
+            )
+            return tf.nn.conv2d(upstream, kernel, 2, "SAME"), of_kernel
+
+        return doubled(g, kernel), backward
+
+    return forward(g, kernel)

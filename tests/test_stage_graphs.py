@@ -5,6 +5,7 @@ import functools
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import ops
 
 import keras_provlae as kp
@@ -17,6 +18,14 @@ GROW_EACH_EPOCH = {"batch_size": 20, "epochs": 3, "shuffle": False, "verbose": 0
 
 def numpy(value):
     return np.array(ops.convert_to_numpy(value))
+
+
+def with_other_values(network):
+    """Its variables, with nothing left that is 0 or 1 at first: biases, gains and offsets."""
+    random = np.random.default_rng(1)
+    for variable in network.trainable_variables:
+        variable.assign(numpy(variable) + random.uniform(0.2, 0.6, variable.shape))
+    return network
 
 
 def called_layers(monkeypatch):
@@ -36,10 +45,14 @@ def called_layers(monkeypatch):
 
 @pytest.mark.parametrize("shape", [(8, 8, 1), (9, 7, 2)])
 @pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
-@pytest.mark.parametrize("slow", [False, True])
-def test_the_decoder_of_a_stage_is_the_gated_one(make_model, monkeypatch, shape, dtype, slow):
+@pytest.mark.parametrize("way", ["transposed", "convolutions", "logits forward"])
+@pytest.mark.parametrize("affine", [True, False])
+def test_the_decoder_of_a_stage_is_the_gated_one(make_model, monkeypatch, shape, dtype, way, affine):
+    slow, on_cpu = way == "convolutions", way == "logits forward"
     monkeypatch.setattr(stage_graphs, "transposes_slowly", lambda: slow)
-    model = make_model(image_shape=shape, latent_dim=(1, 2, 3), dtype=dtype)
+    monkeypatch.setattr(stage_graphs, "tensorflow_on_cpu", lambda: on_cpu)
+    model = make_model(image_shape=shape, latent_dim=(1, 2, 3), dtype=dtype, decoder_affine=affine)
+    with_other_values(model.decoder)
     codes = np.random.default_rng(0).standard_normal((5, 6)).astype("float32")
     for stage in range(3):
         gates = np.array([1.0, 0.6, 0.3], "float32") * (np.arange(3) <= stage)
@@ -47,17 +60,26 @@ def test_the_decoder_of_a_stage_is_the_gated_one(make_model, monkeypatch, shape,
         of_stage = stage_decoder(model.decoder, num_rungs=3, stage=stage)
         convolutions = [layer for layer in of_stage.layers if getattr(layer, "as_convolution", False)]
         assert len(convolutions) == (3 if slow else 0)
-        tolerance = 1e-6 if dtype == "float32" else 0.05
-        np.testing.assert_allclose(numpy(of_stage(inputs)), numpy(model.decoder(inputs)), atol=tolerance)
+        assert of_stage.get_layer("logits_of_step").forward_as_convolution == (on_cpu and shape == (8, 8, 1))
+        tolerance = 1e-5 if dtype == "float32" else 0.05
+        np.testing.assert_allclose(numpy(of_stage(inputs)), numpy(model.decoder(inputs)), rtol=tolerance)
 
 
-@pytest.mark.parametrize("head_convs", [None, (((4, 2), (6, 1)), (), ((4, 1),))])
+@pytest.mark.parametrize(
+    ("head_convs", "together"),
+    [
+        (None, [["h_2", "head_1_conv_1"], ["h_3", "head_2_conv_1"], ["head_3_conv_1"]]),
+        ((((6, 2), (6, 1)), (), ((4, 1),)), [["h_2", "head_1_conv_1"], ["head_3_conv_1"]]),
+        ((((4, 1),), ((7, 2),), ()), [["head_1_conv_1"], ["h_3", "head_2_conv_1"]]),
+    ],
+)
 @pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
-def test_the_encoder_of_a_step_is_the_gated_one(make_model, head_convs, dtype):
+def test_the_encoder_of_a_step_is_the_gated_one(make_model, head_convs, together, dtype):
     model = make_model(dtype=dtype, head_convs=head_convs)
-    for variable in model.encoder.trainable_variables:  # biases are 0 at first
-        variable.assign(np.random.default_rng(1).uniform(0.5, 1.0, variable.shape))
+    with_other_values(model.encoder)
     of_step, tolerance = step_encoder(model.encoder), 1e-5 if dtype == "float32" else 0.05
+    groups = [[conv.name for conv in layer.convs] for layer in of_step.layers if hasattr(layer, "convs")]
+    assert sorted(groups) == sorted(together)
     assert {variable.path for variable in of_step.variables} == {variable.path for variable in model.encoder.variables}
     images = ops.convert_to_tensor(np.random.default_rng(0).random((5, *model.image_shape), "float32"))
     ungated = numpy(model.encoder([images, ops.ones(3)])[0])
@@ -74,6 +96,19 @@ def test_a_transposed_convolution_is_a_convolution_with_its_places_in_order():
     g, kernel = g.astype("float32"), kernel.astype("float32")
     expected = ops.conv_transpose(g, kernel, 2, "same", data_format="channels_last")
     np.testing.assert_allclose(stage_graphs.doubled(g, kernel), expected, atol=1e-4)
+
+
+def test_the_gradients_of_the_convolution_are_those_of_the_transposed_one():
+    random = np.random.default_rng(0)
+    shapes = (2, 3, 5, 4), (4, 4, 3, 4), (2, 6, 10, 3)
+    g, kernel, upstream = (tf.Variable(random.normal(size=shape), dtype="float32") for shape in shapes)
+    ways = []
+    for way in stage_graphs._doubled_forward, lambda g, kernel: tf.nn.conv2d_transpose(g, kernel, upstream.shape, 2):
+        with tf.GradientTape() as tape:
+            y = way(g.value(), kernel.value())
+        ways.append([y, *tape.gradient(y, [g, kernel], upstream)])
+    for ours, theirs in zip(*ways, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-4)
 
 
 def test_what_a_stage_leaves_out(make_model):

@@ -109,7 +109,7 @@ class GrowingVAE(LadderVAE):
         stage = min(self.stage, self._graphs.num_rungs - 1)
         force = force or (stage, self.is_guarded) != (self._graphs.stage, self._graphs.is_guarded)
         self._graphs.stage, self._graphs.is_guarded = stage, self.is_guarded
-        return super().make_train_function(force=force)
+        super().make_train_function(force=force)
 
     def make_test_function(self, force=False):
         """As Keras does; anew where it was made with another guard."""

@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from keras_provlae import replicas
+from keras_provlae.models.dispatch import step_function
 from keras_provlae.models.validation import (
     PIXEL_RULE,
     FiniteLoss,
@@ -63,6 +64,23 @@ class ImageModel(keras.Model):
 
     def compile_from_config(self, config):
         self.compile(**keras.saving.deserialize_keras_object(config))
+
+    def make_train_function(self, force=False):
+        """As Keras does; for one device of TensorFlow without XLA, with less between two steps."""
+        before = self.train_function
+        super().make_train_function(force=force)
+        if self.train_function is not before and self._steps_alone():
+            self.train_function = step_function(self.train_step, otherwise=self.train_function)
+
+    def _steps_alone(self):
+        """Whether a training step is one graph on one device of TensorFlow, computed as it is."""
+        if keras.backend.backend() != "tensorflow" or self.run_eagerly or self.jit_compile:
+            return False
+        import tensorflow as tf
+
+        if tf.config.functions_run_eagerly() or tf.distribute.has_strategy():
+            return False
+        return self.steps_per_execution == 1 and self.distribute_strategy is tf.distribute.get_strategy()
 
     def train_step(self, *args):
         """The backend's own step; in TensorFlow nothing of it runs before a good batch is there."""

@@ -340,12 +340,9 @@ class LadderVAE(ImageModel, abc.ABC):
             raise ValueError(OWN_LOSS_RULE.format(name="sample_weight"))
         images = ops.cast(x, "float32")
         reconstruction = replicas.batch_mean(LIKELIHOODS[self.likelihood](images, y_pred["logits"]))
-        rung_kls = ops.stack(
-            [
-                replicas.batch_mean(gaussian_kl(y_pred["mean"][:, columns], y_pred["log_var"][:, columns]))
-                for _, columns in self.rung_slices
-            ]
-        )
+        kls = gaussian_kl(y_pred["mean"][..., None], y_pred["log_var"][..., None])  # each latent by itself
+        kls = replicas.batch_mean(kls)
+        rung_kls = ops.stack([ops.sum(kls[columns]) for _, columns in self.rung_slices])
         loss = reconstruction + ops.sum(self.kl_weights() * rung_kls)
         further, weights = self.further_terms(images, y_pred), self.further_weights()
         loss += sum(weights[name] * term for name, term in further.items())

@@ -1,0 +1,57 @@
+"""How a training step is called in `fit` on TensorFlow."""
+
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+
+def step_function(train_step: Callable, otherwise: Callable) -> Callable:
+    """A function of an iterator that does one training step, with less between two steps than Keras's own has.
+
+    That wraps the logs in an optional, asks it whether it has a value and takes that out, and looks for the traced
+    function anew at every step: of a step of 28 x 28 on a CPU a twentieth. The end of the data reaches `fit` as the
+    error of the iterator, as it does there.
+
+    Args:
+        train_step: From what the iterator yields to the logs.
+        otherwise: Keras's function, for an iterator that is not TensorFlow's: that of `train_on_batch`.
+
+    Returns:
+        A function from an iterator to the logs, `{name: scalar tensor}`.
+
+    Example:
+        >>> import tensorflow as tf
+        >>> step = step_function(lambda x: {"sum": tf.reduce_sum(x)}, otherwise=None)
+        >>> float(step(iter(tf.data.Dataset.from_tensors([1.0, 2.0])))["sum"])
+        3.0
+    """
+    import tensorflow as tf
+
+    @tf.function(autograph=False, reduce_retracing=True)
+    def step(iterator):
+        return train_step(keras.tree.map_structure(_none_for_optional, iterator.get_next()))
+
+    last, traced = _nothing, None  # of the iterator of the last step: there is a new one for every epoch
+
+    def function(iterator: Any) -> dict[str, Any]:
+        nonlocal last, traced
+        if not isinstance(iterator, tf.data.Iterator):
+            return otherwise(iterator)
+        if last() is not iterator:
+            last, traced = weakref.ref(iterator), step.get_concrete_function(iterator)
+        return traced(iterator)
+
+    return function
+
+
+def _nothing():
+    return None
+
+
+def _none_for_optional(part):
+    """Keras writes None in a data set as an empty optional."""
+    import tensorflow as tf
+
+    return None if isinstance(part, tf.experimental.Optional) else part
