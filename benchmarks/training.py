@@ -7,11 +7,12 @@ Every way to train is a process of its own that keeps its models and waits; they
 same batch of noise in memory. `images/s` is the median of the rounds, `ratio` the median over the rounds of its
 quotient by the first line, `plain TensorFlow`: the same network, multiplied by the gates as the authors' graph is, with
 the same Adam, in one `tf.function` of plain operations. Lines of `fit` are of `model.fit` with its callbacks and
-progress (not drawn), from the first step's end to that of the epoch.
+progress (not drawn), from the first step's end to that of the epoch; `gated` is the same training with the networks
+that answer, in which a locked rung is computed and multiplied by 0.
 
 `outside` is the share of the wall time of the steps in which no kernel ran on any thread (TensorFlow's profiler);
-`of peak` the arithmetic of the layers, forward and back (not counting a locked rung's in the decoder), as a share of
-what one large matrix product does on the same machine in turn with them.
+`of peak` the arithmetic of the layers, forward and back (without a locked rung's in the decoder where it is not
+computed), as a share of what one large matrix product does on the same machine in turn with them.
 """
 
 import contextlib
@@ -83,24 +84,34 @@ def keras_fit(preset):
         def on_epoch_end(self, epoch, logs=None):  # JAX has computed by then what it was given before
             self.times.append(time.perf_counter())
 
+    class GatedVAE(kp.ProgressiveVAE):
+        def _networks_of_step(self):
+            return self.encoder, self.decoder
+
     tensorflow = keras.backend.backend() == "tensorflow"
     data = tf.data.Dataset.from_tensors(noise(preset)).repeat()
+    last = settings_of(preset)["num_rungs"] - 1
+    policies = POLICIES if tensorflow else ("float32",)
+    kinds = [
+        (kp.ProgressiveVAE, stage, policy)
+        for policy in policies
+        for stage in range(0 if tensorflow else last, last + 1)
+    ]
+    kinds += [(GatedVAE, 0, "float32")] if tensorflow else []
     ways = {}
-    for policy in POLICIES if tensorflow else ("float32",):
-        stages = range(settings_of(preset)["num_rungs"])
-        for stage in stages if tensorflow else stages[-1:]:
-            model = kp.ProgressiveVAE(**settings_of(preset), dtype=policy)
-            for _ in range(stage):
-                model.grow(fade_in_steps=0)
-            model.compile()
+    for kind, stage, policy in kinds:
+        model = kind(**settings_of(preset), dtype=policy)
+        for _ in range(stage):
+            model.grow(fade_in_steps=0)
+        model.compile()
 
-            def run(steps, model=model):
-                seen = StepTimes()
-                model.fit(data, steps_per_epoch=steps + 1, verbose=0, callbacks=[seen])
-                return seen.times[-1] - seen.times[1]
+        def run(steps, model=model):
+            seen = StepTimes()
+            model.fit(data, steps_per_epoch=steps + 1, verbose=0, callbacks=[seen])
+            return seen.times[-1] - seen.times[1]
 
-            ways[f"fit, stage {stage}, {policy}"] = run
-            run.model = model
+        ways[f"fit, stage {stage}, {'gated' if kind is GatedVAE else policy}"] = run
+        run.flops = step_flops(model, last if kind is GatedVAE else stage)
     return ways
 
 
@@ -363,8 +374,7 @@ def work(name, preset):
             run(2)  # traced, and its memory allocated
             facts[way] = {"seconds": run(3) / 3}
             if name == "fit":
-                stage = run.model.stage
-                facts[way] |= {"flops": step_flops(run.model, stage), "outside": share_outside_kernels(run)}
+                facts[way] |= {"flops": run.flops, "outside": share_outside_kernels(run)}
     print(json.dumps(facts), flush=True)
     for line in sys.stdin:
         way, steps = json.loads(line)

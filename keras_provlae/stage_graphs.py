@@ -1,10 +1,10 @@
 """What a training step computes of a ladder while it grows: nothing of the decoder's locked rungs.
 
 A locked rung enters the decoder with the gate 0, so its map m_l(z_l) adds nothing to `g_l = f_l^d([0; g_{l+1}])`:
-the decoder of a stage leaves out both m_l and the part of f_l^d's kernel that would meet it. In the encoder the gate
-multiplies the kernel that h_l meets and not h_l, which is a hundred times as large. On JAX on a CPU, transposed
-convolutions are computed as convolutions. Both networks share every layer with those that they stand for, and their
-results are the same up to rounding.
+the decoder of a stage leaves out both m_l and the part of f_l^d's kernel that would meet it. What is linear goes into
+kernels, which are a hundred times smaller than maps: the gates of the encoder, and the last affine of the decoder.
+Two convolutions over the same map are one, and a transposed one is computed as a convolution where that is faster.
+Both networks share every layer with those that they stand for, and their results are the same up to rounding.
 """
 
 import functools

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import keras
+import numpy as np
 from keras import ops
 
 SAVED = re.compile(r"epoch_(\d+)\.weights\.h5")
@@ -38,7 +39,7 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         >>> callback = BackupAndRestore("backup")
     """
 
-    def __init__(self, backup_dir: str | os.PathLike, max_share: float = 0.01, delete_checkpoint: bool = True):
+    def __init__(self, backup_dir: str | os.PathLike, max_share: float = 0.005, delete_checkpoint: bool = True):
         super().__init__(str(backup_dir), delete_checkpoint=delete_checkpoint)
         if "://" in str(backup_dir):
             raise ValueError(f"`backup_dir` must be a folder of this machine. Received: backup_dir={backup_dir}.")
@@ -72,7 +73,7 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         begin = time.perf_counter()
         if self.max_share < 1 and begin < self._next:
             return
-        if not all(bool(ops.all(ops.isfinite(weight))) for weight in self.model.trainable_variables):
+        if not all(np.isfinite(ops.convert_to_numpy(weight)).all() for weight in self.model.trainable_variables):
             return  # a `GrowthGuard` that comes later may know what to do
         folder = Path(self.backup_dir)
         unfinished, file = folder / UNFINISHED, folder / f"epoch_{self._current_epoch}.weights.h5"

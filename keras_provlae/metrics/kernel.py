@@ -8,7 +8,7 @@ import numpy as np
 
 from keras_provlae.metrics.posteriors import available_cores, check_count
 
-DRAWS_AT_ONCE = 32
+DRAWS_AT_ONCE = 32  # more of few rows
 ROWS_AT_ONCE = 4096  # with 32 draws, half a megabyte in float32: it stays in the cache
 
 
@@ -53,8 +53,11 @@ def log_aggregate_density(
         total=total,
     )
     codes = codes.astype(dtype)
-    blocks = [codes[start : start + DRAWS_AT_ONCE] for start in range(0, len(codes), DRAWS_AT_ONCE)]
-    with ThreadPoolExecutor(threads or available_cores()) as pool:
+    threads = threads or available_cores()
+    of_few_rows = min(DRAWS_AT_ONCE * ROWS_AT_ONCE // len(log_var), -(-len(codes) // threads))
+    at_once = max(DRAWS_AT_ONCE, of_few_rows)
+    blocks = [codes[start : start + at_once] for start in range(0, len(codes), at_once)]
+    with ThreadPoolExecutor(threads) as pool:
         logs = list(pool.map(rows.log_sum, blocks))
     return np.concatenate(logs, axis=1) - math.log(len(log_var))
 
@@ -71,7 +74,7 @@ class _Rows:
     def log_sum(self, codes):
         """log sum_n of the densities at each code: float64 `(groups + total, codes)`."""
         sums = [_LogSumExp(len(codes)) for _ in self.constants]
-        size = (len(codes), ROWS_AT_ONCE)
+        size = (len(codes), min(ROWS_AT_ONCE, self.mean.shape[1]))
         buffers = [np.empty(size, self.mean.dtype) for _ in range(3)]
         for start in range(0, self.mean.shape[1], ROWS_AT_ONCE):
             rows = slice(start, start + ROWS_AT_ONCE)

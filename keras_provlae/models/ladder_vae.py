@@ -244,7 +244,7 @@ class LadderVAE(ImageModel, abc.ABC):
         """
         check_images(images, self.image_shape)
         check_pixels(images)
-        mean, log_var = self.encoder.predict_on_batch([images, ops.convert_to_numpy(self.encoder_gates())])
+        mean, log_var = _predict_on_batch(self.encoder, images, self.encoder_gates())
         return mean, ops.convert_to_numpy(bounded_log_var(log_var))
 
     def decode(self, codes: Any) -> Any:
@@ -259,14 +259,24 @@ class LadderVAE(ImageModel, abc.ABC):
         Raises:
             ValueError: If the codes have another width.
         """
-        codes = ops.convert_to_tensor(codes, "float32")
-        width = sum(self.spec.latent_dim)
-        if len(codes.shape) != 2 or codes.shape[1] != width:
-            raise ValueError(
-                f"`codes` must have the shape (batch, {width}): {self.num_rungs} rungs of widths "
-                f"{self.latent_groups}, deepest first. Received: codes.shape={tuple(codes.shape)}."
-            )
+        codes = self._checked_codes(ops.convert_to_tensor(codes, "float32"))
         return ops.sigmoid(self.decoder([codes, self.decoder_gates()]))
+
+    def decode_on_batch(self, codes: Any) -> Any:
+        """As `decode`, in a compiled function: several times faster for many batches.
+
+        Args:
+            codes: As for `decode`.
+
+        Returns:
+            Float32 NumPy array `(batch, height, width, channels)`: pixels in [0, 1].
+
+        Raises:
+            ValueError: As `decode`.
+        """
+        codes = self._checked_codes(ops.convert_to_numpy(codes).astype("float32"))
+        logits = _predict_on_batch(self.decoder, codes, self.decoder_gates())
+        return ops.convert_to_numpy(ops.sigmoid(logits))
 
     def reconstruct(self, images: Any) -> Any:
         """The images decoded from the means of their posteriors.
@@ -314,6 +324,15 @@ class LadderVAE(ImageModel, abc.ABC):
     def _networks_of_step(self):
         """What `call` encodes and decodes with: a model may have quicker ones for a training step."""
         return self.encoder, self.decoder
+
+    def _checked_codes(self, codes):
+        width = sum(self.spec.latent_dim)
+        if len(codes.shape) != 2 or codes.shape[1] != width:
+            raise ValueError(
+                f"`codes` must have the shape (batch, {width}): {self.num_rungs} rungs of widths "
+                f"{self.latent_groups}, deepest first. Received: codes.shape={tuple(codes.shape)}."
+            )
+        return codes
 
     def _hold_other_rungs(self, codes, rung, around):
         columns = dict(self.rung_slices).get(rung)
@@ -388,3 +407,15 @@ class LadderVAE(ImageModel, abc.ABC):
         model = super().from_config(settings)
         model.preset = preset
         return model
+
+
+def _predict_on_batch(network, batch, gates):
+    """`network.predict_on_batch`, traced once by TensorFlow, which else does it for the first size and for another."""
+    if keras.backend.backend() == "tensorflow" and network.predict_function is None:
+        import tensorflow as tf
+
+        network.make_predict_function()
+        if hasattr(network.predict_function, "get_concrete_function"):  # it is not run eagerly
+            inputs = [tf.TensorSpec(x.shape, x.dtype) for x in network.inputs]
+            network.predict_function.get_concrete_function([(inputs,)])
+    return network.predict_on_batch([batch, ops.convert_to_numpy(gates)])

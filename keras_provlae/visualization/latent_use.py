@@ -81,8 +81,9 @@ def held_factors(information: MutualInformation) -> list[tuple[int | None, float
 
 def decode_all(model: keras.Model, codes: np.ndarray) -> np.ndarray:
     """The images of many codes, in batches."""
+    decode_batch = getattr(model, "decode_on_batch", model.decode)
     parts = [codes[start : start + BATCH] for start in range(0, len(codes), BATCH)]
-    return np.concatenate([ops.convert_to_numpy(model.decode(part)) for part in parts])
+    return np.concatenate([ops.convert_to_numpy(decode_batch(part)) for part in parts])
 
 
 def locked_rungs(model: keras.Model) -> set[int]:

@@ -319,6 +319,31 @@ def test_encode_on_batch_is_encode_at_any_batch_size_and_stage(make_model, image
         model.encode_on_batch(images + 1)
 
 
+def test_decode_on_batch_is_decode_at_any_batch_size_and_stage(make_model):
+    model, rng = make_model(latent_dim=(1, 2, 3)), np.random.default_rng(0)
+    for stage in range(3):
+        for size in 7, 3:
+            codes = rng.normal(size=(size, 6))
+            found = model.decode_on_batch(codes)
+            assert isinstance(found, np.ndarray)
+            np.testing.assert_allclose(found, ops.convert_to_numpy(model.decode(codes)), atol=1e-6)
+        if stage < 2:
+            model.grow(fade_in_steps=0)
+    with pytest.raises(ValueError, match=r"\(batch, 6\)"):
+        model.decode_on_batch(codes[:, 1:])
+
+
+def test_the_networks_are_traced_once_for_batches_of_any_size(make_model, images, monkeypatch):
+    model, traced = make_model(), []
+    for network in model.encoder, model.decoder:
+        step = network.predict_step
+        monkeypatch.setattr(network, "predict_step", lambda data, step=step: traced.append(1) or step(data))
+    for size in 7, 3, 1:
+        mean, _ = model.encode_on_batch(images[:size])
+        model.decode_on_batch(mean)
+    assert len(traced) == 2
+
+
 @pytest.mark.parametrize("cls", [kp.ProgressiveVAE, kp.VLAE])
 def test_a_total_correlation_term_goes_with_any_ladder(make_model, images, cls):
     model = make_model(cls, tc_weight=3.0, dataset_size=1000)
