@@ -45,8 +45,10 @@ def called_layers(monkeypatch):
 
 @pytest.mark.parametrize("shape", [(8, 8, 1), (9, 7, 2)])
 @pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
-@pytest.mark.parametrize("way", ["transposed", "convolutions", "logits forward"])
-@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize(
+    ("way", "affine"),
+    [("transposed", True), ("convolutions", True), ("logits forward", True), ("logits forward", False)],
+)
 def test_the_decoder_of_a_stage_is_the_gated_one(make_model, monkeypatch, shape, dtype, way, affine):
     slow, on_cpu = way == "convolutions", way == "logits forward"
     monkeypatch.setattr(stage_graphs, "transposes_slowly", lambda: slow)

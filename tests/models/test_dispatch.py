@@ -17,8 +17,9 @@ def test_every_iterator_is_read_to_its_end_and_traced_once():
         return {"sum": tf.reduce_sum(x)}
 
     step = step_function(add, otherwise=None)
-    for data in [[1.0, 2.0], [3.0, 4.0]], [[5.0, 6.0]], np.ones((2, 7, 3), "float32"):
-        iterator = iter(tf.data.Dataset.from_tensor_slices(data))
+    sets = [[1.0, 2.0], [3.0, 4.0]], [[5.0, 6.0]], np.ones((2, 7, 3), "float32")
+    iterators = [iter(tf.data.Dataset.from_tensor_slices(data)) for data in sets]
+    for data, iterator in zip(sets, iterators, strict=True):
         assert [float(step(iterator)["sum"]) for _ in data] == [np.sum(part) for part in data]
         with pytest.raises(tf.errors.OutOfRangeError):
             step(iterator)
