@@ -16,7 +16,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_provlae.layers import ChannelAffine, Gate, tensorflow_on_cpu
+from keras_provlae.layers import ChannelAffine, tensorflow_on_cpu
 
 
 class StageGraphs:
@@ -122,25 +122,23 @@ def step_encoder(encoder: keras.Model) -> keras.Model:
     """
     images, gates = (keras.Input(batch_shape=x.shape, dtype=x.dtype, name=x.name) for x in encoder.inputs)
     layers = {layer.name: layer for layer in encoder.layers}
-    of_gate, of_conv = {}, {}
-    for gate in encoder.layers:
-        if isinstance(gate, Gate):
-            rung = int(gate.name.split("_")[-1])
-            head, deeper = layers.get(f"head_{rung}_conv_1"), layers.get(f"h_{rung + 1}")
-            if head is not None:
-                convs = (deeper, head) if deeper is not None and _are_alike(deeper, head) else (head,)
-                of_gate[gate.name] = _ConvolutionsOfStep(convs, gate.index)
-                of_conv.update({conv.name: of_gate[gate.name] for conv in convs})
-    computed = {}
+    in_kernels, together, computed = set(), {}, {}  # names of gates and of convolutions
+    for name in [name for name in layers if name.startswith("gated_h_")]:
+        rung = int(name.removeprefix("gated_h_"))
+        head, deeper = layers.get(f"head_{rung}_conv_1"), layers.get(f"h_{rung + 1}")
+        if head is not None:
+            in_kernels.add(name)
+            convs = (deeper, head) if deeper is not None and _are_alike(deeper, head) else (head,)
+            together |= dict.fromkeys((conv.name for conv in convs), _ConvolutionsOfStep(convs, layers[name].index))
 
     def call(layer, *args, **kwargs):
-        if layer.name in of_gate:
+        if layer.name in in_kernels:
             return args[0]
-        if layer.name not in of_conv:
+        if layer.name not in together:
             return layer(*args, **kwargs)
         if layer.name not in computed:
-            convs = of_conv[layer.name]
-            computed.update(zip((conv.name for conv in convs.convs), convs(args[0], gates), strict=True))
+            both = together[layer.name]
+            computed.update(zip((conv.name for conv in both.convs), both(args[0], gates), strict=True))
         return computed[layer.name]
 
     return keras.models.clone_model(encoder, [images, gates], clone_function=lambda layer: layer, call_function=call)

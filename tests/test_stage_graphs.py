@@ -92,6 +92,16 @@ def test_the_encoder_of_a_step_is_the_gated_one(make_model, head_convs, together
         assert np.abs(numpy(of_step(inputs)[0]) - ungated).max() > 0.1
 
 
+def test_gates_of_groups_of_latents_stay_where_they_are(make_model):
+    """Those of a `TeacherStudentVAE` multiply means and log variances: no convolution sees what they do."""
+    encoder = with_other_values(make_model(kp.TeacherStudentVAE, stem=(4,)).encoder)
+    images = ops.convert_to_tensor(np.random.default_rng(0).random((5, 8, 8, 1), "float32"))
+    for gates in [1.0, 0.0, 0.0], [0.2, 0.5, 1.0]:
+        inputs = [images, ops.convert_to_tensor(np.array(gates, "float32"))]
+        for ours, theirs in zip(step_encoder(encoder)(inputs), encoder(inputs), strict=True):
+            np.testing.assert_allclose(numpy(ours), numpy(theirs), rtol=1e-5)
+
+
 def test_a_transposed_convolution_is_a_convolution_with_its_places_in_order():
     random = np.random.default_rng(0)
     g, kernel = random.normal(size=(2, 3, 5, 4)), random.normal(size=(4, 4, 6, 4))

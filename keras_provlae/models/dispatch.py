@@ -33,21 +33,16 @@ def step_function(train_step: Callable, otherwise: Callable) -> Callable:
     def step(iterator):
         return train_step(keras.tree.map_structure(_none_for_optional, iterator.get_next()))
 
-    last, traced = _nothing, None  # of the iterator of the last step: there is a new one for every epoch
+    traced = weakref.WeakKeyDictionary()  # by iterator: there is a new one for every epoch
 
     def function(iterator: Any) -> dict[str, Any]:
-        nonlocal last, traced
         if not isinstance(iterator, tf.data.Iterator):
             return otherwise(iterator)
-        if last() is not iterator:
-            last, traced = weakref.ref(iterator), step.get_concrete_function(iterator)
-        return traced(iterator)
+        if iterator not in traced:
+            traced[iterator] = step.get_concrete_function(iterator)
+        return traced[iterator](iterator)
 
     return function
-
-
-def _nothing():
-    return None
 
 
 def _none_for_optional(part):
