@@ -1,4 +1,4 @@
-"""How a training step is called in `fit` on TensorFlow."""
+"""How graphs are called on TensorFlow: a training step in `fit`, and a network on one batch."""
 
 import weakref
 from collections.abc import Callable
@@ -43,6 +43,26 @@ def step_function(train_step: Callable, otherwise: Callable) -> Callable:
         return traced[iterator](iterator)
 
     return function
+
+
+def predict_on_batch(network: keras.Model, inputs: list) -> Any:
+    """`network.predict_on_batch`, traced once: TensorFlow else does it for the first size of batch and for another.
+
+    Args:
+        network: A functional model with several inputs.
+        inputs: An array or tensor for each.
+
+    Returns:
+        NumPy arrays, as `predict_on_batch`.
+    """
+    if keras.backend.backend() == "tensorflow" and network.predict_function is None:
+        import tensorflow as tf
+
+        network.make_predict_function()
+        if hasattr(network.predict_function, "get_concrete_function"):  # it is not run eagerly
+            specs = [tf.TensorSpec(x.shape, x.dtype) for x in network.inputs]
+            network.predict_function.get_concrete_function([(specs,)])
+    return network.predict_on_batch([keras.ops.convert_to_numpy(x) for x in inputs])
 
 
 def _none_for_optional(part):

@@ -23,6 +23,7 @@ from keras_provlae.losses import (
     gaussian_nll,
     total_correlation,
 )
+from keras_provlae.models.dispatch import predict_on_batch
 from keras_provlae.models.image_model import OWN_LOSS_RULE, ImageModel
 from keras_provlae.models.validation import LOSS_RULE, check_images, check_pixels, non_negative, require
 
@@ -244,7 +245,7 @@ class LadderVAE(ImageModel, abc.ABC):
         """
         check_images(images, self.image_shape)
         check_pixels(images)
-        mean, log_var = _predict_on_batch(self.encoder, images, self.encoder_gates())
+        mean, log_var = predict_on_batch(self.encoder, [images, self.encoder_gates()])
         return mean, ops.convert_to_numpy(bounded_log_var(log_var))
 
     def decode(self, codes: Any) -> Any:
@@ -275,7 +276,7 @@ class LadderVAE(ImageModel, abc.ABC):
             ValueError: As `decode`.
         """
         codes = self._checked_codes(ops.convert_to_numpy(codes).astype("float32"))
-        logits = _predict_on_batch(self.decoder, codes, self.decoder_gates())
+        logits = predict_on_batch(self.decoder, [codes, self.decoder_gates()])
         return ops.convert_to_numpy(ops.sigmoid(logits))
 
     def reconstruct(self, images: Any) -> Any:
@@ -407,15 +408,3 @@ class LadderVAE(ImageModel, abc.ABC):
         model = super().from_config(settings)
         model.preset = preset
         return model
-
-
-def _predict_on_batch(network, batch, gates):
-    """`network.predict_on_batch`, traced once by TensorFlow, which else does it for the first size and for another."""
-    if keras.backend.backend() == "tensorflow" and network.predict_function is None:
-        import tensorflow as tf
-
-        network.make_predict_function()
-        if hasattr(network.predict_function, "get_concrete_function"):  # it is not run eagerly
-            inputs = [tf.TensorSpec(x.shape, x.dtype) for x in network.inputs]
-            network.predict_function.get_concrete_function([(inputs,)])
-    return network.predict_on_batch([batch, ops.convert_to_numpy(gates)])
