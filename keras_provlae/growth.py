@@ -185,6 +185,11 @@ class GrowthCallback(keras.callbacks.Callback):
         self._watch = GrowthWatch(self.guard)
 
     @property
+    def needs_validation(self) -> bool:
+        """Whether `fit` must be given validation data, for every epoch."""
+        return self.auto is not None
+
+    @property
     def shocks(self) -> list[dict]:
         return self._watch.shocks
 

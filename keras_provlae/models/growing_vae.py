@@ -3,7 +3,6 @@
 import warnings
 from numbers import Integral
 
-import keras
 from keras import ops
 
 from keras_provlae.models.ladder_vae import LadderVAE
@@ -127,37 +126,46 @@ class GrowingVAE(LadderVAE):
             self.make_train_function()
 
     def _networks_of_step(self):
-        return (self._graphs.encoder, self._graphs.of_stage) if self._graphs.in_step else super()._networks_of_step()
+        if not self._graphs.in_step or self._regularizes_activities():
+            return super()._networks_of_step()
+        return self._graphs.encoder, self._graphs.of_stage
+
+    def _regularizes_activities(self):
+        """Whether a layer must be called itself: the networks of a stage compute several in one."""
+        layers = [*self.encoder.layers, *self.decoder.layers]
+        return any(getattr(layer, "activity_regularizer", None) is not None for layer in layers)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """As `LadderVAE`; every call with `training` true counts as an optimizer step.
+
+        `fit` and `train_on_batch` call it once a step. A training loop of your own calls it once a step, too, and then
+        alpha rises with its steps; pass `training=False` to validate, or for all but one of the batches whose
+        gradients you add up.
+        """
         loss = super().compute_loss(x, y, y_pred, sample_weight, training)
-        optimizer = getattr(self.optimizer, "inner_optimizer", self.optimizer)
-        if self._graphs.in_step and optimizer is not None and optimizer.weight_decay:
+        if training:
+            one = ops.maximum(ops.cast(ops.isfinite(loss), "int32"), 1)  # a step that stops at its loss does not count
+            self.iteration_variable.assign(self.iteration_variable + ops.cast(one, self.iteration_variable.dtype))
+        if self._graphs.in_step and self._weights_decay():
             # weights decay where there is a gradient: that of a locked rung is 0, not missing
             loss += 0.0 * sum(ops.sum(variable) for variable in self._graphs.unused)
         return loss
 
+    def _weights_decay(self):
+        optimizer = getattr(self, "optimizer", None)  # an uncompiled model has none
+        optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+        return optimizer is not None and bool(optimizer.weight_decay)
+
     def train_step(self, *args):
-        """One step of the backend's trainer, without the locked rungs of the decoder, then one step of alpha."""
+        """One step of the backend's trainer, without the locked rungs of the decoder."""
         self._graphs.in_step = True
         try:
             with warnings.catch_warnings():
                 if self._graphs.unused:
                     warnings.filterwarnings("ignore", "Gradients do not exist for variables", UserWarning)
-                return self._train_step(*args)
+                return super().train_step(*args)
         finally:
             self._graphs.in_step = False
-
-    def _train_step(self, *args):
-        if keras.backend.backend() != "jax":
-            logs = super().train_step(*args)
-            self.iteration_variable.assign(self.iteration_variable + 1)
-            return logs
-        # JAX steps are functions of the state: (logs, (trainable, non-trainable, optimizer, metrics))
-        logs, (trainable, non_trainable, *others) = super().train_step(*args)
-        index = [variable is self.iteration_variable for variable in self.non_trainable_variables].index(True)
-        non_trainable = [value + (i == index) for i, value in enumerate(non_trainable)]
-        return logs, (trainable, non_trainable, *others)
 
     def _track(self, reconstruction, rung_kls, further, batch):
         super()._track(reconstruction, rung_kls, further, batch)

@@ -8,19 +8,33 @@ from keras import ops
 
 from keras_provlae import replicas
 from keras_provlae.models.dispatch import step_function
+from keras_provlae.models.progress import ProgressBar
 from keras_provlae.models.validation import (
+    OWN_LOSS_RULE,
     PIXEL_RULE,
-    FiniteLoss,
+    EpochChecks,
     check_data,
     check_images,
+    check_validation_data,
     checked_while_read,
+    has_no_image,
+    in_range,
     readable_errors,
     require,
+    within_unit,
     without_autotuner,
 )
 from keras_provlae.optimizers import adam
 
-OWN_LOSS_RULE = "The model computes its own loss (equation 11), every image with the same weight: leave out `{name}`."
+METRICS_RULE = (
+    "`compile` takes no `{name}`: the model logs its own terms. For scores during `fit` add "
+    "`callbacks.DisentanglementMonitor(ground_truth)` or `callbacks.InformationFlow(images)`; afterwards call "
+    "`metrics.evaluate(model, ground_truth)`. Received: {name}={value!r}."
+)
+VALIDATION_RULE = (
+    "{name} follows the ELBO of validation images, every epoch: pass `validation_data` to `fit`, and "
+    "`validation_freq=1`. Received: validation_data={data}, validation_freq={frequency}."
+)
 PART_RULE = (
     "Every replica must get an image of every batch that it trains on. Received: {low} images for one of {high} "
     "replicas, of the last, smaller batch of a pass. Leave that out: `tf_dataset(..., drop_remainder=True)`, or "
@@ -44,14 +58,19 @@ class ImageModel(keras.Model):
         Args:
             optimizer: A Keras optimizer; `None` is the paper's Adam with learning rate 5e-4 and epsilon 1e-8 (3e-4
                 and weight decay 1e-6 in a `TeacherStudentVAE`), as `optimizers.adam` makes it.
-            **kwargs: As `keras.Model.compile`, without `loss`. `jit_compile="auto"`, Keras's default, compiles with
-                XLA where that is faster: on a GPU or TPU, and on JAX everywhere; `True` or `False` overrides it.
+            **kwargs: As `keras.Model.compile`, without `loss` and `metrics`. `jit_compile="auto"`, Keras's default,
+                compiles with XLA where that is faster: on a GPU or TPU, and on JAX everywhere; `True` or `False`
+                overrides it.
 
         Raises:
-            ValueError: If `loss` is given: the model has its own.
+            ValueError: If a loss or metrics are given: the model has its own.
         """
-        if kwargs.get("loss") is not None:
-            raise ValueError(OWN_LOSS_RULE.format(name="loss"))
+        for name in ("loss", "loss_weights"):
+            if kwargs.get(name) is not None:
+                raise ValueError(OWN_LOSS_RULE.format(name=name))
+        for name in ("metrics", "weighted_metrics"):
+            if kwargs.get(name):
+                raise ValueError(METRICS_RULE.format(name=name, value=kwargs[name]))
         if optimizer is None:
             optimizer = self.default_optimizer()
         super().compile(optimizer=optimizer, **kwargs)
@@ -103,32 +122,37 @@ class ImageModel(keras.Model):
         return replicas.reducible(logs) if keras.backend.backend() == "tensorflow" else logs
 
     def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> keras.callbacks.History:
-        """As `keras.Model.fit`, on images alone or (images, labels); labels are not used."""
-        x = self._checked_data(x, kwargs, "steps_per_epoch", given=args)
-        if "validation_data" in kwargs:
-            kwargs["validation_data"] = without_autotuner(kwargs["validation_data"])
-        if hasattr(x, "element_spec") or inspect.isgenerator(x):
-            kwargs.setdefault("shuffle", False)  # these shuffle themselves: Keras warns about its own default
-        if len(args) < 5 and not isinstance(kwargs.get("callbacks"), keras.callbacks.CallbackList):
-            kwargs["callbacks"] = [FiniteLoss(), *keras.tree.flatten(kwargs.get("callbacks") or [])]
+        """As `keras.Model.fit`, on images alone or (images, labels); labels are not used.
+
+        The progress bar shows the loss, the ELBO, the stage and alpha; `History` has everything.
+        """
+        given = self._checked_arguments("fit", x, args, kwargs)
+        given["validation_data"] = self._check_validation(given)
+        if hasattr(given["x"], "element_spec") or inspect.isgenerator(given["x"]):
+            given.setdefault("shuffle", False)  # these shuffle themselves: Keras warns about its own default
+        given["callbacks"] = _with_callbacks(given)
         try:
             with readable_errors():
-                return super().fit(x, *args, **kwargs)
+                return super().fit(**given)
         finally:
             self.is_guarded = False
             self._initial_epoch = None  # BackupAndRestore leaves it set: a second `fit` would do nothing
 
     def evaluate(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
         """As `keras.Model.evaluate`, on images alone or (images, labels); labels are not used."""
-        x = self._checked_data(x, kwargs, "steps", given=args)
+        given = self._checked_arguments("evaluate", x, args, kwargs)
+        given["callbacks"] = _with_callbacks(given)
         with readable_errors():
-            return super().evaluate(x, *args, **kwargs)
+            return super().evaluate(**given)
 
     def predict(self, x: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """As `keras.Model.predict`: the dict of `call` for many images, in batches."""
-        x = self._checked_data(x, kwargs, "steps", given=args)
+        """As `keras.Model.predict`: the dict of `call` for many images, in batches; no rows for no image."""
+        given = self._checked_arguments("predict", x, args, kwargs)
+        if has_no_image(x):
+            outputs = self(ops.zeros((0, *self.image_shape)), training=False)
+            return keras.tree.map_structure(ops.convert_to_numpy, outputs)
         with readable_errors():
-            return super().predict(x, *args, **kwargs)
+            return super().predict(**given)
 
     def train_on_batch(self, *args: Any, **kwargs: Any) -> Any:
         """As `keras.Model.train_on_batch`."""
@@ -140,14 +164,31 @@ class ImageModel(keras.Model):
         with readable_errors():
             return super().test_on_batch(*args, **kwargs)
 
-    def _checked_data(self, x, kwargs, steps_name, given):
-        # arguments given by position may hold the number of steps
-        check_data(x, self.image_shape, steps=1 if given else kwargs.get(steps_name))
+    def _checked_arguments(self, method, x, args, kwargs):
+        """The arguments of `fit`, `evaluate` or `predict` by name, of which the images are checked."""
+        given = inspect.signature(getattr(keras.Model, method)).bind(self, x, *args, **kwargs).arguments
+        del given["self"]
+        given |= given.pop("kwargs", {})
+        if given.get("_use_cached_eval_dataset"):
+            return given  # `fit` has checked its validation data
+        check_data(x, self.image_shape, given.get("steps_per_epoch" if method == "fit" else "steps"), method)
         for name in ("sample_weight", "class_weight"):
-            if kwargs.get(name) is not None:
+            if given.get(name) is not None:
                 raise ValueError(OWN_LOSS_RULE.format(name=name))  # Keras would drop it without targets
         x = checked_while_read(x) if keras.backend.backend() == "jax" or self.jit_compile else x
-        return without_autotuner(x)
+        return {**given, "x": without_autotuner(x)}
+
+    def _check_validation(self, given):
+        """Checks what `fit` validates on, and that the callbacks that need it get it; returns the data."""
+        data, frequency = given.get("validation_data"), given.get("validation_freq", 1)
+        for callback in keras.tree.flatten(given.get("callbacks") or []):
+            if getattr(callback, "needs_validation", False) and (
+                frequency != 1 or (data is None and not given.get("validation_split"))
+            ):
+                raise ValueError(VALIDATION_RULE.format(name=type(callback).__name__, frequency=frequency, data=data))
+        if data is None:
+            return None
+        return without_autotuner(check_validation_data(data, self.image_shape, given.get("validation_steps")))
 
     def _checked_part(self, images):
         """A replica's part of the batch: TensorFlow has no gradient of a transposed convolution over no image."""
@@ -158,7 +199,18 @@ class ImageModel(keras.Model):
         """The images, whose values are checked when they are known: now, or inside the step."""
         check_images(images, self.image_shape)
         images = ops.convert_to_tensor(images)
-        if self._are_checked:
-            return images
-        low, high = ops.min(images), ops.max(images)
-        return require(images, ops.logical_and(low >= 0.0, high <= 1.0), PIXEL_RULE, low, high)
+        if not self._are_checked:
+            low, high = ops.min(images, initial=1.0), ops.max(images, initial=0.0)
+            images = require(images, in_range(low, high), PIXEL_RULE, low, high)
+        return within_unit(images)
+
+
+def _with_callbacks(given):
+    """The callbacks, between the checks of every epoch and the progress bar."""
+    callbacks = given.get("callbacks")
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        return callbacks
+    callbacks = keras.tree.flatten(callbacks or [])
+    has_bar = any(isinstance(callback, keras.callbacks.ProgbarLogger) for callback in callbacks)
+    bar = [] if has_bar or given.get("verbose", "auto") == 0 else [ProgressBar()]
+    return [EpochChecks(), *callbacks, *bar]

@@ -24,8 +24,17 @@ from keras_provlae.losses import (
     total_correlation,
 )
 from keras_provlae.models.dispatch import predict_on_batch
-from keras_provlae.models.image_model import OWN_LOSS_RULE, ImageModel
-from keras_provlae.models.validation import LOSS_RULE, check_images, check_pixels, non_negative, require
+from keras_provlae.models.image_model import ImageModel
+from keras_provlae.models.trackers import OptionalMean
+from keras_provlae.models.validation import (
+    LOSS_RULE,
+    OWN_LOSS_RULE,
+    check_images,
+    check_pixels,
+    non_negative,
+    require,
+    within_unit,
+)
 
 LIKELIHOODS = {
     "bernoulli": bernoulli_nll,
@@ -63,6 +72,8 @@ class LadderVAE(ImageModel, abc.ABC):
     Source: Li et al. (2020), sections 3.1, 3.2 and 5 (the total correlation as future work); Zhao et al. (2017);
     Chen et al. (2018), equation 4.
     """
+
+    _is_regularized = False  # whether the last loss had terms of regularizers or of `add_loss`
 
     def __init__(
         self,
@@ -107,6 +118,7 @@ class LadderVAE(ImageModel, abc.ABC):
         self.kl_tracker = keras.metrics.Mean(name="kl")
         self.rung_trackers = [keras.metrics.Mean(name=f"kl_rung_{rung}") for rung in rungs]
         self.elbo_tracker = keras.metrics.Mean(name="elbo")
+        self.regularization_tracker = OptionalMean(name="regularization")
 
         # === Config ===
         self.beta = non_negative("beta", beta)
@@ -229,7 +241,7 @@ class LadderVAE(ImageModel, abc.ABC):
         """
         check_images(images, self.image_shape)
         check_pixels(images)
-        return self._infer(images, self.encoder)
+        return self._infer(within_unit(images), self.encoder)
 
     def encode_on_batch(self, images: Any) -> tuple[Any, Any]:
         """As `encode`, in a compiled function: several times faster for many batches of the same size.
@@ -245,7 +257,7 @@ class LadderVAE(ImageModel, abc.ABC):
         """
         check_images(images, self.image_shape)
         check_pixels(images)
-        mean, log_var = predict_on_batch(self.encoder, [images, self.encoder_gates()])
+        mean, log_var = predict_on_batch(self.encoder, [within_unit(images), self.encoder_gates()])
         return mean, ops.convert_to_numpy(bounded_log_var(log_var))
 
     def decode(self, codes: Any) -> Any:
@@ -355,10 +367,13 @@ class LadderVAE(ImageModel, abc.ABC):
     # === The objective ===
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        """Reconstruction, the weighted KL of every rung (equation 11) and further terms, averaged over the batch."""
+        """Reconstruction, the weighted KL of every rung (equation 11) and further terms, averaged over the batch.
+
+        Regularizers of weights and activities, and what `add_loss` was given, are added as in any Keras model.
+        """
         if sample_weight is not None:
             raise ValueError(OWN_LOSS_RULE.format(name="sample_weight"))
-        images = ops.cast(x, "float32")
+        images = within_unit(ops.cast(x, "float32"))
         reconstruction = replicas.batch_mean(LIKELIHOODS[self.likelihood](images, y_pred["logits"]))
         kls = gaussian_kl(y_pred["mean"][..., None], y_pred["log_var"][..., None])  # each latent by itself
         kls = replicas.batch_mean(kls)
@@ -366,10 +381,16 @@ class LadderVAE(ImageModel, abc.ABC):
         loss = reconstruction + ops.sum(self.kl_weights() * rung_kls)
         further, weights = self.further_terms(images, y_pred), self.further_weights()
         loss += sum(weights[name] * term for name, term in further.items())
+        regularization = [ops.sum(ops.cast(term, "float32")) for term in self.losses]
+        self._is_regularized = len(regularization) > 0
+        if self._is_regularized:
+            loss += sum(regularization)
         if not self.is_guarded:
             loss = require(loss, ops.isfinite(loss), LOSS_RULE, reconstruction, ops.sum(rung_kls))
         batch = ops.shape(images)[0]
         self._track(reconstruction, rung_kls, further, batch)
+        if self._is_regularized:
+            self.regularization_tracker.update_state(sum(regularization), sample_weight=batch)
         return replicas.share_of_loss(loss, batch)
 
     def _track(self, reconstruction, rung_kls, further, batch):
@@ -384,6 +405,13 @@ class LadderVAE(ImageModel, abc.ABC):
             self.further_trackers[name].update_state(term, sample_weight=batch)
 
     # === Keras ===
+
+    def get_metrics_result(self):
+        """As Keras does; `regularization` only where there is any."""
+        logs = super().get_metrics_result()
+        if not self._is_regularized:
+            logs.pop("regularization", None)
+        return logs
 
     def build(self, input_shape):
         """Nothing more to do: the networks are built in the constructor."""

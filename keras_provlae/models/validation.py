@@ -9,9 +9,14 @@ from typing import Any
 import keras
 from keras import ops
 
+OVERSHOOT = 1e-3  # how far rounding may take a pixel out of [0, 1]: antialiased resizing does by 2e-7
+OWN_LOSS_RULE = "The model computes its own loss (equation 11), every image with the same weight: leave out `{name}`."
 PIXEL_RULE = (
-    "Images must hold finite values in [0, 1]: divide 8-bit images by 255 and remove NaN. "
-    "This batch does not (lowest and highest value received: {low}, {high})."
+    "Images must hold finite values in [0, 1]. This batch does not (lowest and highest value received: {low}, {high})."
+)
+EMPTY_RULE = "`{method}` needs at least one image. Received: {received}."
+NO_BATCH_RULE = (
+    "The data set gave no batch. Look at what filters it, and at `drop_remainder=True` with fewer images than a batch."
 )
 LOSS_RULE = (
     "The loss is not finite, so training stopped here. Lower the learning rate or beta, lengthen the "
@@ -68,15 +73,47 @@ def check_pixels(images: Any) -> None:
         images: Float array or tensor of any shape.
 
     Raises:
-        ValueError: If a value is NaN or outside [0, 1].
+        ValueError: If a value is NaN, or outside [0, 1] by more than `OVERSHOOT`.
     """
     images = ops.convert_to_tensor(images)
     if _is_traced(images):
         return  # `require` looks at the values when the step runs
     pixels = ops.convert_to_numpy(images)
     low, high = pixels.min(initial=1), pixels.max(initial=0)  # NaN wins both, and fails the comparison
-    if not (low >= 0 and high <= 1):
-        raise ValueError(PIXEL_RULE.format(low=low, high=high))
+    if not in_range(low, high):
+        raise ValueError(_with_advice(PIXEL_RULE.format(low=low, high=high)))
+
+
+def within_unit(images: Any) -> Any:
+    """Clips the overshoot that `check_pixels` lets pass.
+
+    Args:
+        images: Float array or tensor of any shape.
+
+    Returns:
+        Tensor like `images`: values in [0, 1].
+    """
+    return ops.clip(ops.convert_to_tensor(images), 0.0, 1.0)
+
+
+def in_range(low: Any, high: Any) -> Any:
+    """Whether the lowest and the highest pixel, two scalars, are in [0, 1] up to `OVERSHOOT`; NaN is not."""
+    return (low >= -OVERSHOOT) & (high <= 1.0 + OVERSHOOT)
+
+
+def _with_advice(message):
+    """The message of `PIXEL_RULE`, and what its two numbers point to."""
+    received = re.search(r"received: (\S+), (\S+)\)", message)
+    if received is None:
+        return message
+    low, high = map(float, received.groups())
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return f"{message} Remove or replace NaN and infinite pixels."
+    if low >= 0 and high > 2:
+        return f"{message} Divide 8-bit images by 255."
+    if low >= -0.3 and high <= 1.3:
+        return f"{message} This looks like the overshoot of an interpolation: clip it, `ops.clip(images, 0, 1)`."
+    return f"{message} Map [-1, 1] to [0, 1] by `(images + 1) / 2`; undo any other normalization likewise."
 
 
 def _is_traced(tensor):
@@ -93,31 +130,95 @@ def _is_traced(tensor):
     return tensor.device.type == "meta"  # where Keras on torch infers shapes
 
 
-def check_data(data: Any, image_shape: tuple, steps: int | None = 1) -> None:
-    """Checks what `fit` is given, as far as it can be seen before the first step.
+def check_data(data: Any, image_shape: tuple, steps: int | None, method: str, name: str = "x") -> None:
+    """Checks what `fit`, `evaluate` or `predict` is given, as far as it can be seen before the first step.
 
     Args:
         data: Array, tensor or `tf.data.Dataset`; anything else, such as what `tf.distribute` makes of a data set, is
             left to the steps.
         image_shape: What the model was built for, `(height, width, channels)`.
         steps: How many batches are taken, or `None` for all there are.
+        method: `"fit"`, `"evaluate"` or `"predict"`, which takes no image as well.
+        name: Name of the argument.
 
     Raises:
-        TypeError, ValueError: As `check_images` and `check_pixels`. If the data have no end and `steps` none either.
+        TypeError, ValueError: As `check_images` and `check_pixels`. If the data have no end and `steps` none either,
+            or if there is no image.
     """
     if hasattr(data, "tf_dataset"):
         raise TypeError(
-            "A ground truth is no batches of images: give its `tf_dataset(batch_size, seed=0)`. "
+            f"`{name}` needs batches of images: pass `truth.tf_dataset(batch_size, seed=0)`. "
             f"Received: {type(data).__name__}."
         )
-    if steps is None and hasattr(data, "cardinality") and int(data.cardinality()) == -1:
-        raise ValueError("The data set has no end: give the number of steps as well, or leave out `.repeat()`.")
+    batches = int(data.cardinality()) if _is_tf_dataset(data) else None  # -1: no end, -2: not known
+    if steps is None and batches == -1:
+        steps_name = {"x": "steps_per_epoch" if method == "fit" else "steps"}.get(name, "validation_steps")
+        raise ValueError(f"The data set `{name}` has no end: pass `{steps_name}` as well, or leave out `.repeat()`.")
     if _is_tf_dataset(data):
-        spec = data.element_spec
-        check_images(spec[0] if isinstance(spec, tuple) else spec, image_shape)
+        check_images(_images_of(data.element_spec), image_shape)
     elif hasattr(data, "shape"):
         check_images(data, image_shape)
         check_pixels(data)
+    if method != "predict" and (batches == 0 or (hasattr(data, "shape") and data.shape[0] == 0)):
+        what = "a data set without a batch" if batches == 0 else f"{name}.shape={tuple(data.shape)}"
+        raise ValueError(EMPTY_RULE.format(method=method, received=what))
+
+
+def check_validation_data(data: Any, image_shape: tuple, steps: int | None = None) -> Any:
+    """Checks `validation_data` of `fit` before the first step, the pixels of its first batch included.
+
+    Args:
+        data: Array, `(images, labels)`, `tf.data.Dataset`, or an iterable of batches.
+        image_shape: What the model was built for, `(height, width, channels)`.
+        steps: `validation_steps`, or `None`.
+
+    Returns:
+        `data`, or a generator of the same batches where one was given.
+
+    Raises:
+        TypeError, ValueError: As `check_data`.
+    """
+    images, _, weights = keras.utils.unpack_x_y_sample_weight(data)
+    if weights is not None:
+        raise ValueError(OWN_LOSS_RULE.format(name="the sample weights of validation_data"))
+    check_data(images, image_shape, steps, "fit", "validation_data")
+    if hasattr(images, "shape") or not hasattr(images, "__iter__") or _is_distributed(images):
+        return data
+    batches = iter(images)
+    first = next(batches, None)
+    if first is None:
+        received = "validation_data without a batch"
+        raise ValueError(EMPTY_RULE.format(method="fit", received=received))
+    if batches is images and not isinstance(first, tuple):
+        raise TypeError(
+            "A Python generator must yield tuples, `(images,)` or `(images, labels)`, as Keras asks. "
+            f"Received: validation_data that yields {_describe(first)}."
+        )
+    batch = _images_of(first)
+    check_images(batch, image_shape)
+    check_pixels(ops.convert_to_numpy(batch))
+    return _again(first, batches) if batches is images else data
+
+
+def has_no_image(data: Any) -> bool:
+    """Whether an array is empty or a `tf.data.Dataset` without a batch; False for anything else."""
+    if hasattr(data, "shape"):
+        return data.shape[0] == 0
+    if not _is_tf_dataset(data):
+        return False
+    batches = int(data.cardinality())
+    return batches == 0 or (batches == -2 and next(iter(data.take(1)), None) is None)  # -2: not known
+
+
+def _again(first, batches):
+    """A generator whose first batch was taken already."""
+    yield first
+    yield from batches
+
+
+def _images_of(batch):
+    """The images of a batch, or of what a data set says of its batches: alone or before labels."""
+    return batch[0] if isinstance(batch, tuple) else batch
 
 
 def without_autotuner(data: Any) -> Any:
@@ -144,7 +245,11 @@ def without_autotuner(data: Any) -> Any:
 
 
 def _is_tf_dataset(data):
-    return hasattr(data, "element_spec") and hasattr(data, "map")  # a distributed data set has no `map`
+    return hasattr(data, "element_spec") and hasattr(data, "map")
+
+
+def _is_distributed(data):
+    return hasattr(data, "element_spec") and not hasattr(data, "map")
 
 
 def checked_while_read(data: Any) -> Any:
@@ -165,7 +270,7 @@ def checked_while_read(data: Any) -> Any:
 
     def check(images, *labels):
         low, high = tf.reduce_min(images), tf.reduce_max(images)
-        images = _require_in_tensorflow(images, (low >= 0) & (high <= 1), PIXEL_RULE, low, high)
+        images = _require_in_tensorflow(images, in_range(low, high), PIXEL_RULE, low, high)
         return (images, *labels) if labels else images
 
     return data.map(check)
@@ -227,12 +332,23 @@ def _raise_unless(condition, low, high, rule):
         raise ValueError(f"<<{rule}>>".format(low=float(low), high=float(high)))
 
 
-class FiniteLoss(keras.callbacks.Callback):
-    """Ends the training where an epoch's loss is not finite, for steps that drop `require`; a guard knows better."""
+class EpochChecks(keras.callbacks.Callback):
+    """Ends `fit` or `evaluate` that had no batch, and `fit` at a loss that is not finite (where steps drop `require`).
+
+    A guard deals with such losses itself.
+    """
+
+    async_safe = True
 
     def on_epoch_end(self, epoch, logs=None):
+        if not logs:
+            raise ValueError(NO_BATCH_RULE)
         if not self.model.is_guarded and not math.isfinite(logs["loss"]):
             raise ValueError(LOSS_RULE.format(low=logs["reconstruction"], high=logs["kl"]))
+
+    def on_test_end(self, logs=None):
+        if not logs:
+            raise ValueError(NO_BATCH_RULE)
 
 
 @contextlib.contextmanager
@@ -244,7 +360,7 @@ def readable_errors():
         rule = re.search("<<(.*?)>>", str(error), re.DOTALL)
         if rule is None:
             raise
-        raise ValueError(rule[1].replace("] [", "")) from None
+        raise ValueError(_with_advice(rule[1].replace("] [", ""))) from None
 
 
 def _describe(value):

@@ -1,6 +1,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import ops
 
 import keras_provlae as kp
@@ -164,3 +165,15 @@ def test_weights_of_the_kl_must_not_be_negative(make_model, name, value):
         make_model(**{name: value})
     with pytest.raises(TypeError, match=f"`{name}` must be a number. Received: {name}='4'"):
         make_model(**{name: "4"})
+
+
+@pytest.mark.parametrize("cls", [kp.ProgressiveVAE, kp.TeacherStudentVAE])
+def test_alpha_rises_with_the_steps_of_a_training_loop_of_ones_own(make_model, images, cls):
+    model, optimizer = make_model(cls, num_rungs=2), keras.optimizers.SGD(1e-3)
+    model.grow(fade_in_steps=4)
+    for _ in range(2):
+        with tf.GradientTape() as tape:
+            loss = model.compute_loss(x=images, y_pred=model(images, training=True))
+        optimizer.apply(tape.gradient(loss, model.trainable_variables), model.trainable_variables)
+        model.compute_loss(x=images, y_pred=model(images), training=False)
+    assert (model.iteration, model.alpha) == (2, 0.5 if model.fades_in else 1.0)

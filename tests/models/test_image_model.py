@@ -1,0 +1,174 @@
+"""What any image model checks before the first step, and what Keras promises of it outside of `fit`."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import ops
+
+import keras_provlae as kp
+
+
+@pytest.fixture(scope="module")
+def model():
+    """A model for what is refused before it changes anything."""
+    model = kp.VLAE((8, 8, 1), num_rungs=1, latent_dim=1, channels=4, dense=8)
+    model.compile(run_eagerly=True)
+    return model
+
+
+def dataset(images, size=8):
+    return tf.data.Dataset.from_tensor_slices(images).batch(size)
+
+
+def nothing(images):
+    return tf.data.Dataset.from_tensor_slices(images).filter(lambda image: False).batch(8)
+
+
+UNFIT = {
+    "bytes": (lambda x: (x * 255).astype("uint8"), TypeError, "floating point"),
+    "0 .. 255": (lambda x: x * 255, ValueError, "Divide 8-bit images by 255"),
+    "0 .. 255, with labels": (lambda x: (x * 255, np.zeros(len(x))), ValueError, "Divide 8-bit images"),
+    "0 .. 255, a data set": (lambda x: dataset(x * 255), ValueError, "Divide 8-bit images by 255"),
+    "0 .. 255, a generator": (lambda x: ((batch,) for batch in [x * 255]), ValueError, "Divide 8-bit images"),
+    "a generator of no tuples": (lambda x: (batch for batch in [x]), TypeError, "must yield tuples"),
+    "another size": (lambda x: x[:, :4], ValueError, "must have the shape"),
+    "another size, a data set": (lambda x: dataset(x[:, :4]), ValueError, "must have the shape"),
+    "a ground truth": (lambda x: kp.datasets.scenes(), TypeError, "`validation_data` needs batches of images"),
+    "no end": (lambda x: dataset(x).repeat(), ValueError, "pass `validation_steps`"),
+    "no image": (lambda x: x[:0], ValueError, "at least one image"),
+    "no batch": (lambda x: dataset(x[:4]).take(0), ValueError, "without a batch"),
+    "nothing left": (lambda x: nothing(x), ValueError, "without a batch"),
+    "weights": (lambda x: (x, x, np.ones(len(x))), ValueError, "leave out `the sample weights"),
+}
+
+
+@pytest.mark.parametrize("case", UNFIT)
+def test_unfit_validation_data_are_refused_before_the_first_step(model, images, case):
+    make, error, message = UNFIT[case]
+    with pytest.raises(error, match=message):
+        model.fit(images, validation_data=make(images), verbose=0)
+    assert int(model.optimizer.iterations) == 0
+
+
+@pytest.mark.parametrize("settings", [{}, {"validation_freq": 2}, {"validation_data": None}])
+def test_automatic_growth_asks_for_validation_before_the_first_step(make_model, images, settings):
+    model = make_model()
+    model.compile()
+    if "validation_freq" in settings:
+        settings = {**settings, "validation_data": images}
+    with pytest.raises(ValueError, match=r"follows the ELBO of validation images.*Received: validation_data"):
+        model.fit(images, callbacks=[kp.GrowthCallback("auto")], verbose=0, **settings)
+    assert model.iteration == 0
+
+
+def test_the_first_batch_of_a_generator_is_checked_and_not_lost(model, images, monkeypatch):
+    seen = []
+    monkeypatch.setattr(keras.Model, "fit", lambda self, x, validation_data, **kwargs: seen.extend(validation_data))
+    model.fit(images, validation_data=((images[i : i + 8],) for i in (0, 8, 16)))
+    np.testing.assert_array_equal(np.concatenate([batch for (batch,) in seen]), images[:24])
+
+
+@pytest.mark.parametrize("method", ["fit", "evaluate"])
+@pytest.mark.parametrize("make", [lambda x: x[:0], lambda x: dataset(x[:4]).take(0)])
+def test_no_image_is_refused_where_there_must_be_one(model, images, method, make):
+    with pytest.raises(ValueError, match=f"`{method}` needs at least one image. Received: "):
+        getattr(model, method)(make(images), verbose=0)
+
+
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")
+@pytest.mark.parametrize("method", ["fit", "evaluate"])
+def test_a_filter_that_leaves_nothing_is_named(model, images, method):
+    with pytest.raises(ValueError, match="The data set gave no batch. Look at what filters it"):
+        getattr(model, method)(nothing(images), verbose=0)
+
+
+def test_no_image_gives_no_rows(make_model, images):
+    model = make_model()
+    none, no_code = images[:0], np.zeros((0, 6), "float32")
+    codes = [*model.encode(none), *model.encode_on_batch(none)]
+    assert [tuple(code.shape) for code in codes] == [(0, 6)] * 4
+    pictures = [model.reconstruct(none), model.decode(no_code), model.decode_on_batch(no_code)]
+    assert [tuple(picture.shape) for picture in pictures] == [(0, 8, 8, 1)] * 3
+    for data in none, nothing(images), dataset(images).take(0):
+        shapes = {name: value.shape for name, value in model.predict(data).items()}
+        assert shapes == {"mean": (0, 6), "log_var": (0, 6), "codes": (0, 6), "logits": (0, 8, 8, 1)}
+
+
+def test_overshoot_of_rounding_is_clipped(make_model, images):
+    images[0, 0, 0], images[0, 0, 1] = 1, 0
+    over = images.copy()
+    over[0, 0, 0], over[0, 0, 1] = 1.0009, -0.0009
+    model = make_model(num_rungs=2)
+    for method in model.encode, model.encode_on_batch:
+        np.testing.assert_array_equal(method(over)[0], method(images)[0])
+    outputs = model(images)
+    losses = [float(model.compute_loss(x=x, y_pred=outputs, training=False)) for x in (over, images)]
+    assert losses[0] == losses[1]
+    model.compile(run_eagerly=True)
+    model.train_on_batch(over)
+
+
+@pytest.mark.parametrize(
+    ("change", "advice"),
+    [
+        (lambda x: x * 255, "Divide 8-bit images by 255"),
+        (lambda x: x * 2 - 1, r"Map \[-1, 1\] to \[0, 1\]"),
+        (lambda x: x * 1.2 - 0.1, "overshoot of an interpolation: clip it"),
+        (lambda x: x / (x > 0.5), "Remove or replace NaN"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:(divide by zero|invalid value) encountered:RuntimeWarning")
+def test_pixels_out_of_range_are_told_what_they_look_like(model, images, change, advice):
+    images[0, 0, :2, 0] = 0, 1
+    with pytest.raises(ValueError, match=advice):
+        model.encode(change(images))
+    with pytest.raises(ValueError, match=advice):
+        model.train_on_batch(change(images))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"metrics": ["mse"]}, r"takes no `metrics`.*DisentanglementMonitor.*Received: metrics=\['mse'\]"),
+        ({"metrics": {"logits": "mse"}}, "takes no `metrics`"),
+        ({"weighted_metrics": [kp.metrics.MIG()]}, "takes no `weighted_metrics`"),
+        ({"loss_weights": [2.0]}, "leave out `loss_weights`"),
+    ],
+)
+def test_compile_refuses_what_would_be_ignored(model, settings, message):
+    with pytest.raises(ValueError, match=message):
+        model.compile(**settings)
+
+
+class Penalized(kp.VLAE):
+    def call(self, images, training=None):
+        self.add_loss(ops.convert_to_tensor(1.5))
+        return super().call(images, training=training)
+
+
+def test_regularizers_and_added_losses_are_part_of_the_loss(make_model, images):
+    model = make_model(Penalized, num_rungs=2)
+    kernel = model.encoder.get_layer("mean_2").kernel
+    kernel.regularizer = keras.regularizers.L2(0.5)
+    expected = 1.5 + 0.5 * float(ops.sum(kernel**2))
+    model.compile(run_eagerly=True)
+    logs = model.test_on_batch(images, return_dict=True)
+    assert logs["regularization"] == pytest.approx(expected, rel=1e-5)
+    assert logs["loss"] - logs["reconstruction"] - logs["kl"] == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize("name", ["mean_2", "h_2"])  # the networks of a step compute h_2 and a head's map as one
+def test_activity_regularizers_see_a_training_step(make_model, images, name):
+    model = make_model(num_rungs=2)
+    layer = model.encoder.get_layer(name)
+    network = keras.Model(model.encoder.inputs, [layer.output, *model.encoder.outputs])
+    seen, *_ = network([ops.convert_to_tensor(images), model.encoder_gates()])
+    layer.activity_regularizer = keras.regularizers.L2(0.5)
+    model.compile(run_eagerly=True)
+    logs = model.train_on_batch(images, return_dict=True)
+    assert logs["regularization"] == pytest.approx(0.5 * float(ops.sum(seen**2)) / len(images), rel=1e-4)
+
+
+def test_there_is_no_log_of_regularizers_that_are_not_there(model, images):
+    assert "regularization" not in model.test_on_batch(images, return_dict=True)
