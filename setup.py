@@ -33,7 +33,8 @@ setup(
         "metrics": ["scikit-learn>=1.5"],
         "export": ["tf2onnx>=1.16", "onnxruntime>=1.20", "ai-edge-litert>=1.2"],
         "serve": ["fastapi>=0.115", "uvicorn>=0.32", "orjson>=3.10"],
-        "examples": ["mlxtend>=0.23", "imageio>=2.34"],
+        "tensorboard": ["tensorboard>=2.19"],
+        "examples": ["mlxtend>=0.23"],
         "dev": [
             "pytest>=8",
             "pytest-xdist>=3.5",
@@ -42,6 +43,7 @@ setup(
             "scikit-learn>=1.5",
             "tensorboard>=2.19",
             "httpx2>=2",
+            "ipykernel>=6.29",
         ],
     },
     classifiers=[

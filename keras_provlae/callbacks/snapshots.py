@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 import numpy as np
-from matplotlib.image import imsave
+from PIL import Image  # which matplotlib brings
 
 from keras_provlae.callbacks.checks import check_every, check_ladder, is_chosen
 from keras_provlae.metrics.encoding import BATCH, encode_all, held_subset
@@ -79,7 +79,7 @@ class TraversalSnapshots(keras.callbacks.Callback):
         check_count("n", n)
         check_count("draws", draws, least=2)
         if log_dir is not None:
-            optional("tensorboard", "dev", "tensorboard")
+            optional("tensorboard", "tensorboard", "tensorboard")
         self.folder, self.log_dir = Path(folder), log_dir
         self.images, _ = held_subset(images, num_images, seed)
         rng = np.random.default_rng(seed)
@@ -174,7 +174,7 @@ class TraversalSnapshots(keras.callbacks.Callback):
 
     def _write(self, name, figure, tag=None):
         pixels = rendered(figure, DPI)
-        imsave(self.folder / f"{name}.png", pixels)
+        Image.fromarray(pixels).save(self.folder / f"{name}.png")
         if self.log_dir is None:
             return
         import tensorflow as tf

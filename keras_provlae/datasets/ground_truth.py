@@ -3,6 +3,7 @@
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
+from html import escape
 from typing import Any, Self
 
 import numpy as np
@@ -11,6 +12,7 @@ import tensorflow as tf
 from keras_provlae.datasets.checks import check_count, chosen_seed
 from keras_provlae.datasets.kept_images import arranged, checked_images, render_rows
 from keras_provlae.datasets.passes import index_batches
+from keras_provlae.html_table import table
 
 _RENDERED_AT_ONCE = 1024  # bounds the memory of `images`
 
@@ -130,6 +132,14 @@ class GroundTruth:
     def __repr__(self):
         sizes = ", ".join(f"{name} {size}" for name, size in zip(self.factor_names, self.factor_sizes, strict=True))
         return f"GroundTruth({self}: {len(self):,} images {self.image_shape}; {sizes})"
+
+    def _repr_html_(self):
+        """What a notebook shows: a table of the factors."""
+        columns = zip(self.factor_names, self.factor_sizes, self.factor_values, strict=True)
+        rows = [[str(name), f"{size:,}", _shown(values)] for name, size, values in columns]
+        height, width, channels = self.image_shape
+        about = f"{self}: {len(self):,} images of {height} x {width} x {channels}"
+        return f"<p>{escape(about)}</p>" + table(["factor", "values", ""], rows, numbers=[1])
 
     def factors(self, index: Any) -> np.ndarray:
         """The factors of images by their number in the grid.
@@ -339,6 +349,12 @@ class GroundTruth:
         if rows.ndim != 1 or not rows.size:
             raise ValueError(f"`subset` must choose at least one image. Received: a choice of shape {rows.shape}.")
         return rows
+
+
+def _shown(values, most=6):
+    """The values of a factor, of many the first and the last."""
+    chosen = values if len(values) <= most else [*values[: most - 2], "..", values[-1]]
+    return ", ".join(f"{value:.4g}" if isinstance(value, np.floating) else str(value) for value in chosen)
 
 
 def _integers(name, numbers):

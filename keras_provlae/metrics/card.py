@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
+from keras_provlae.html_table import table
+
 ALL_COUNT = "every latent counts"  # the rule for active latents of scores that have no other
 
 
@@ -163,13 +165,27 @@ class MetricCard(dict):
         Args:
             path: Where the file goes; one that is there is replaced.
         """
-        with open(path, "w", newline="", encoding="utf-8") as file:
+        with open(path, "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
             writer = csv.writer(file)
             writer.writerow(["data", "score", "value", "unit", "standard_error", "rows", "seed", "estimator", "note"])
             for score in self.values():
                 how = score.convention
                 rest = [score.standard_error, how.get("rows"), score.seed, how.get("estimator"), score.note]
                 writer.writerow([how.get("data"), score.name, score.value, score.unit, *rest])
+
+    def _repr_html_(self):
+        """What a notebook and the report show: every score, what it is of, and what was left out."""
+        rows = []
+        for score in self.values():
+            how = [score.note, str(score.convention.get("estimator", ""))]
+            rows.append([*_row(score)[:4], "; ".join(filter(None, how))])
+        about = [(str(key), words(value)) for key, value in self.about.items()]
+        parts = [table(("score", "value", "±", "rows", "how"), rows, numbers=(1, 2, 3)), table(("", ""), about)]
+        return "".join([*parts, table(("left out", "why"), list(self.skipped.items())) if self.skipped else ""])
+
+    def _repr_pretty_(self, printer, cycle):
+        """What IPython shows where it shows no HTML."""
+        printer.text(str(self))
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Self:

@@ -413,6 +413,12 @@ class LadderVAE(ImageModel, abc.ABC):
             logs.pop("regularization", None)
         return logs
 
+    def _repr_html_(self):
+        """What a notebook shows: a table of the rungs."""
+        from keras_provlae.models.rungs_table import rungs_table
+
+        return rungs_table(self)
+
     def build(self, input_shape):
         """Nothing more to do: the networks are built in the constructor."""
 

@@ -1,13 +1,11 @@
 """A page of HTML that needs nothing but itself: pictures and style are in it, no script, no address."""
 
 import base64
-import io
 from collections.abc import Sequence
 from html import escape
 
-from matplotlib.figure import Figure
+from keras_provlae.visualization.picture import Picture
 
-DPI = 130  # sharp at the width of the page, small enough to send
 STYLE = """
 :root { color-scheme: light; }
 body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; max-width: 56rem; margin: 0 auto;
@@ -21,7 +19,7 @@ figcaption { color: #555; font-size: .9rem; margin-top: .3rem; }
 table { border-collapse: collapse; font-size: .9rem; }
 th, td { text-align: left; padding: .25rem .9rem .25rem 0; border-bottom: 1px solid #ddd; vertical-align: top; }
 td:last-child { min-width: 11rem; }
-td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+td.number, th.number { font-variant-numeric: tabular-nums; white-space: nowrap; }
 .warnings { border-left: 4px solid #d55e00; background: #fff6ef; padding: .6rem 1rem; }
 .warnings.none { border-color: #009e73; background: #f0faf6; }
 .warnings ul { margin: 0; padding-left: 1.1rem; }
@@ -60,24 +58,13 @@ def page(title: str, lead: str, sections: Sequence[tuple[str, str]], footer: str
     return "\n".join(parts) + "\n"
 
 
-def picture(figure: Figure, caption: str) -> str:
+def picture(figure: Picture, caption: str) -> str:
     """A figure with its caption, as HTML."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI)
-    width, height = (round(100 * inches) for inches in figure.get_size_inches())
-    data = base64.b64encode(buffer.getvalue()).decode()
+    png, size = figure._repr_png_()
+    data = base64.b64encode(png).decode()
+    width, height = size["width"], size["height"]
     image = f'<img src="data:image/png;base64,{data}" width="{width}" height="{height}" alt="{escape(caption)}">'
     return f'<figure><div class="wide">{image}</div><figcaption>{escape(caption)}</figcaption></figure>'
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[int] = ()) -> str:
-    """A table of texts as HTML; the columns in `numbers` are set to the right. An empty header is left out."""
-    kinds = [' class="number"' if column in numbers else "" for column in range(len(header))]
-    head = "".join(f"<th{kind}>{escape(name)}</th>" for kind, name in zip(kinds, header, strict=True))
-    head = f"<thead><tr>{head}</tr></thead>" if any(header) else ""
-    lines = ["".join(f"<td{kind}>{escape(cell)}</td>" for kind, cell in zip(kinds, row, strict=True)) for row in rows]
-    body = "".join(f"<tr>{line}</tr>" for line in lines)
-    return f'<div class="wide"><table>{head}<tbody>{body}</tbody></table></div>'
 
 
 def warnings(sentences: Sequence[str]) -> str:

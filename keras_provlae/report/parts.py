@@ -7,11 +7,12 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_provlae import metrics, visualization
+from keras_provlae import visualization
 from keras_provlae.export.metadata import describe
+from keras_provlae.html_table import table
 from keras_provlae.metrics.card import words
 from keras_provlae.report.measurements import Measurements, result_of
-from keras_provlae.report.page import picture, table
+from keras_provlae.report.page import picture
 from keras_provlae.visualization.snapshot import iteration_of
 
 SWAPPED_PAIRS, RECONSTRUCTED, SAMPLES = 2, 12, 36
@@ -192,22 +193,3 @@ def factors(model: keras.Model, found: Measurements, name: str, factor_names: Se
         )
         parts.append(picture(figure, "How each latent answers to each factor: its mean, and one standard deviation."))
     return "".join(parts) or "<p>The card was read from a file and the data have no factors: no pictures.</p>"
-
-
-def card(card: metrics.MetricCard) -> str:
-    """Every score of the card, what it is of, and what was left out."""
-    about = [(str(key), words(value)) for key, value in card.about.items()]
-    rows = [
-        (
-            score.name,
-            f"{'nan' if np.isnan(score.value) else f'{score.value:.4f}'} {score.unit}".strip(),
-            "" if score.standard_error is None else f"{score.standard_error:.2g}",
-            str(score.convention.get("rows", "")),
-            "; ".join(filter(None, [score.note, str(score.convention.get("estimator", ""))])),
-        )
-        for score in card.values()
-    ]
-    parts = [table(("score", "value", "±", "rows", "how"), rows, numbers=(1, 2, 3)), table(("", ""), about)]
-    if card.skipped:
-        parts.append(table(("left out", "why"), list(card.skipped.items())))
-    return "".join(parts)

@@ -104,11 +104,11 @@ def write_report(
     ]
     if found.card is not None:
         sections.append(("Factors", parts.factors(model, found, name, factor_names)))
-        sections.append(("Metric card", parts.card(found.card)))
+        sections.append(("Metric card", found.card._repr_html_()))
     lead = f"What a {type(model).__name__} with {model.num_rungs} rung{'s' if model.num_rungs > 1 else ''} learned."
     footer = f"Written by keras_provlae on {datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC."
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page(name, lead, sections, footer), encoding="utf-8")
+    path.write_text(page(name, lead, sections, footer), encoding="utf-8", errors="backslashreplace")
     return path
 
 

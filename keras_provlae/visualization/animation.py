@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import keras
-from matplotlib.figure import Figure
 
-from keras_provlae.metrics.posteriors import optional
 from keras_provlae.visualization.grids import add_grid, columns_that_fit, geometry, grid, label_rows
+from keras_provlae.visualization.picture import Picture, own_style
 from keras_provlae.visualization.style import TITLE_HEIGHT, WIDTH, ink, name_data, place, rung_color, text_width, write
 from keras_provlae.visualization.sweeps import make_sweep
 from keras_provlae.visualization.traversals import AXIS_HEIGHT, RUNG_WIDTH
@@ -42,10 +41,8 @@ def traversals_gif(
         The path.
 
     Raises:
-        ImportError: If imageio is not installed.
         TypeError, ValueError: As `traversals`.
     """
-    optional("imageio.v3", "examples", "imageio")  # before anything is drawn
     sweep = make_sweep(model, around, steps, span, images, quantiles)
     figure, shown, dot, how = _cells(model, sweep, data)
     frames = []
@@ -57,6 +54,7 @@ def traversals_gif(
     return write_gif([*frames, *frames[-2:0:-1]], path, fps)
 
 
+@own_style()
 def _cells(model, sweep, data):
     """The figure of an animation, its images with the latents they show, and the dot that tells the value."""
     shape = sweep.images.shape
@@ -73,7 +71,7 @@ def _cells(model, sweep, data):
     width, height = how.inches(1, per_row)
     top = 0.05 if data is None else TITLE_HEIGHT
     note = 0.15 if sweep.starred else 0.0
-    figure = Figure(figsize=(RUNG_WIDTH + max(width, 1.6), top + len(chunks) * (height + AXIS_HEIGHT) + 0.45 + note))
+    figure = Picture(figsize=(RUNG_WIDTH + max(width, 1.6), top + len(chunks) * (height + AXIS_HEIGHT) + 0.45 + note))
     if note:
         write(figure, 0.05, figure.get_figheight() - 0.04, NOT_ACTIVE)
     shown = []

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from keras_provlae.metrics.posteriors import check_count
+from keras_provlae.visualization.picture import Picture, own_style
 from keras_provlae.visualization.style import PALETTE, WIDTH, ink, name_data, text_width
 
 SCORES = {"factor_vae_score": "FactorVAE score", "mig": "MIG", "mig_sup": "MIG-sup"}
@@ -23,6 +24,7 @@ class Point(NamedTuple):
     mean: np.ndarray  # (2,)
 
 
+@own_style()
 def reconstruction_against_scores(
     runs: Iterable[Mapping[str, Any]], top: int | None = None, data: Any = None
 ) -> Figure:
@@ -49,7 +51,7 @@ def reconstruction_against_scores(
     if not scores:
         raise ValueError(f"`runs` must have at least one of {', '.join(SCORES)}. Received: {sorted(runs[0])}.")
     models = _models(runs)
-    figure = Figure(figsize=(WIDTH, 3.7), layout="constrained")
+    figure = Picture(figsize=(WIDTH, 3.7), layout="constrained")
     panels = figure.subplots(1, len(scores), squeeze=False)[0]
     points = {}
     for axes, (name, words) in zip(panels, scores.items(), strict=True):
@@ -60,6 +62,7 @@ def reconstruction_against_scores(
     return _finished(figure, points, models, top, data)
 
 
+@own_style()
 def mig_against_mig_sup(runs: Iterable[Mapping[str, Any]], top: int | None = None, data: Any = None) -> Figure:
     """MIG against MIG-sup, one point per model and beta: the better a model, the further up and right (figure 3).
 
@@ -83,7 +86,7 @@ def mig_against_mig_sup(runs: Iterable[Mapping[str, Any]], top: int | None = Non
     """
     runs = _checked(runs, ("mig", "mig_sup"))
     models = _models(runs)
-    figure = Figure(figsize=(6.2, 5.2), layout="constrained")
+    figure = Picture(figsize=(6.2, 5.2), layout="constrained")
     axes = figure.add_subplot()
     points = _draw(axes, _points(runs, ("mig", "mig_sup"), top, both=True), models)
     axes.set_xlabel("MIG", fontsize=9)
@@ -186,7 +189,9 @@ def _finished(figure, points, models, top, data):
     means = "" if top is None else "the best run; " if top == 1 else f"means of the best {top}; "
     style = {"loc": "outside lower center", "ncols": columns, "frameon": False, "fontsize": 9, "title_fontsize": 9}
     title = f"{means}beside each point its beta; faint: single runs"
-    figure.legend(handles, names, title=title, **style)
+    legend = figure.legend(handles, [" "] * len(names), title=title, **style)
+    for text, name in zip(legend.get_texts(), names, strict=True):
+        text.set_text(name)  # as a label matplotlib leaves it out where it begins with "_"
     name_data(figure, data)
     figure.draw_without_rendering()  # where the points lie is known when the layout is
     for axes, some in points.items():

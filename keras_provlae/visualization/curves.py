@@ -13,9 +13,11 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from keras_provlae.visualization.picture import Picture, own_style
 from keras_provlae.visualization.style import WIDTH, ink, name_data, rung_color, text_width
 
 
+@own_style()
 def training_curves(
     history: keras.callbacks.History | Mapping[str, Sequence[float]] | str | os.PathLike, data: Any = None
 ) -> Figure:
@@ -48,7 +50,7 @@ def training_curves(
     panels = [_draw_loss, _draw_kl]
     panels += [_draw_information] if f"mi_rung_{rungs[0]}" in history else []
     panels += [_draw_alpha] if "alpha" in history else []
-    figure = Figure(figsize=(WIDTH, 1.7 * len(panels) + 0.6), layout="constrained")
+    figure = Picture(figsize=(WIDTH, 1.7 * len(panels) + 0.6), layout="constrained")
     all_axes = figure.subplots(len(panels), 1, sharex=True)
     for axes, draw in zip(all_axes, panels, strict=True):
         draw(axes, history, rungs)

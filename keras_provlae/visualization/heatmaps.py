@@ -6,11 +6,13 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from keras_provlae.visualization.latent_use import as_information, names_of_factors, result_in
-from keras_provlae.visualization.style import WIDTH, ink, latent_names, name_data, rung_color, star
+from keras_provlae.visualization.picture import Picture, own_style
+from keras_provlae.visualization.style import WIDTH, ink, latent_names, letters, name_data, rung_color, star
 
 LEAST_CELL = 0.26  # inches: less has no room for a number
 
 
+@own_style()
 def rung_factor_heatmap(rung_factors: Any, data: Any = None) -> Figure:
     """How much each rung knows of each factor, as a share of the factor's entropy.
 
@@ -33,10 +35,11 @@ def rung_factor_heatmap(rung_factors: Any, data: Any = None) -> Figure:
         )
     labels = [f"rung {rung}" for rung in rung_factors.rungs]
     colors = [rung_color(len(labels), rung) for rung in rung_factors.rungs]
-    figure = _heatmap(rung_factors.normalized, labels, rung_factors.factor_names, r"$I(z_l; v)\,/\,H(v)$", colors)
+    figure = _heatmap(rung_factors.normalized, labels, rung_factors.factor_names, "I(zₗ; v) / H(v)", colors)
     return name_data(figure, data)
 
 
+@own_style()
 def mutual_information_heatmap(information: Any, rung_slices: Any = None, data: Any = None) -> Figure:
     """How much each latent knows of each factor, as a share of the factor's entropy: the matrix behind MIG and MIG-sup.
 
@@ -57,7 +60,7 @@ def mutual_information_heatmap(information: Any, rung_slices: Any = None, data: 
     information, data = as_information(information, data)
     names, colors = latent_names(rung_slices, len(information.active))
     labels = star(names, information.active)
-    figure = _heatmap(information.normalized.T, labels, names_of_factors(information), r"$I(z_j; v)\,/\,H(v)$", colors)
+    figure = _heatmap(information.normalized.T, labels, names_of_factors(information), "I(zⱼ; v) / H(v)", colors)
     if not information.active.all():
         figure.axes[0].set_xlabel("* not active", fontsize=8, loc="left")
     return name_data(figure, data)
@@ -65,12 +68,13 @@ def mutual_information_heatmap(information: Any, rung_slices: Any = None, data: 
 
 def _heatmap(matrix, rows, columns, title, colors):
     """A matrix of numbers in [0, 1], each written into its cell where there is room; nan is blank."""
-    wide = max(0.62, 0.085 * max(map(len, columns)))
+    longest = max(map(letters, columns))
+    wide = max(0.62, 0.085 * longest)
     cell_width = min(wide, (WIDTH - 1.9) / len(columns))  # names that have no room stand upright
     cell_height = 0.34 if len(rows) <= 24 else 0.22
-    upright = 0 if cell_width == wide else 0.08 * max(map(len, columns))
+    upright = 0 if cell_width == wide else 0.08 * longest
     size = (max(cell_width * len(columns), 1.4) + 1.9, max(cell_height * len(rows), 1.0) + 0.9 + upright)
-    figure = Figure(figsize=size, layout="constrained")
+    figure = Picture(figsize=size, layout="constrained")
     axes = figure.add_subplot()
     image = axes.imshow(np.ma.masked_invalid(matrix), cmap="Blues", vmin=0, vmax=1, aspect="auto")
     points = 8 if cell_width >= 0.34 else 6

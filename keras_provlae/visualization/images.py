@@ -13,12 +13,14 @@ from matplotlib.figure import Figure
 
 from keras_provlae.visualization.grids import add_grid, columns_that_fit, geometry, label_rows
 from keras_provlae.visualization.latent_use import as_images, check_model, decode_all, locked_rungs
-from keras_provlae.visualization.style import TITLE_HEIGHT, WIDTH, ink, name_data, rung_color
+from keras_provlae.visualization.picture import Picture, own_style
+from keras_provlae.visualization.style import TITLE_HEIGHT, WIDTH, code_name, ink, name_data, rung_color
 
 LABEL_WIDTH = 1.1  # inches
 HEADING_HEIGHT = 0.5
 
 
+@own_style()
 def reconstructions(model: keras.Model, images: Any, data: Any = None) -> Figure:
     """Images above what the model makes of them.
 
@@ -40,7 +42,7 @@ def reconstructions(model: keras.Model, images: Any, data: Any = None) -> Figure
     how = geometry(images.shape, columns, WIDTH - LABEL_WIDTH)
     width, height = how.inches(len(rows), columns)
     top = 0.05 if data is None else TITLE_HEIGHT
-    figure = Figure(figsize=(max(LABEL_WIDTH + width, 3.0), top + height + 0.05))
+    figure = Picture(figsize=(max(LABEL_WIDTH + width, 3.0), top + height + 0.05))
     axes = add_grid(figure, LABEL_WIDTH, top, np.concatenate(rows), len(rows), how)
     label_rows(axes, ["image", "reconstruction"] * len(starts), how)
     return name_data(figure, data)
@@ -51,6 +53,7 @@ def _filled(images, columns):
     return np.concatenate([images, np.ones((columns - len(images), *images.shape[1:]))])
 
 
+@own_style()
 def rung_samples(model: keras.Model, around: Any, n: int = 64, seed: int | None = 0, data: Any = None) -> Figure:
     """One grid per rung: its code drawn from the prior, the other rungs held (figure 6).
 
@@ -79,7 +82,7 @@ def rung_samples(model: keras.Model, around: Any, n: int = 64, seed: int | None 
     room = max(width, 1.5)  # of the titles
     top = 0.0 if data is None else TITLE_HEIGHT - 0.1
     lines = -(-len(panels) // across)
-    figure = Figure(figsize=(gap + across * (room + gap), top + lines * (height + HEADING_HEIGHT) + 0.1))
+    figure = Picture(figsize=(gap + across * (room + gap), top + lines * (height + HEADING_HEIGHT) + 0.1))
     gates = ops.convert_to_numpy(model.decoder_gates())
     for number, ((rung, images), gate) in enumerate(zip(panels.items(), gates, strict=True)):
         line, column = divmod(number, across)
@@ -88,11 +91,12 @@ def rung_samples(model: keras.Model, around: Any, n: int = 64, seed: int | None 
             top + line * (height + HEADING_HEIGHT) + HEADING_HEIGHT,
         )
         axes = add_grid(figure, left, upper, images, rows, how)
-        title = f"$z_{{{rung}}}$ from its prior" if gate == 1 else f"fading in, {gate:.2g}" if gate else "(locked)"
+        title = f"{code_name(rung)} from its prior" if gate == 1 else f"fading in, {gate:.2g}" if gate else "(locked)"
         axes.set_title(f"rung {rung}\n{title}", color=ink(rung_color(model, rung)), fontsize=9, pad=3)
     return name_data(figure, data)
 
 
+@own_style()
 def rung_swaps(model: keras.Model, images: Any, others: Any, data: Any = None) -> Figure:
     """Two images that exchange one rung: what belongs to that rung changes sides, the rest stays.
 
@@ -133,7 +137,7 @@ def rung_swaps(model: keras.Model, images: Any, others: Any, data: Any = None) -
     how = geometry(images.shape, model.num_rungs + 2, WIDTH - 0.6, largest=0.8, column_pitch=0.62)
     width, height = how.inches(len(both), model.num_rungs + 2)
     top = HEADING_HEIGHT - 0.1 + (0 if data is None else TITLE_HEIGHT - 0.1)
-    figure = Figure(figsize=(0.6 + width, top + height + 0.05))
+    figure = Picture(figsize=(0.6 + width, top + height + 0.05))
     axes = add_grid(figure, 0.5, top, shown, len(both), how)
     label_rows(axes, [f"{letter}{pair}" for pair in _numbers(len(images)) for letter in "AB"], how)
     locked = locked_rungs(model)

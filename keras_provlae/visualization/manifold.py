@@ -9,9 +9,11 @@ from matplotlib.figure import Figure
 from keras_provlae.metrics.posteriors import check_count
 from keras_provlae.visualization.grids import add_grid, geometry
 from keras_provlae.visualization.latent_use import check_model, decode_all, held_codes, locked_rungs
-from keras_provlae.visualization.style import TITLE_HEIGHT, WIDTH, ink, name_data, rung_color, text_width
+from keras_provlae.visualization.picture import Picture, own_style
+from keras_provlae.visualization.style import TITLE_HEIGHT, WIDTH, code_name, ink, name_data, rung_color, text_width
 
 
+@own_style()
 def manifold(
     model: keras.Model,
     rung: int,
@@ -68,12 +70,12 @@ def manifold(
     top = 0.32 + (0 if data is None else TITLE_HEIGHT - 0.1)
     others = "the other rungs drawn from their priors" if around is None else "the other rungs held"
     title = f"rung {rung}{' (locked)' if rung in locked_rungs(model) else ''}; {others}"
-    figure = Figure(figsize=(left + max(width, text_width([title])) + 0.1, top + height + bottom))
+    figure = Picture(figsize=(left + max(width, text_width([title])) + 0.1, top + height + bottom))
     axes = add_grid(figure, left, top, images, steps, how)
     axes.set_title(title, color=ink(rung_color(model, rung)), fontsize=9, pad=4, loc="left")
     xs, ys = how.column_centers(steps), how.row_centers(steps)
     axes.set_xticks([xs[0], xs[-1]], [f"{-span:g} sd", f"{span:g} sd"], fontsize=8)
     axes.set_yticks([ys[0], ys[-1]], [f"{span:g} sd", f"{-span:g} sd"], fontsize=8)
-    axes.set_xlabel(f"$z_{{{rung}}}$[0]", fontsize=9, labelpad=-8)
-    axes.set_ylabel(f"$z_{{{rung}}}$[1]", fontsize=9, labelpad=-14)
+    axes.set_xlabel(f"{code_name(rung)}[0]", fontsize=9, labelpad=-8)
+    axes.set_ylabel(f"{code_name(rung)}[1]", fontsize=9, labelpad=-14)
     return name_data(figure, data)

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from keras_provlae.metrics import active_latents
 from keras_provlae.metrics.posteriors import check_factors, check_names, check_posterior, factor_name
+from keras_provlae.visualization.picture import Picture, own_style
 from keras_provlae.visualization.style import WIDTH, ink, latent_names, name_data, shorten, star
 
 LEAST_REACH, MOST_REACH = 3.0, 6.0  # how far z is drawn from 0, to both sides
@@ -15,6 +16,7 @@ ROW_HEIGHT, LEAST_ROW_HEIGHT = 0.45, 0.2  # inches
 FACTORS_ACROSS = 6
 
 
+@own_style()
 def latent_responses(
     mean: Any,
     log_var: Any,
@@ -61,7 +63,7 @@ def latent_responses(
     lines = -(-count // across)
     row_height = max(ROW_HEIGHT if len(names) <= 16 else LEAST_ROW_HEIGHT, 1.2 / len(names))
     size = (min(WIDTH, max(1.0 + 1.6 * across, 4.5)), lines * (row_height * len(names) + 0.55) + 0.3)
-    figure = Figure(figsize=size, layout="constrained")
+    figure = Picture(figsize=size, layout="constrained")
     panels = figure.subplots(lines, across, sharey=True, squeeze=False)
     responses = [
         _response(mean, log_var, factors.labels[:, factor], values) for factor, values in enumerate(factors.sizes)

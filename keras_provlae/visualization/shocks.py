@@ -4,13 +4,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 
 from keras_provlae.guard import WINDOW, rise
+from keras_provlae.visualization.picture import Picture, own_style
 from keras_provlae.visualization.style import WIDTH, ink, name_data, rung_color
 
 ACROSS = 3  # unlocks beside one another
 
 
+@own_style()
 def growth_shocks(shocks: Sequence[Mapping[str, Any]], num_rungs: int | None = None, data: Any = None) -> Figure:
     """The negative ELBO right before and after every unlock, one panel each.
 
@@ -44,7 +47,7 @@ def growth_shocks(shocks: Sequence[Mapping[str, Any]], num_rungs: int | None = N
     num_rungs = num_rungs or 1 + max(shock["stage"] for shock in known)
     across = min(ACROSS, len(known))
     down = -(-len(known) // across)
-    figure = Figure(figsize=(WIDTH, 2.4 * down + 0.3), layout="constrained")
+    figure = Picture(figsize=(WIDTH, 2.4 * down + 0.3), layout="constrained")
     all_axes = figure.subplots(down, across, squeeze=False, sharey=True).ravel()
     for axes, shock in zip(all_axes, known, strict=False):
         _draw(axes, shock, num_rungs)
@@ -62,6 +65,8 @@ def _draw(axes, shock, num_rungs):
     axes.axhline(shock["before"], color="#777777", linewidth=1, linestyle="--", label="before")
     axes.plot(steps, values, color=color, marker="o", markersize=3, linewidth=1, label="since the unlock")
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(LogFormatter())  # the default one writes formulas
+    axes.xaxis.set_minor_formatter(LogFormatter())
     settled = [value for step, value in shock["after"] if step >= WINDOW // 2] or values[-1:]
     risen = rise(max(settled), shock["before"])
     told = f"taken back: {shock['problem'].split(':')[-1].strip()}" if "problem" in shock else f"{risen:+.1%}"

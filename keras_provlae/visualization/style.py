@@ -1,5 +1,6 @@
 """What every figure shares: its width, one colour per rung, the names of latents and of the data."""
 
+import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ WIDTH = 8.3  # inches: at 100 dots per inch what a README shows of a picture
 TITLE_HEIGHT = 0.32  # inches that the name of the data takes
 LETTER = 0.62  # of the size of a font: the width of a letter
 READABLE = 4.5  # contrast of text against white, WCAG 2.2
+SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 
 
 def rung_color(model_or_num_rungs: keras.Model | int, rung: int) -> str:
@@ -52,6 +54,16 @@ def _luminance(rgb):
     return float(linear @ [0.2126, 0.7152, 0.0722])
 
 
+def code_name(rung: int) -> str:
+    """What to call the code of a rung.
+
+    Example:
+        >>> code_name(12)
+        'z₁₂'
+    """
+    return "z" + str(rung).translate(SUBSCRIPTS)
+
+
 def latent_names(rung_slices: Any, latents: int) -> tuple[list[str], list[str]]:
     """What to call each latent, and its colour: by its rung and its place in it, where the rungs are known.
 
@@ -66,7 +78,7 @@ def latent_names(rung_slices: Any, latents: int) -> tuple[list[str], list[str]]:
     names, colors = [f"z[{latent}]" for latent in range(latents)], ["#000000"] * latents
     for rung, columns in rung_slices:
         for position, latent in enumerate(range(latents)[columns]):
-            names[latent] = f"$z_{{{rung}}}$[{position}]"
+            names[latent] = f"{code_name(rung)}[{position}]"
             colors[latent] = rung_color(len(rung_slices), rung)
     return names, colors
 
@@ -87,9 +99,13 @@ def name_data(figure: Figure, data: Any) -> Figure:
 
 
 def text_width(texts: Sequence[str], points: float = 9) -> float:
-    """Inches that the longest of some texts takes, roughly: mathematical marks do not count."""
-    longest = max((len(text.translate(str.maketrans("", "", "${}_"))) for text in texts), default=0)
-    return longest * points * LETTER / 72
+    """Inches that the longest of some texts takes, roughly."""
+    return max(map(letters, texts), default=0) * points * LETTER / 72
+
+
+def letters(text: str) -> float:
+    """How many letters wide a text is: those of East Asia are as wide as the font is high."""
+    return sum(1 / LETTER if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)
 
 
 def shorten(text: str, inches: float, points: float = 9) -> str:
@@ -100,7 +116,11 @@ def shorten(text: str, inches: float, points: float = 9) -> str:
         'a_factor_wi…'
     """
     most = max(int(inches * 72 / (points * LETTER)), 2)
-    return text if len(text) <= most else f"{text[: most - 1]}…"
+    if letters(text) <= most:
+        return text
+    while letters(text) > most - 1:
+        text = text[:-1]
+    return f"{text}…"
 
 
 def write(figure: Figure, left: float, bottom: float, text: str) -> None:

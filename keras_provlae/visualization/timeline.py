@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure
 
-from keras_provlae.metrics.posteriors import optional
 from keras_provlae.visualization.grids import Geometry, add_grid, columns_that_fit, geometry
+from keras_provlae.visualization.picture import Picture, own_style
 from keras_provlae.visualization.snapshot import Snapshot, as_snapshots
 from keras_provlae.visualization.style import TITLE_HEIGHT, WIDTH, ink, name_data, place, rung_color, write
 from keras_provlae.visualization.writers import rendered, write_gif
@@ -18,6 +18,7 @@ LABEL_WIDTH, BAR_WIDTH, GAP, HEADING_HEIGHT = 0.55, 0.62, 0.12, 0.52  # inches
 MANY_RUNGS = 4  # above it, three stages beside one another and one row of images per rung
 
 
+@own_style()
 def growth_timeline(snapshots: Sequence[Snapshot] | str | os.PathLike, data: Any = None) -> Figure:
     """Stage by stage, samples of every rung with a bar for I(x; z_l), and I(x; z) on top (figure 5).
 
@@ -42,6 +43,7 @@ def growth_timeline(snapshots: Sequence[Snapshot] | str | os.PathLike, data: Any
     return name_data(_drawn(stages, across, room, data is not None), data)
 
 
+@own_style()
 def growth_gif(
     snapshots: Sequence[Snapshot] | str | os.PathLike,
     path: str | os.PathLike,
@@ -62,10 +64,8 @@ def growth_gif(
         The path.
 
     Raises:
-        ImportError: If imageio is not installed.
         ValueError: As `growth_timeline`.
     """
-    optional("imageio.v3", "examples", "imageio")  # before anything is drawn
     snapshots = as_snapshots(snapshots)
     most = _longest(snapshots)
     frames = [_drawn([snapshot], 1, 5.0, data is not None, most) for snapshot in snapshots]
@@ -112,7 +112,7 @@ def _drawn(stages, across, room, named, most=None):
     block = _Block(how, rows, columns, _longest(stages) if most is None else most)
     lines, top = -(-len(stages) // across), TITLE_HEIGHT if named else 0.1
     size = max(LABEL_WIDTH + across * block.width, 3.6), top + lines * block.height(rungs) + 0.25
-    figure = Figure(figsize=size)
+    figure = Picture(figsize=size)
     for number, stage in enumerate(stages):
         line, column = divmod(number, across)
         _draw_stage(figure, stage, LABEL_WIDTH + column * block.width, top + line * block.height(rungs), block)
@@ -121,7 +121,7 @@ def _drawn(stages, across, room, named, most=None):
                 _name_rung(axes, rungs, rung)
     rows = sorted({stage.rows for stage in stages})
     most_nats = ", which allow at most " + " or ".join(f"{math.log(count):.2f}" for count in rows)
-    note = f"bars: $I(x; z_l)$ in nats, of {' or '.join(f'{count:,}' for count in rows)} images{most_nats}"
+    note = f"bars: I(x; zₗ) in nats, of {' or '.join(f'{count:,}' for count in rows)} images{most_nats}"
     note += "; pale: still locked" if any(stage.locked.any() for stage in stages) else ""
     write(figure, 0.1, size[1] - 0.06, note)
     return figure
@@ -130,7 +130,7 @@ def _drawn(stages, across, room, named, most=None):
 def _draw_stage(figure, stage, left, top, block):
     """The heading of a stage, its samples rung by rung, and the bars."""
     fading = f"\nalpha = {stage.alpha:.2g}" if stage.alpha < 1 else ""
-    heading = f"stage {stage.stage}, {stage.iteration:,} steps{fading}\n$I(x; z)$ = {stage.mi_total:.2f} nats"
+    heading = f"stage {stage.stage}, {stage.iteration:,} steps{fading}\nI(x; z) = {stage.mi_total:.2f} nats"
     write(figure, left + 0.03, top + HEADING_HEIGHT - 0.05, heading)
     top += HEADING_HEIGHT
     shown = stage.samples[:, : block.rows * block.columns] / 255

@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 
 from keras_provlae.metrics.rung_factors import HELD
 from keras_provlae.visualization.grids import add_grid, geometry, label_rows
+from keras_provlae.visualization.picture import Picture, own_style
 from keras_provlae.visualization.style import TITLE_HEIGHT, WIDTH, ink, name_data, rung_color, text_width, write
 from keras_provlae.visualization.sweeps import make_sweep
 
@@ -15,6 +16,7 @@ RUNG_WIDTH, BETWEEN_RUNGS, AXIS_HEIGHT = 0.78, 0.06, 0.24  # inches
 NOT_ACTIVE = "* not active: the means of its posteriors hardly vary"
 
 
+@own_style()
 def traversals(
     model: keras.Model,
     around: Any = None,
@@ -72,7 +74,7 @@ def traversals(
     bottom = AXIS_HEIGHT + (0.17 * len(foot) + 0.05 if foot else 0)
     heights = [sum(how.inches(len(rows), steps)[1] + BETWEEN_RUNGS for _, rows in column) for column in columns]
     width = max(width, (text_width(foot, points=8) + 0.2) / num_columns)
-    figure = Figure(figsize=(width * num_columns, top + max(heights) + bottom))
+    figure = Picture(figsize=(width * num_columns, top + max(heights) + bottom))
     for number, column in enumerate(columns):
         height = top
         for place_in_column, (rung, rows) in enumerate(column):

@@ -11,7 +11,6 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from PIL import Image  # which matplotlib needs as well
 
-from keras_provlae.metrics.posteriors import optional
 from keras_provlae.visualization.style import PALETTE, ink
 
 KEPT = np.array(  # 8-bit colours that every animation has: white, black, and each rung's, on lines and in text
@@ -60,10 +59,8 @@ def write_gif(frames: Iterable[Any], path: str | os.PathLike, fps: float = 10, d
         The path.
 
     Raises:
-        ImportError: If imageio is not installed.
         ValueError: If `path` does not end in .gif, there is no frame, they differ in size, or `fps` is not positive.
     """
-    imageio = optional("imageio.v3", "examples", "imageio")
     if not fps > 0:
         raise ValueError(f"`fps` must be positive. Received: fps={fps}.")
     pixels = [rendered(frame, dpi) if isinstance(frame, Figure) else np.asarray(frame) for frame in frames]
@@ -71,7 +68,8 @@ def write_gif(frames: Iterable[Any], path: str | os.PathLike, fps: float = 10, d
     if len(sizes) != 1:
         raise ValueError(f"`frames` must be at least one, all of the same size. Received: {sizes or 'no frame'}.")
     path = _prepared(path, ".gif")
-    imageio.imwrite(path, np.stack(_in_256_colors(pixels)), extension=".gif", duration=1000 / fps, loop=0)
+    first, *others = map(Image.fromarray, _in_256_colors(pixels))
+    first.save(path, "GIF", save_all=True, append_images=others, duration=1000 / fps, loop=0)
     return path
 
 

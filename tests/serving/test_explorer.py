@@ -1,8 +1,8 @@
 import time
 
-import imageio.v3 as imageio
 import numpy as np
 import pytest
+from PIL import Image
 from serving.process import served
 
 from tests.serving.chromium import chromium
@@ -107,7 +107,7 @@ def test_locked_rungs_cannot_be_moved(page):
 def test_an_uploaded_image_is_encoded(page, growing_model, tmp_path):
     image = np.zeros((40, 60, 3), "uint8")
     image[:, 15:] = 255  # of the middle, 40 x 40, one eighth on the left is dark
-    imageio.imwrite(tmp_path / "half.png", image)
+    Image.fromarray(image).save(tmp_path / "half.png")
     click(page, "slot-B")
     page.find_element(By.ID, "upload").send_keys(str(tmp_path / "half.png"))
     wait(page, lambda _: pixels(page, "B", which=1)[4, 0] < 60)
@@ -123,7 +123,7 @@ def test_an_uploaded_image_is_encoded(page, growing_model, tmp_path):
 def test_what_is_transparent_is_bright_as_paper(page, tmp_path):
     image = np.zeros((8, 8, 4), "uint8")
     image[:, :4, 3] = 255  # black ink on the left, nothing on the right
-    imageio.imwrite(tmp_path / "ink.png", image)
+    Image.fromarray(image).save(tmp_path / "ink.png")
     page.find_element(By.ID, "upload").send_keys(str(tmp_path / "ink.png"))
     wait(page, lambda _: pixels(page, "A", which=1)[:, 6].min() == 255)
     assert pixels(page, "A", which=1)[:, :3].max() == 0

@@ -3,6 +3,7 @@ import itertools
 import numpy as np
 import pytest
 from matplotlib.text import Text
+from PIL import Image, ImageSequence
 
 import keras_provlae as kp
 
@@ -17,6 +18,12 @@ def blocks(axes, height=8, width=8, pad=2):
 
 def labels(ticks):
     return [text.get_text() for text in ticks]
+
+
+def read_gif(path):
+    """The frames, uint8 `(n, height, width, 3)`, and what the file says of them."""
+    with Image.open(path) as image:
+        return np.stack([np.array(frame.convert("RGB")) for frame in ImageSequence.Iterator(image)]), image.info
 
 
 def overlaps(figure):

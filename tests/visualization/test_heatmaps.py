@@ -37,7 +37,7 @@ def test_mutual_information_heatmap_names_latents_by_their_rungs(codes):
     axes = mutual_information_heatmap(information, SLICES).axes[0]
     np.testing.assert_allclose(axes.images[0].get_array(), information.normalized.T)  # rows are latents
     labels = [label.get_text() for label in axes.get_yticklabels()]
-    assert labels == ["$z_{2}$[0]", "$z_{2}$[1] *", "$z_{1}$[0]"]
+    assert labels == ["z₂[0]", "z₂[1] *", "z₁[0]"]
     assert axes.get_xlabel() == "* not active"
     plain = mutual_information_heatmap(information).axes[0]
     assert [label.get_text() for label in plain.get_yticklabels()] == ["z[0]", "z[1] *", "z[2]"]

@@ -31,7 +31,7 @@ def test_reconstructions_show_images_above_what_the_model_makes_of_them(model, i
 def test_rung_samples_are_one_grid_per_rung(model, images, tmp_path):
     figure = rung_samples(model, images[:1], n=9, seed=4)
     titles = [axes.get_title() for axes in figure.axes]
-    assert titles == [f"rung {rung}\n$z_{{{rung}}}$ from its prior" for rung in (3, 2, 1)]
+    assert titles == [f"rung {rung}\n{code} from its prior" for rung, code in ((3, "z₃"), (2, "z₂"), (1, "z₁"))]
     for axes, rung in zip(figure.axes, (3, 2, 1), strict=True):
         expected = model.sample(9, rung=rung, around=images[:1], seed=4)
         np.testing.assert_array_equal(blocks(axes).reshape(9, 8, 8, 1), expected)

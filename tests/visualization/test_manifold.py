@@ -24,7 +24,7 @@ def test_the_first_latent_rises_to_the_right_and_the_second_upwards(model, image
     assert labels(axes.get_xticklabels()) == ["-1.5 sd", "1.5 sd"]
     assert labels(axes.get_yticklabels()) == ["1.5 sd", "-1.5 sd"]
     assert axes.get_title(loc="left") == "rung 1; the other rungs held"
-    assert (axes.get_xlabel(), axes.get_ylabel()) == ("$z_{1}$[0]", "$z_{1}$[1]")
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("z₁[0]", "z₁[1]")
 
 
 def test_the_other_rungs_are_drawn_anew_for_every_image(model):

@@ -19,7 +19,7 @@ def test_lines_are_means_and_bands_one_standard_deviation_of_z(codes):
     mean, log_var, factors = codes
     figure = latent_responses(*codes, [(2, slice(0, 2)), (1, slice(2, 3))], ["hue", "shape", "size"], data="rooms")
     assert [axes.get_title() for axes in figure.axes] == ["hue", "shape", "size"]
-    assert labels(figure.axes[0].get_yticklabels()) == ["$z_{2}$[0]", "$z_{2}$[1]", "$z_{1}$[0] *"]
+    assert labels(figure.axes[0].get_yticklabels()) == ["z₂[0]", "z₂[1]", "z₁[0] *"]
     rng = np.random.default_rng(1)
     for factor, axes in enumerate(figure.axes):
         lines = [line for line in axes.lines if line.get_color() != "gainsboro"]
