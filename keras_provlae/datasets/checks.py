@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from numbers import Integral
 from typing import Any
 
+MOST_CHANNELS = 4  # of a picture: red, green, blue and alpha
+
 
 def check_count(name: str, number: Any, least: int = 1) -> None:
     """An integer that must be at least so large."""
@@ -12,6 +14,29 @@ def check_count(name: str, number: Any, least: int = 1) -> None:
         raise TypeError(f"`{name}` must be an integer. Received: {name}={number!r}.")
     if number < least:
         raise ValueError(f"`{name}` must be at least {least}. Received: {name}={number}.")
+
+
+def check_channels(shape: Sequence[int], data_format: str | None = None) -> None:
+    """Refuses images `(n, height, width, channels)` that look like `(n, channels, height, width)`.
+
+    Args:
+        shape: Four ints.
+        data_format: `"channels_last"` says that they are what they do not look like.
+
+    Raises:
+        ValueError: If they have 1 to 4 rows and more than 4 channels, or `data_format` is unknown.
+    """
+    if data_format not in (None, "channels_last"):
+        raise ValueError(
+            '`data_format` must be None or "channels_last"; transpose images that have their channels first: '
+            f"np.moveaxis(images, 1, -1). Received: data_format={data_format!r}."
+        )
+    if data_format is None and shape[1] <= MOST_CHANNELS < shape[3]:
+        raise ValueError(
+            "`images` must be (n, height, width, channels), and these look like (n, channels, height, width): "
+            'transpose them with np.moveaxis(images, 1, -1), or pass data_format="channels_last" if they really '
+            f"are {shape[1]} pixels high with {shape[3]} channels. Received: shape {tuple(shape)}."
+        )
 
 
 def checked_shard(shard: Sequence[int] | None, batch_size: int) -> tuple[int, int]:

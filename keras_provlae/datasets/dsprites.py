@@ -14,6 +14,7 @@ import tensorflow as tf
 from keras_provlae.datasets.ground_truth import GroundTruth
 from keras_provlae.datasets.official_files import Original, read_npz
 from keras_provlae.datasets.originals import load
+from keras_provlae.datasets.renders import Render
 
 SHAPES = ("square", "ellipse", "heart")
 SCALES = 0.5 + 0.1 * np.arange(6)
@@ -85,6 +86,11 @@ def dsprites(source: str | os.PathLike = "auto", cache_dir: str | os.PathLike | 
 
 def twin() -> GroundTruth:
     """dSprites as rendered by this package; see `dsprites`."""
+    return GroundTruth(_FACTORS, (SIZE, SIZE, 1), Render(_scanning), "dsprites", "procedural")
+
+
+def _scanning():
+    """The `render` that fills the runs of every row."""
     first_line, ends = _runs()
     lines = ends.shape[1]
     ends = tf.constant(ends.reshape(-1, 4), tf.int32)
@@ -101,7 +107,7 @@ def twin() -> GroundTruth:
         images = sum(tf.gather(rows, column[..., i] * (SIZE + 1) + column[..., i + 1]) for i in (0, 2))
         return images[..., tf.newaxis]
 
-    return GroundTruth(_FACTORS, (SIZE, SIZE, 1), render, "dsprites", "procedural")
+    return render
 
 
 def _runs():

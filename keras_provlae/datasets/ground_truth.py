@@ -12,6 +12,7 @@ import tensorflow as tf
 from keras_provlae.datasets.checks import check_count, chosen_seed
 from keras_provlae.datasets.kept_images import arranged, checked_images, render_rows
 from keras_provlae.datasets.passes import index_batches
+from keras_provlae.datasets.renders import Render, Rows
 from keras_provlae.html_table import table
 
 _RENDERED_AT_ONCE = 1024  # bounds the memory of `images`
@@ -28,7 +29,8 @@ class GroundTruth:
             of its value, 0 .. size - 1; the values themselves (radians, names) are for people.
         image_shape: `(height, width, channels)`.
         render: A function of TensorFlow operations that turns int32 factors `(batch, factors)` into float32 images
-            `(batch, height, width, channels)` in [0, 1]. Wrap NumPy in `tf.numpy_function`.
+            `(batch, height, width, channels)` in [0, 1]. Wrap NumPy in `tf.numpy_function`. A ground truth can be
+            pickled if this can: a function of a module, not a lambda.
         name: What the data are, `"shapes3d"`.
         source: Where they come from: `"procedural"`, `"tfds"`, the name of a file. Name and source go
             together into metric cards, titles and CSV files.
@@ -85,25 +87,29 @@ class GroundTruth:
         names: Sequence[str],
         name: str = "arrays",
         source: str = "arrays",
+        data_format: str | None = None,
     ) -> Self:
         """The ground truth of your own images.
 
         Args:
             images: Array `(n, height, width)` or `(n, height, width, channels)`: uint8 of 0 .. 255, or floats in
                 [0, 1]. It is kept as it is, not copied; a `numpy.memmap` will do. Once images were read TensorFlow
-                keeps it until the process ends.
+                keeps it until the process ends. A pickle holds the array or, of a memory map, the path of its file.
             factors: Array or rows `(n, factors)` of the values of the factors, in any order: every combination
                 exactly once. Equal values are the same value; they are numbered in ascending order.
             names: Name of each factor.
             name: What the data are.
             source: Where they come from.
+            data_format: `"channels_last"` takes images of at most 4 rows and more than 4 channels, which are refused
+                as channels first otherwise.
 
         Returns:
             A `GroundTruth`.
 
         Raises:
             TypeError: If images are neither uint8 nor floats.
-            ValueError: If shapes do not agree, pixels lie outside [0, 1], or the factors are no full grid.
+            ValueError: If shapes do not agree, the channels seem to come first, pixels lie outside [0, 1], or the
+                factors are no full grid.
 
         Example:
             >>> images = np.linspace(0, 1, 6)[:, None, None] * np.ones((8, 8))
@@ -111,10 +117,10 @@ class GroundTruth:
             >>> truth.factor_sizes, truth.factor_values[1].tolist()
             ((2, 3), ['a', 'b', 'c'])
         """
-        images = checked_images(images)
+        images = checked_images(images, data_format)
         values, row_of = arranged(len(images), factors, names)
         sizes = tuple(len(column) for column in values.values())
-        render = render_rows(lambda rows: images[row_of[rows]], sizes, images.shape[1:], images.dtype)
+        render = Render(render_rows, Rows(images, row_of), sizes, images.shape[1:], images.dtype)
         return cls(values, images.shape[1:], render, name, source)
 
     def __len__(self):
@@ -125,6 +131,9 @@ class GroundTruth:
             "A GroundTruth is no sequence: take `truth.images(truth.factors(index))`, "
             "or `truth.tf_dataset()` for batches."
         )
+
+    def __getstate__(self):
+        return {name: value for name, value in vars(self).items() if name != "_compiled"}
 
     def __str__(self):
         return f"{self.name} {self.source}"
@@ -291,12 +300,9 @@ class GroundTruth:
             raise ValueError(f"`times` must divide height and width, {height} and {width}. Received: times={times}.")
         small = (height // times, width // times, channels)
 
-        def render(factors):
-            return tf.nn.avg_pool2d(self._render(factors), times, times, "VALID")
-
         values = dict(zip(self.factor_names, self.factor_values, strict=True))
         name = f"{self.name.removesuffix(f' {height}x{width}')} {small[0]}x{small[1]}"  # of its last size alone
-        return GroundTruth(values, small, render, name, self.source)
+        return GroundTruth(values, small, Render(_block_means, self._render, times), name, self.source)
 
     @functools.cached_property
     def _compiled(self):
@@ -355,6 +361,10 @@ def _shown(values, most=6):
     """The values of a factor, of many the first and the last."""
     chosen = values if len(values) <= most else [*values[: most - 2], "..", values[-1]]
     return ", ".join(f"{value:.4g}" if isinstance(value, np.floating) else str(value) for value in chosen)
+
+
+def _block_means(render, times):
+    return lambda factors: tf.nn.avg_pool2d(render(factors), times, times, "VALID")
 
 
 def _integers(name, numbers):

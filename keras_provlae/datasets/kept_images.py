@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from keras_provlae.datasets.checks import check_channels
+
 
 def render_rows(
     read: Callable[[np.ndarray], np.ndarray], sizes: Sequence[int], image_shape: Sequence[int], dtype: Any
@@ -32,13 +34,14 @@ def render_rows(
     return render
 
 
-def checked_images(images: Any) -> np.ndarray:
+def checked_images(images: Any, data_format: str | None = None) -> np.ndarray:
     """Images `(n, height, width, channels)`, uint8 or floats in [0, 1]; the same array where it is one already."""
     images = images if isinstance(images, np.ndarray) else np.asarray(images)
     if images.ndim == 3:
         images = images[..., np.newaxis]
     if images.ndim != 4 or not images.size:
         raise ValueError(f"`images` must be (n, height, width, channels). Received: shape {images.shape}.")
+    check_channels(images.shape, data_format)
     if images.dtype not in (np.uint8, np.bool_, np.float16, np.float32, np.float64):
         raise TypeError(f"`images` must be uint8, floats or Booleans. Received: {images.dtype}.")
     if np.issubdtype(images.dtype, np.floating):

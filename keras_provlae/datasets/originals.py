@@ -10,6 +10,7 @@ from keras_provlae.datasets.availability import keras_datasets, keras_home, netw
 from keras_provlae.datasets.ground_truth import GroundTruth
 from keras_provlae.datasets.kept_images import render_rows
 from keras_provlae.datasets.official_files import AT_ONCE, Original, numbers_in_grid, unfit
+from keras_provlae.datasets.renders import Render, Rows
 from keras_provlae.datasets.unpacking import unpacked
 
 
@@ -47,10 +48,8 @@ def load(
         path = Path(source).expanduser()
         images, source = _from_file(original, path, folder), path.name
     shape = original.image_shape
-    if original.binary:
-        render = render_rows(lambda rows: _unpacked_bits(images[rows], shape), original.sizes, shape, np.bool_)
-    else:
-        render = render_rows(lambda rows: images[rows], original.sizes, shape, np.uint8)
+    make, dtype = (_render_bits, np.bool_) if original.binary else (render_rows, np.uint8)
+    render = Render(make, Rows(images), original.sizes, shape, dtype)
     return GroundTruth(original.factor_values, shape, render, original.name, source)
 
 
@@ -123,5 +122,8 @@ def _read_tfds(original, builder):
         raise unfit(original, builder.data_path, f"{type(error).__name__}: {error}") from error
 
 
-def _unpacked_bits(rows, image_shape):
-    return np.unpackbits(rows, axis=1).reshape(-1, *image_shape).view(np.bool_)
+def _render_bits(read, sizes, image_shape, dtype):
+    def unpacked_bits(rows):
+        return np.unpackbits(read(rows), axis=1).reshape(-1, *image_shape).view(dtype)
+
+    return render_rows(unpacked_bits, sizes, image_shape, dtype)

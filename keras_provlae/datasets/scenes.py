@@ -4,6 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_provlae.datasets.ground_truth import GroundTruth
+from keras_provlae.datasets.renders import Render
 
 SIZE = 64  # pixels
 SCENES = ("sea", "city", "forest")
@@ -47,6 +48,13 @@ def scenes() -> GroundTruth:
 
     Source: our own, for the claim of Li et al. (2020) that deep rungs learn what is abstract.
     """
+    sizes = {place: range(4) for place in ("left", "middle", "right", *DETAILS)}
+    values = {"scene": SCENES, "daylight": DAYLIGHTS, **sizes}
+    return GroundTruth(values, (SIZE, SIZE, 3), Render(_placing), "scenes", "procedural")
+
+
+def _placing():
+    """The `render` that puts three strips beside one another."""
     strips = [tf.constant(_strips(place), tf.float32) for place in range(3)]
 
     def render(factors):
@@ -56,9 +64,7 @@ def scenes() -> GroundTruth:
         parts = [tf.gather(strips[place], (first + factors[:, 2 + place]) * 4 + daylight) for place in range(3)]
         return tf.concat(parts, axis=2)
 
-    sizes = {place: range(4) for place in ("left", "middle", "right", *DETAILS)}
-    values = {"scene": SCENES, "daylight": DAYLIGHTS, **sizes}
-    return GroundTruth(values, (SIZE, SIZE, 3), render, "scenes", "procedural")
+    return render
 
 
 def _strips(place):

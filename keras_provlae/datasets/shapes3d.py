@@ -10,6 +10,7 @@ import tensorflow as tf
 from keras_provlae.datasets.ground_truth import GroundTruth
 from keras_provlae.datasets.official_files import Original, read_h5
 from keras_provlae.datasets.originals import load
+from keras_provlae.datasets.renders import Render
 from keras_provlae.datasets.shapes3d_renderer import ORIENTATIONS, SCALES, SHAPES, SIZE
 
 _HUES = np.arange(10) / 10
@@ -72,6 +73,11 @@ def shapes3d(source: str | os.PathLike = "auto", cache_dir: str | os.PathLike | 
 
 def twin() -> GroundTruth:
     """3DShapes as rendered by this package; see `shapes3d`."""
+    return GroundTruth(_FACTORS, (SIZE, SIZE, 3), Render(_coloring), "shapes3d", "procedural")
+
+
+def _coloring():
+    """The `render` that colors the shading maps."""
     with files("keras_provlae.datasets").joinpath("shapes3d_maps.npz").open("rb") as file, np.load(file) as content:
         maps = tf.constant(content["maps"].reshape(-1, SIZE * SIZE, 4))
     hues = tf.constant([colorsys.hsv_to_rgb(hue, 1.0, 1.0) for hue in _HUES], tf.float32)
@@ -85,4 +91,4 @@ def twin() -> GroundTruth:
         colors = tf.concat([skies, tf.gather(hues, factors[:, :3])], axis=1)  # (batch, 4, 3)
         return tf.reshape(tf.matmul(shares, colors / 255.0), (-1, SIZE, SIZE, 3))
 
-    return GroundTruth(_FACTORS, (SIZE, SIZE, 3), render, "shapes3d", "procedural")
+    return render

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from keras_provlae.metrics.gaps import row_gaps
-from keras_provlae.metrics.posteriors import check_count, check_factors, check_mean, check_varied
+from keras_provlae.metrics.posteriors import check_count, check_factors, check_mean, check_varied, varied_latents
 
 BINS = 20  # Locatello et al. (2019)
 ROUNDING = 1e-12  # nats; what is below is no information
@@ -57,7 +57,7 @@ def histogram_mig(mean: Any, factors: Any, bins: int = BINS) -> float:
     """
     mean = check_mean(mean)
     factors = check_varied(factors, len(mean), "The histogram MIG")
-    information, entropies = histogram_information(mean, factors.labels, bins), factors.entropies()
+    information, entropies = histogram_information(mean, factors, bins), factors.entropies()
     return float((row_gaps(information) / entropies).mean())
 
 
@@ -81,7 +81,7 @@ def modularity(mean: Any, factors: Any, bins: int = BINS) -> float:
     """
     mean = check_mean(mean)
     factors = check_varied(factors, len(mean), "Modularity", least=2)
-    squared = np.square(histogram_information(mean, factors.labels, bins))
+    squared = np.square(histogram_information(mean, factors, bins))
     largest = squared.max(axis=0)
     informed = largest > 0
     others = squared.sum(axis=0) - largest
@@ -111,10 +111,14 @@ def latent_information(mean: Any, bins: int = BINS) -> float:
 
 
 def _binned(mean, bins):
-    """Bin numbers 0 .. bins - 1 of every entry, the last bin closed."""
+    """Bin numbers 0 .. bins - 1 of every entry, the last bin closed; 0 where rounding leaves no room for bins."""
+    varied = varied_latents(mean)
     mean = mean.astype("float64")
-    edges = [np.histogram_bin_edges(column, bins)[:-1] for column in mean.T]
-    return np.stack([np.digitize(column, edge) - 1 for column, edge in zip(mean.T, edges, strict=True)], axis=1)
+    varied &= varied_latents(mean, steps=2 * bins)
+    codes = np.zeros(mean.shape, "int64")
+    for latent in np.flatnonzero(varied):
+        codes[:, latent] = np.digitize(mean[:, latent], np.histogram_bin_edges(mean[:, latent], bins)[:-1]) - 1
+    return codes
 
 
 def _discrete(a, b):

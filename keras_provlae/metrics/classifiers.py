@@ -1,6 +1,8 @@
 """Scores by classifiers that read the factors from the codes. They need scikit-learn (the extra `metrics`)."""
 
+import contextlib
 import warnings
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -8,13 +10,13 @@ import numpy as np
 
 from keras_provlae.metrics.gaps import row_gaps
 from keras_provlae.metrics.posteriors import (
-    Factors,
     UndefinedScoreError,
     available_cores,
     check_mean,
     check_rows,
     check_seed,
     check_varied,
+    factor_name,
     optional,
     to_numpy,
 )
@@ -58,7 +60,7 @@ def dci(mean: Any, factors: Any, train_rows: Any = None, test_rows: Any = None, 
         model = ensemble.GradientBoostingClassifier(random_state=seed).fit(data.train - data.center, train_labels)
         return model.feature_importances_, model.score(data.test - data.center, test_labels)
 
-    with ThreadPoolExecutor(available_cores()) as pool:
+    with without_remarks(), ThreadPoolExecutor(available_cores()) as pool:
         importance, accuracy = zip(*pool.map(boost, list(data.labels())), strict=True)
     importance = np.stack(importance, axis=1)
     return DCIScores(disentanglement(importance), completeness(importance), float(np.mean(accuracy)), importance)
@@ -155,12 +157,10 @@ def explicitness(mean: Any, factors: Any, train_rows: Any = None, test_rows: Any
     """
     linear_model = optional("sklearn.linear_model", "metrics", "scikit-learn")
     metrics = optional("sklearn.metrics", "metrics", "scikit-learn")
-    exceptions = optional("sklearn.exceptions", "metrics", "scikit-learn")
     data = _Split(mean, factors, train_rows, test_rows, seed, "Explicitness")
     scores = []
     for train_labels, test_labels in data.labels():
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", exceptions.ConvergenceWarning)
+        with without_remarks():
             model = linear_model.LogisticRegression(max_iter=1000).fit(data.train - data.center, train_labels)
         probability = model.predict_proba(data.test - data.center)
         present = [(test_labels == value, column) for column, value in enumerate(model.classes_)]
@@ -183,6 +183,16 @@ def split_rows(rows: int, seed: int | None) -> tuple[np.ndarray, np.ndarray]:
     return order[:train], order[train : train + NUM_TEST]
 
 
+@contextlib.contextmanager
+def without_remarks() -> Iterator[None]:
+    """Hides scikit-learn's remarks that a fit stopped at its limit, and that there are many classes."""
+    exceptions = optional("sklearn.exceptions", "metrics", "scikit-learn")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", exceptions.ConvergenceWarning)
+        warnings.filterwarnings("ignore", message="The number of unique classes is greater than 50%")
+        yield
+
+
 class _Split:
     """Codes and labels to fit on and to score on."""
 
@@ -202,16 +212,23 @@ class _Split:
     def labels(self):
         """(labels of the training rows, of the test rows) of every factor."""
         _require_two_values(self.factors, self.train_rows)
+        for factor, column in enumerate(self.factors.labels.T):
+            if not np.isin(column[self.test_rows], column[self.train_rows]).any():
+                raise UndefinedScoreError(
+                    f"A value of {factor_name(self.factors.names, factor)} must be among the training and the test "
+                    f"rows. Received: none of {self.factors.sizes[factor]} values in {len(column)} rows is in both. "
+                    "Leave out a factor that numbers the rows, or give more rows."
+                )
         for column in self.factors.labels.T:
             yield column[self.train_rows], column[self.test_rows]
 
 
-def _require_two_values(factors: Factors, rows):
+def _require_two_values(factors, rows):
     for factor, column in enumerate(factors.labels[rows].T):
         if column.min() == column.max():
             raise UndefinedScoreError(
-                f"Factor {factor} must have two values among the training rows. Received: one value in {len(rows)} "
-                "rows. Leave the factor out, or give more rows."
+                f"Two values of {factor_name(factors.names, factor)} must be among the training rows. "
+                f"Received: one value in {len(rows)} rows. Leave the factor out, or give more rows."
             )
 
 
@@ -231,13 +248,11 @@ def _concentration(rows):
 def _svm_accuracies(mean, factors, train_rows, test_rows, seed):
     """Accuracy of a classifier on each latent alone: `(factors, latents)`."""
     svm = optional("sklearn.svm", "metrics", "scikit-learn")
-    exceptions = optional("sklearn.exceptions", "metrics", "scikit-learn")
     data = _Split(mean, factors, train_rows, test_rows, seed, "SAP")
     scores = []
     for train_labels, test_labels in data.labels():
         models = [svm.LinearSVC(C=0.01, class_weight="balanced", random_state=seed) for _ in range(data.train.shape[1])]
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", exceptions.ConvergenceWarning)  # the published settings stop at 1000
+        with without_remarks():  # the published settings stop at 1000
             for latent, model in enumerate(models):
                 model.fit(data.train[:, [latent]], train_labels)
         scores.append([model.score(data.test[:, [latent]], test_labels) for latent, model in enumerate(models)])

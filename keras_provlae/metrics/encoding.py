@@ -2,13 +2,21 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 
-from keras_provlae.metrics.posteriors import check_count, random_rows, to_numpy
+from keras_provlae.metrics.flow import check_slices
+from keras_provlae.metrics.posteriors import (
+    check_count,
+    check_labels,
+    check_names,
+    check_seed,
+    random_rows,
+    to_numpy,
+)
 
 BATCH = 256  # images encoded at once
 FEWEST_ROWS = 100  # fewer are not worth a score, however short the time
@@ -26,22 +34,31 @@ class Stream(NamedTuple):
     rows: int | None  # None where it is not known before the end
     batch_size: int
     endless: bool = False
+    factors: Callable[[np.ndarray | None], Any] | None = None  # of all rows, or of some; None: with their images only
 
 
-def read(ground_truth: Any, batch_size: int) -> Stream:
-    """The data as batches of (images, factors), whatever they come as.
+def read(ground_truth: Any, batch_size: int, factor_names: Sequence[str] | None = None) -> Stream:
+    """The data as batches of (images, integer factors), whatever they come as; each batch is checked as it is read.
 
     Args:
         ground_truth: What `evaluate` takes.
         batch_size: Int >= 1.
+        factor_names: Names of the factors or `None`.
 
     Returns:
         A `Stream`.
 
     Raises:
-        TypeError, ValueError: If it is none of these, or images and factors differ in number.
+        TypeError, ValueError: If it is none of these, or images and factors differ in number. While a batch is read:
+            if its factors are no integers, or not as many as `factor_names` or as in the first batch.
     """
     check_count("batch_size", batch_size)
+    stream = _opened(ground_truth, batch_size)
+    return stream._replace(batches=lambda rows: _checked(stream.batches(rows), factor_names))
+
+
+def _opened(ground_truth, batch_size):
+    """A stream of (images, factors) as they come; factors are `None` where a data set has images alone."""
     if callable(getattr(ground_truth, "images", None)) and callable(getattr(ground_truth, "factors", None)):
         count = len(ground_truth)
 
@@ -50,7 +67,10 @@ def read(ground_truth: Any, batch_size: int) -> Stream:
                 factors = ground_truth.factors(index)
                 yield ground_truth.images(factors), factors
 
-        return Stream(batches, count, batch_size)
+        def factors_of(rows):
+            return ground_truth.factors(np.arange(count) if rows is None else rows)
+
+        return Stream(batches, count, batch_size, factors=factors_of)
     if isinstance(ground_truth, tuple) and len(ground_truth) == 2:
         images, factors = _indexed("images", ground_truth[0]), _indexed("factors", ground_truth[1])
         count = len(images)
@@ -61,13 +81,21 @@ def read(ground_truth: Any, batch_size: int) -> Stream:
             for index in _parts(rows, count, batch_size):
                 yield images[index], factors[index]
 
-        return Stream(batches, count, batch_size)
+        def factors_of(rows):
+            return factors[:] if rows is None else factors[rows]
+
+        return Stream(batches, count, batch_size, factors=factors_of)
+    if isinstance(ground_truth, keras.utils.PyDataset):
+        return Stream(
+            lambda rows: (_pair(ground_truth[number]) for number in range(len(ground_truth))), None, batch_size
+        )
     if isinstance(ground_truth, Iterable):
         endless = hasattr(ground_truth, "cardinality") and int(ground_truth.cardinality()) == -1
-        return Stream(lambda rows: _pairs(ground_truth), None, batch_size, endless)
+        return Stream(lambda rows: map(_pair, ground_truth), None, batch_size, endless)
     raise TypeError(
         "`ground_truth` must be a ground-truth data set with `factors(index)` and `images(factors)`, a pair of arrays "
-        f"(images, factors), or a data set of such batches. Received: {type(ground_truth).__name__}."
+        "(images, factors), or batches of them: a tf.data.Dataset, a PyTorch DataLoader, a PyDataset, a list. "
+        f"Received: {type(ground_truth).__name__}."
     )
 
 
@@ -85,14 +113,50 @@ def _parts(rows, count, batch_size):
     return (rows[start : start + batch_size] for start in range(0, len(rows), batch_size))
 
 
-def _pairs(batches):
-    for batch in batches:
-        if not isinstance(batch, tuple | list) or len(batch) != 2 or any(isinstance(part, dict) for part in batch):
-            raise TypeError(
-                f"The data set must give batches of (images, factors), two arrays. Received: {type(batch).__name__}. "
-                "Two arrays of all rows are given as a tuple (images, factors)."
+def _pair(batch):
+    """Images and factors of a batch; factors are `None` where it has images alone, as they are or in a tuple."""
+    parts = tuple(batch) if isinstance(batch, tuple | list) else (batch,)
+    if len(parts) not in (1, 2) or any(isinstance(part, dict) for part in parts):
+        _refuse(batch)
+    return (*parts, None)[:2]
+
+
+def _refuse(batch):
+    raise TypeError(
+        f"The data set must give batches of (images, factors), two arrays. Received: {type(batch).__name__}. "
+        "Two arrays of all rows are given as a tuple (images, factors)."
+    )
+
+
+def _checked(batches, factor_names):
+    """Batches of images and integer factors; a batch that is unfit is so before it is encoded."""
+    number = None
+    for images, factors in batches:
+        if factors is None:
+            _refuse(images)
+        labels = check_labels(factors, factor_names)
+        if number is None:
+            number = labels.shape[1]
+            check_names(factor_names, number)
+        if labels.shape[1] != number:
+            raise ValueError(f"Batches must have as many factors as the first, {number}. Received: {labels.shape[1]}.")
+        if len(labels) != len(images):
+            raise ValueError(
+                f"Images and factors of a batch must have as many rows. Received: {len(images)} and {len(labels)}."
             )
-        yield batch
+        yield images, labels
+
+
+def check_readable(stream: Stream, num_images: int | None) -> None:
+    """Raises a `ValueError` for data without an end or with fewer than two rows, and where no rows can be chosen."""
+    if stream.endless:
+        raise ValueError("The data set must have an end: leave out `.repeat()`, or add `.take(batches)`.")
+    if stream.rows is not None and stream.rows < 2:
+        raise ValueError(f"The data must have at least two images. Received: {stream.rows}.")
+    if num_images is not None:
+        check_count("num_images", num_images, least=2)
+        if stream.rows is None:
+            raise ValueError("`num_images` needs data that can be read anywhere. Of a data set take `.take(batches)`.")
 
 
 def encode(
@@ -118,16 +182,10 @@ def encode(
         Three arrays with one row for each image.
 
     Raises:
-        ValueError: If there is no batch, or no end of them.
+        TypeError, ValueError: If there is no batch or no end of them, a batch is unfit, or `model.rung_slices` does
+            not fit the codes.
     """
-    if stream.endless:
-        raise ValueError("The data set must have an end: leave out `.repeat()`, or add `.take(batches)`.")
-    if stream.rows == 0:
-        raise ValueError("The data must have at least one image. Received: none.")
-    if num_images is not None:
-        check_count("num_images", num_images, least=2)
-        if stream.rows is None:
-            raise ValueError("`num_images` needs data that can be read anywhere. Of a data set take `.take(batches)`.")
+    check_readable(stream, num_images)
     encode_batch = getattr(model, "encode_on_batch", model.encode)
     affordable = math.inf if num_images is None else num_images
     if allowed is not None and stream.rows is not None:
@@ -139,7 +197,9 @@ def encode(
     bar = keras.utils.Progbar(total, unit_name="image") if progress else None
     parts, count = [], 0
     for images, factors in stream.batches(rows):
-        mean, log_var = encode_batch(images)
+        mean, log_var = encode_batch(_as_array(images))
+        if not parts and has_rungs(model):
+            check_slices(model.rung_slices, mean.shape[1])
         parts.append([keras.ops.convert_to_numpy(part) for part in (mean, log_var, factors)])
         count += len(parts[-1][0])
         if bar is not None and total is not None:
@@ -151,11 +211,16 @@ def encode(
     return [np.concatenate(part) for part in zip(*parts, strict=True)]
 
 
+def _as_array(images):
+    """Arrays, and tensors of the backend, as they are; anything else, as a tensor of another backend, as an array."""
+    return images if isinstance(images, np.ndarray) or keras.ops.is_tensor(images) else to_numpy("images", images)
+
+
 def held_subset(ground_truth: Any, num_images: int, seed: int | None) -> tuple[np.ndarray, np.ndarray | None]:
     """Some images and their factors in memory: random ones, or the first of a data set that is read in order.
 
     Args:
-        ground_truth: What `evaluate` takes, or images alone: an array, or a data set of batches.
+        ground_truth: What `evaluate` takes, or images alone: an array, or batches of them.
         num_images: Int >= 2. How many images, where there are that many.
         seed: Int or `None`. Seed of the choice.
 
@@ -166,17 +231,20 @@ def held_subset(ground_truth: Any, num_images: int, seed: int | None) -> tuple[n
         TypeError, ValueError: If the data are unfit or fewer than two images.
     """
     check_count("num_images", num_images, least=2)
+    check_seed(seed)
     if hasattr(ground_truth, "shape"):
         images = _indexed("images", ground_truth)
         return _at_least_two(to_numpy("images", images[random_rows(len(images), num_images, seed)])), None
-    if hasattr(getattr(ground_truth, "element_spec", None), "shape"):
-        batches = ((images, None) for images in ground_truth)
-    else:
-        stream = read(ground_truth, batch_size=num_images)
-        batches = stream.batches(None if stream.rows is None else random_rows(stream.rows, num_images, seed))
+    stream = _opened(ground_truth, batch_size=num_images)
+    rows = None if stream.rows is None else random_rows(stream.rows, num_images, seed)
     images, factors, count = [], [], 0
-    for some_images, some_factors in batches:
+    for some_images, some_factors in stream.batches(rows):
         images.append(to_numpy("images", some_images))
+        if images[-1].shape[1:] != images[0].shape[1:]:
+            raise ValueError(
+                f"Batches must have images of one shape. Received: {images[0].shape} and {images[-1].shape}. "
+                "Two arrays of all rows are given as a tuple (images, factors)."
+            )
         factors.append(None if some_factors is None else to_numpy("factors", some_factors))
         count += len(images[-1])
         if count >= num_images:
@@ -192,8 +260,8 @@ def _at_least_two(images):
 
 
 def encode_all(model: keras.Model, images: np.ndarray, batch_size: int = BATCH) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and log variance of images in memory, in batches: float32 arrays `(images, latents)`."""
-    encode_batch = getattr(model, "encode_on_batch", model.encode)
+    """Mean and log variance of an array or tensor of images, in batches: float32 arrays `(images, latents)`."""
+    encode_batch, images = getattr(model, "encode_on_batch", model.encode), _as_array(images)
     parts = [encode_batch(images[start : start + batch_size]) for start in range(0, len(images), batch_size)]
     mean, log_var = zip(*parts, strict=True)
     return (
@@ -208,7 +276,7 @@ def _encoding_rate(encode_batch, stream):
     rate = math.inf
     begin = time.perf_counter()
     for images, _ in stream.batches(some):
-        mean, _ = encode_batch(images)
+        mean, _ = encode_batch(_as_array(images))
         count = len(keras.ops.convert_to_numpy(mean))
         rate, begin = count / max(time.perf_counter() - begin, 1e-9), time.perf_counter()
     return rate

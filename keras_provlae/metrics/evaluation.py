@@ -14,17 +14,16 @@ import keras
 import numpy as np
 
 from keras_provlae.metrics.card import ALL_COUNT, MetricCard
-from keras_provlae.metrics.encoding import BATCH, encode, has_rungs, read
+from keras_provlae.metrics.encoding import BATCH, check_readable, encode, has_rungs, read
 from keras_provlae.metrics.flow import check_slices
-from keras_provlae.metrics.groups import GROUPS, Codes
+from keras_provlae.metrics.groups import GROUPS, Codes, Scores
 from keras_provlae.metrics.posteriors import (
     UndefinedScoreError,
     check_factors,
-    check_names,
     check_number,
     check_posterior,
     check_seed,
-    factor_name,
+    random_rows,
 )
 
 ENCODING_SHARE = 0.5  # of `max_seconds` that encoding may take
@@ -41,14 +40,19 @@ def evaluate(
     num_images: int | None = None,
     factor_names: Sequence[str] | None = None,
     data: str | None = None,
+    strict: bool = False,
 ) -> MetricCard:
     """Encodes data with known factors and computes every score of this package.
+
+    All that can be known of the arguments is checked before anything is encoded. A score that cannot be computed is
+    left out, and `skipped` of the card says why.
 
     Args:
         model: A `LadderVAE`, or anything with `encode(images) -> (mean, log_var)` and `rung_slices`.
         ground_truth: A ground-truth data set, with `len`, `factors(index)`, `images(factors)` and
-            `factor_names`; or `(images, factors)`, two arrays; or a `tf.data.Dataset` (or another iterable) of
-            batches `(images, factors)`.
+            `factor_names`; or `(images, factors)`, two arrays; or batches `(images, factors)`: a `tf.data.Dataset`,
+            a PyTorch DataLoader, a `PyDataset` or another iterable. Factors are integers, or floats that are
+            integral. Those with one value are left out, with a warning.
         max_seconds: Float or `None`. What it may take, roughly. Encoding gets half of it: if that is
             too little, a random subset of the rows is encoded (not of a data set that can only be read from
             its beginning: that is read to its end, and may leave no time for a score). Sampled scores then take
@@ -63,12 +67,15 @@ def evaluate(
             that can only be read from its beginning. Unlike `max_seconds`, this gives the same rows everywhere.
         factor_names: Names of the factors; `None` asks `ground_truth.factor_names`.
         data: Name of the data for the card; `None` asks `ground_truth.source` and `.name`.
+        strict: Bool. Raise the error of a score that cannot be computed. What `max_seconds` leaves no time for is
+            left out all the same.
 
     Returns:
         A `MetricCard`: a dict of scores; `print` shows it as a table.
 
     Raises:
-        TypeError, ValueError: If the ground truth, or a name in `include`, is unfit.
+        TypeError, ValueError: If an argument is unfit, or no factor has two values. Of batches the last is known at
+            their end: then only what needs factors is left out.
 
     Source: Li et al. (2020), sections 3.4 and 4.
     """
@@ -78,23 +85,26 @@ def evaluate(
             "`model` must have `encode` and `rung_slices`, as ProgressiveVAE. "
             f"Received: {type(model).__name__}. For codes of another model take `evaluate_codes`."
         )
-    _check_settings(include, seed, max_seconds)
-    stream = read(ground_truth, batch_size)
+    _check_settings(include, seed, max_seconds, data)
+    names = factor_names if factor_names is not None else getattr(ground_truth, "factor_names", None)
+    stream = read(ground_truth, batch_size, names)
+    check_readable(stream, num_images)
+    constant = _warn_of_constant(_known_factors(stream, names, num_images, seed))
     allowed = None if max_seconds is None else ENCODING_SHARE * max_seconds
-    mean, log_var, factors = encode(model, stream, allowed, progress, seed, num_images)
-    remaining = None if max_seconds is None else max(max_seconds - (time.perf_counter() - begin), 0.0)
-    return evaluate_codes(
-        mean,
-        log_var,
-        factors,
+    mean, log_var, labels = encode(model, stream, allowed, progress, seed, num_images)
+    factors = check_factors(labels, len(mean), names)
+    _warn_of_constant(factors, told=constant)
+    return _card(
+        *check_posterior(mean, log_var),
+        factors.varied(),
         model.rung_slices,
-        max_seconds=remaining,
-        progress=progress,
-        include=include,
-        seed=seed,
-        factor_names=factor_names if factor_names is not None else getattr(ground_truth, "factor_names", None),
-        data=data or _name_of(ground_truth),
-        about={**_about(model), "encoding": f"{time.perf_counter() - begin:.1f} s"},
+        None if max_seconds is None else max(max_seconds - (time.perf_counter() - begin), 0.0),
+        progress,
+        include,
+        seed,
+        data or _name_of(ground_truth),
+        {**_about(model), "encoding": f"{time.perf_counter() - begin:.1f} s"},
+        strict,
     )
 
 
@@ -110,13 +120,15 @@ def evaluate_codes(
     factor_names: Sequence[str] | None = None,
     data: str = "unnamed",
     about: dict | None = None,
+    strict: bool = False,
 ) -> MetricCard:
-    """Every score of codes that are there already.
+    """Every score of codes that are there already; one that cannot be computed is left out, with the reason.
 
     Args:
         mean: Float array `(rows, latents)`.
         log_var: Float array like `mean`: natural log of the variance.
-        factors: Integer array `(rows, factors)`. Factors with one value are left out, with a warning.
+        factors: Integer array `(rows, factors)`, or integral floats. Factors with one value are left out, with a
+            warning.
         rung_slices: As `model.rung_slices`; `None` is one rung.
         max_seconds: As `evaluate`.
         progress: Bool. Show a line for each group of scores.
@@ -125,20 +137,33 @@ def evaluate_codes(
         factor_names: Names of the factors or `None`.
         data: Name of the data for the card.
         about: What else the card should say of what was evaluated.
+        strict: As `evaluate`.
 
     Returns:
         A `MetricCard`.
 
     Raises:
-        TypeError, ValueError: If an array, or a name in `include`, is unfit.
+        TypeError, ValueError: If an argument is unfit, or no factor has two values.
     """
-    _check_settings(include, seed, max_seconds)
+    _check_settings(include, seed, max_seconds, data)
     mean, log_var = check_posterior(mean, log_var)
-    codes, sizes = _codes(mean, log_var, factors, rung_slices, factor_names, seed)
+    factors = check_factors(factors, len(mean), factor_names)
+    _require_varied(factors)
+    _warn_of_constant(factors)
+    rung_slices = [(1, slice(0, mean.shape[1]))] if rung_slices is None else rung_slices
+    return _card(
+        mean, log_var, factors.varied(), rung_slices, max_seconds, progress, include, seed, data, about, strict
+    )
+
+
+def _card(mean, log_var, factors, rung_slices, max_seconds, progress, include, seed, data, about, strict):
+    """The scores of codes and factors that are checked; without factors those that need none."""
+    rungs, columns = check_slices(rung_slices, mean.shape[1])
+    codes = Codes(mean, log_var, factors, list(zip(rungs, columns, strict=True)), seed)
     facts = {
         "data": data,
-        "factor checksum": _checksum(codes.factors),
-        "factors": [f"{name} ({size})" for name, size in zip(codes.names, sizes, strict=True)],
+        "factor checksum": _checksum(factors.labels),
+        "factors": [f"{name} ({size})" for name, size in zip(factors.names, factors.sizes, strict=True)],
         "rows": len(mean),
     }
     card = MetricCard(about={**(about or {}), **facts, "versions": _versions()})
@@ -149,35 +174,51 @@ def evaluate_codes(
         left = None if deadline is None else deadline - time.perf_counter()
         allowed = None if left is None else left * group.weight / weight
         weight -= group.weight
-        before = set(card)
         if progress:
             print(f"{name}: ", end="", flush=True)
-        _add_group(card, name, group, codes, facts, left, allowed)
+        outcome = _add_group(card, name, group, codes, facts, left, allowed, strict)
         if progress:
-            print(_outcome(card, name, before), flush=True)
+            print(outcome, flush=True)
     return card
 
 
-def _add_group(card, name, group, codes, facts, left, allowed):
-    """Computes a group, or says why not; conventions get the facts that hold for every score."""
+def _add_group(card, name, group, codes, facts, left, allowed, strict):
+    """Computes a group, or says why not, and tells it in a line; conventions get the facts of every score."""
     if left is not None and left <= 0:
         card.skipped[name] = "no time was left"
-        return
+        return f"left out, {card.skipped[name]}"
     begin = time.perf_counter()
     try:
+        if group.of_factors and not codes.factors.sizes:
+            raise UndefinedScoreError("no factor has two values")
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="`log_var` lies in")  # said once already
             scores, result, skipped = _compute(group, codes, allowed)
-    except (ImportError, UndefinedScoreError) as error:
-        card.skipped[name] = str(error)
-        return
-    card.skipped.update(skipped)
+    except Exception as error:  # whatever it is, the other scores stand
+        scores, result, skipped = Scores([], skipped={name: error})
+    if strict and skipped:
+        left_out, error = next(iter(skipped.items()))
+        error.add_note(f"`strict=True`: {left_out} of the card cannot be computed.")
+        raise error
+    reasons = {left_out: _reason(error) for left_out, error in skipped.items()}
+    card.skipped.update(reasons)
     seconds = time.perf_counter() - begin
     for score in scores:
         convention = {"estimator": score.convention["estimator"], **facts, "active": ALL_COUNT, **score.convention}
         card[score.name] = replace(score, convention=convention, seconds=seconds)
     if result is not None:
         card.results[name] = result
+    if name in reasons:
+        return f"left out, {reasons[name]}"
+    told = [f"{score.name} {score}" for score in scores]
+    told += [f"{left_out} left out, {why}" for left_out, why in reasons.items()]
+    return f"{', '.join(told)} ({seconds:.1f} s)"
+
+
+def _reason(error):
+    """Why a score was left out; what is no statement of its own about data or packages begins with its type."""
+    text = " ".join(str(error).split())
+    return text if text and isinstance(error, ValueError | ImportError) else f"{type(error).__name__}: {text}"
 
 
 def _compute(group, codes, allowed):
@@ -191,16 +232,10 @@ def _compute(group, codes, allowed):
     return group.compute(codes, size) if size > group.least else first
 
 
-def _outcome(card, group, before):
-    """What a group came to, in one line."""
-    if group in card.skipped:
-        return f"left out, {card.skipped[group]}"
-    new = [score for name, score in card.items() if name not in before]
-    return f"{', '.join(f'{score.name} {score}' for score in new)} ({new[-1].seconds:.1f} s)"
-
-
-def _check_settings(include, seed, max_seconds):
+def _check_settings(include, seed, max_seconds, data):
     check_seed(seed)
+    if not isinstance(data, str | None):
+        raise TypeError(f"`data` must be the name of the data. Received: data={data!r}.")
     if max_seconds is not None:
         check_number("max_seconds", max_seconds, 0, math.inf)
     if include is None:
@@ -217,28 +252,42 @@ def _asked_for(name, group, include):
     return any(asked == name or asked.startswith(group.names) for asked in include)
 
 
-def _codes(mean, log_var, factors, rung_slices, factor_names, seed):
-    """What the scores are computed from, without the factors that have one value, and the sizes of the others."""
-    checked = check_factors(factors, len(mean))
-    factor_names = check_names(factor_names, len(checked.sizes))
-    names = [factor_name(factor_names, factor) for factor in range(len(checked.sizes))]
-    varied = [factor for factor, size in enumerate(checked.sizes) if size > 1]
-    constant = [name for name, size in zip(names, checked.sizes, strict=True) if size == 1]
-    if not varied:
-        raise ValueError(f"At least one factor must have two values. Received: one value of {', '.join(constant)}.")
-    if constant:
-        warnings.warn(f"{', '.join(constant)}: one value in all rows, so left out of every score.", stacklevel=3)
-    rung_slices = [(1, slice(0, mean.shape[1]))] if rung_slices is None else rung_slices
-    rungs, columns = check_slices(rung_slices, mean.shape[1])
-    slices = list(zip(rungs, columns, strict=True))
-    names = tuple(names[factor] for factor in varied)
-    codes = Codes(mean, log_var, checked.labels[:, varied], slices, names, seed)
-    return codes, [checked.sizes[factor] for factor in varied]
+def _known_factors(stream, names, num_images, seed):
+    """The factors of the rows to encode, as far as they are known without the images, checked; else `None`."""
+    if stream.factors is None:
+        return None
+    drawn = num_images is not None and seed is not None  # without a seed the rows are drawn later, of all
+    rows = random_rows(stream.rows, num_images, seed) if drawn else None
+    factors = check_factors(stream.factors(rows), stream.rows if rows is None else len(rows), names)
+    _require_varied(factors)
+    return factors
+
+
+def _require_varied(factors):
+    if max(factors.sizes) == 1:
+        raise ValueError(
+            f"At least one factor must have two values. Received: one value of {', '.join(factors.constant())} in all "
+            f"{len(factors.labels)} rows. Give rows in which a factor varies."
+        )
+
+
+def _warn_of_constant(factors, told=()):
+    """Warns of factors with one value, but for those that were `told` already, and returns their names."""
+    constant = [] if factors is None else factors.constant()
+    new = [name for name in constant if name not in told]
+    if new:
+        warnings.warn(
+            f"{', '.join(new)}: one value in all rows, so left out of every score. Give rows in which it varies, or "
+            "leave the factor out.",
+            stacklevel=3,
+        )
+    return constant
 
 
 def _checksum(labels):
     """Of which factors occur how often, in any order: other rows of the same data do not compare."""
-    return f"{zlib.crc32(labels[np.lexsort(labels.T)].astype('<i8').tobytes()):08x}"
+    rows = labels[np.lexsort(labels.T)] if labels.size else labels
+    return f"{zlib.crc32(rows.astype('<i8').tobytes()):08x}"
 
 
 def _name_of(ground_truth):

@@ -9,7 +9,7 @@ import numpy as np
 
 from keras_provlae.metrics import binned, classifiers, fixed_factor, gaps, mec, robustness, unsupervised
 from keras_provlae.metrics.information import mutual_information
-from keras_provlae.metrics.posteriors import to_numpy
+from keras_provlae.metrics.posteriors import check_labels, to_numpy
 
 
 def _mig(mean, log_var, factors, method="quadrature", draws=10_000, seed=0):
@@ -62,14 +62,15 @@ class PosteriorMetric(keras.metrics.Metric):
         """Takes a batch.
 
         Args:
-            factors: Integer array `(batch, factors)`.
+            factors: Integer array `(batch, factors)`, or integral floats.
             posterior: `(mean, log_var)`, float arrays `(batch, latents)`, as `model.encode` gives
                 them; or a dict with these keys, as `model.predict` does.
             sample_weight: Not supported.
 
         Raises:
-            TypeError: If `posterior` is no such pair.
-            ValueError: If `sample_weight` is given, or the number of factors or latents changes.
+            TypeError: If `posterior` is no such pair, or factors are no numbers.
+            ValueError: If `sample_weight` is given, factors are not integral, or the number of factors or latents
+                changes.
             RuntimeError: If called inside a compiled function.
         """
         if sample_weight is not None:
@@ -96,7 +97,7 @@ class PosteriorMetric(keras.metrics.Metric):
                 f"Every batch must have as many factors and latents as the first. Received: {batch[0].shape[1:]} and "
                 f"{batch[1].shape[1:]} after {self._batches[0][0].shape[1:]} and {self._batches[0][1].shape[1:]}."
             )
-        self._batches.append(batch)
+        self._batches.append([check_labels(batch[0]), *batch[1:]])
 
     def result(self) -> Any:
         """The score of all rows so far: a float32 scalar tensor, or a dict of them.

@@ -12,6 +12,7 @@ from keras_provlae.metrics.posteriors import (
     check_seed,
     check_varied,
     optional,
+    varied_latents,
 )
 
 BATCH_SIZE, STD_THRESHOLD = 64, 0.05  # Locatello et al. (2019)
@@ -40,7 +41,7 @@ def factor_vae_score(
         num_train: Int >= 1. Votes that the classifier is made of.
         num_eval: Int >= 1. Votes that it is scored on.
         batch_size: Int >= 2. Rows of a vote.
-        std_threshold: Float >= 0. Latents whose standard deviation over all rows is below it, or 0,
+        std_threshold: Float >= 0. Latents whose standard deviation over all rows is below it, or rounding,
             are left out: they would win every vote.
 
     Returns:
@@ -62,7 +63,7 @@ def factor_vae_score(
     _check_votes(seed, num_train, num_eval, batch_size, least=2)
     check_number("std_threshold", std_threshold, 0, np.inf)
     variance = mean.var(axis=0, ddof=1, dtype="float64")
-    used = (variance > 0) & (np.sqrt(variance) >= std_threshold)
+    used = varied_latents(mean) & (np.sqrt(variance) >= std_threshold)
     if not used.any():
         warnings.warn(
             f"No latent has a standard deviation of the means of {std_threshold} or more: the FactorVAE score is 0.",

@@ -9,7 +9,7 @@ from keras_provlae.metrics import binned, classifiers, fixed_factor, gaps, mec, 
 from keras_provlae.metrics.card import Score
 from keras_provlae.metrics.flow import information_flow
 from keras_provlae.metrics.information import ACTIVE_VARIANCE, mutual_information
-from keras_provlae.metrics.posteriors import UndefinedScoreError, random_rows
+from keras_provlae.metrics.posteriors import Factors, UndefinedScoreError, random_rows
 from keras_provlae.metrics.rung_factors import rung_factor_map
 
 ACTIVE_RULE = f"variance of the means > {ACTIVE_VARIANCE:g}"
@@ -20,9 +20,8 @@ class Codes(NamedTuple):
 
     mean: np.ndarray
     log_var: np.ndarray
-    factors: np.ndarray
+    factors: Factors  # those with at least two values
     rung_slices: list
-    names: tuple[str, ...]
     seed: int | None
 
 
@@ -31,7 +30,7 @@ class Scores(NamedTuple):
 
     scores: list[Score]
     result: Any = None
-    skipped: dict[str, str] = {}  # noqa: RUF012  (of a NamedTuple, never changed)
+    skipped: dict[str, Exception] = {}  # noqa: RUF012  (of a NamedTuple, never changed)
 
 
 class Group(NamedTuple):
@@ -42,10 +41,22 @@ class Group(NamedTuple):
     size: int | None = None  # draws, votes or rows; None: nothing to save on
     least: int = 0  # the least size that says anything
     names: tuple[str, ...] = ()  # beginnings of the names of its scores
+    of_factors: bool = True  # whether it needs a factor with two values
+
+
+def _each(*parts):
+    """Scores that do not need one another, from (name, function, convention, unit): one that fails loses no other."""
+    scores, skipped = [], {}
+    for name, compute, how, *unit in parts:
+        try:
+            scores.append(Score(name, compute(), how, *unit))
+        except Exception as error:
+            skipped[name] = error
+    return Scores(scores, skipped=skipped)
 
 
 def _information(codes, _):
-    result = mutual_information(codes.mean, codes.log_var, codes.factors, factor_names=codes.names)
+    result = mutual_information(codes.mean, codes.log_var, codes.factors, factor_names=codes.factors.names)
     how = {"estimator": "quadrature of the aggregate posterior"}
     scores = [
         Score("mig", gaps.mig(result.normalized), how),
@@ -72,7 +83,9 @@ def _flow(codes, draws):
 
 
 def _rung_factors(codes, draws):
-    held = rung_factor_map(codes.mean, codes.log_var, codes.factors, codes.rung_slices, draws, codes.seed, codes.names)
+    held = rung_factor_map(
+        codes.mean, codes.log_var, codes.factors, codes.rung_slices, draws, codes.seed, codes.factors.names
+    )
     how = {"estimator": "I(z_l; v) / H(v), exact density at sampled codes", "draws": draws}
     best = held.normalized.argmax(axis=0)
     scores = [
@@ -113,19 +126,23 @@ def _beta_vae(codes, points):
 
 
 def _require_two_factors(codes):
-    if codes.factors.shape[1] == 1:
+    if len(codes.factors.sizes) == 1:
         raise UndefinedScoreError("with a single factor it is 1 by definition")
 
 
 def _histograms(codes, _):
     how = {"estimator": f"histogram of the means, {binned.BINS} bins"}
-    scores = [
-        Score("histogram_mig", binned.histogram_mig(codes.mean, codes.factors), how),
-        Score("latent_information", binned.latent_information(codes.mean), how, "nats"),
-    ]
-    if codes.factors.shape[1] == 1:
-        return Scores(scores, skipped={"modularity": "it compares factors, and there is one"})
-    return Scores([*scores, Score("modularity", binned.modularity(codes.mean, codes.factors), how)])
+    return _each(
+        ("histogram_mig", lambda: binned.histogram_mig(codes.mean, codes.factors), how),
+        ("latent_information", lambda: binned.latent_information(codes.mean), how, "nats"),
+        ("modularity", lambda: _modularity(codes), how),
+    )
+
+
+def _modularity(codes):
+    if len(codes.factors.sizes) == 1:
+        raise UndefinedScoreError("it compares factors, and there is one")
+    return binned.modularity(codes.mean, codes.factors)
 
 
 def _robustness(codes, _):
@@ -135,16 +152,14 @@ def _robustness(codes, _):
 
 def _unsupervised(codes, _):
     how = {"estimator": "covariance of the means", "active": "range of the means > 0"}
-    return Scores(
-        [
-            Score("gaussian_total_correlation", unsupervised.gaussian_total_correlation(codes.mean), how, "nats"),
-            Score("wasserstein_correlation", unsupervised.wasserstein_correlation(codes.mean), how),
-            Score(
-                "wasserstein_correlation_normalized",
-                unsupervised.wasserstein_correlation(codes.mean, normalized=True),
-                {**how, "normalized": "by the sum of the variances"},
-            ),
-        ]
+    return _each(
+        ("gaussian_total_correlation", lambda: unsupervised.gaussian_total_correlation(codes.mean), how, "nats"),
+        ("wasserstein_correlation", lambda: unsupervised.wasserstein_correlation(codes.mean), how),
+        (
+            "wasserstein_correlation_normalized",
+            lambda: unsupervised.wasserstein_correlation(codes.mean, normalized=True),
+            {**how, "normalized": "by the sum of the variances"},
+        ),
     )
 
 
@@ -173,9 +188,9 @@ def _dci(codes, size):
     result = classifiers.dci(codes.mean, codes.factors, train, test, codes.seed)
     how = {"estimator": "gradient-boosted trees", "trained on": len(train)}
     names, skipped = ["disentanglement", "completeness", "informativeness"], {}
-    if codes.factors.shape[1] == 1:
+    if len(codes.factors.sizes) == 1:
         names.remove("disentanglement")
-        skipped["dci_disentanglement"] = "with a single factor it is 1 by definition"
+        skipped["dci_disentanglement"] = UndefinedScoreError("with a single factor it is 1 by definition")
     scores = [Score(f"dci_{name}", getattr(result, name), how, seed=codes.seed) for name in names]
     return Scores(scores, result, skipped)
 
@@ -195,12 +210,12 @@ def _infomec(codes, size):
 
 GROUPS = {
     "mutual_information": Group(_information, 4, names=("mig", "mig_sup", "active_latents")),
-    "unsupervised": Group(_unsupervised, 1, names=("gaussian_total_correlation", "wasserstein_")),
+    "unsupervised": Group(_unsupervised, 1, names=("gaussian_total_correlation", "wasserstein_"), of_factors=False),
     "histograms": Group(_histograms, 2, names=("histogram_mig", "modularity", "latent_information")),
     "irs": Group(_robustness, 1),
     "factor_vae_score": Group(_factor_vae, 1, 10_000, 500),
     "beta_vae_score": Group(_beta_vae, 1, 10_000, 500),
-    "information_flow": Group(_flow, 8, 10_000, 200, ("mi_", "i_over")),
+    "information_flow": Group(_flow, 8, 10_000, 200, ("mi_", "i_over"), of_factors=False),
     "rung_factor_map": Group(_rung_factors, 4, 2_000, 100, ("rung_holds_",)),
     "explicitness": Group(_explicitness, 3, 10_000, 500),
     "infomec": Group(_infomec, 4, 10_000, 500, ("infomec_",)),

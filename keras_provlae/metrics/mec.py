@@ -5,14 +5,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from keras_provlae.metrics.classifiers import without_remarks
 from keras_provlae.metrics.posteriors import (
+    UndefinedScoreError,
     check_factors,
     check_mean,
     check_rows,
     check_seed,
     check_varied,
+    factor_name,
     optional,
     random_rows,
+    varied_latents,
 )
 
 ACTIVE_RANGE = 0.05  # of the widest latent's range, as in the released program
@@ -61,22 +65,30 @@ def infomec(mean: Any, factors: Any, rows: Any = None, seed: int | None = 0) -> 
     Source: Hsu et al. (2023), "Disentanglement via latent quantization", section 4, and their
     released program. Here the regression is not weighted by class, so H_V(v) is the empirical H(v).
     """
-    mean = check_mean(mean).astype("float64")
+    mean = check_mean(mean)
     factors = check_factors(factors, len(mean))
     check_seed(seed)
+    if len(mean) < NEIGHBOURS + 2:
+        raise UndefinedScoreError(f"InfoMEC needs at least {NEIGHBOURS + 2} rows. Received: {len(mean)}.")
     if rows is None:
         rows = random_rows(len(mean), MOST_ROWS, seed)
     rows = check_rows("rows", rows, len(mean), least=NEIGHBOURS + 2)
-    mean = mean[rows]
-    factors = check_varied(factors.labels[rows], len(mean), "InfoMEC", least=2)
+    varied, mean = varied_latents(mean[rows]), mean[rows].astype("float64")
+    factors = check_varied(check_factors(factors.labels[rows], len(mean), factors.names), len(mean), "InfoMEC", least=2)
+    for factor, size in enumerate(factors.sizes):
+        if size == len(mean):
+            raise UndefinedScoreError(
+                f"A value of {factor_name(factors.names, factor)} must be in two rows. Received: {size} values in "
+                f"{len(mean)} rows. Leave out a factor that numbers the rows."
+            )
     entropies = factors.entropies()
-    ranges = np.ptp(mean, axis=0)
+    ranges = np.where(varied, np.ptp(mean, axis=0), 0.0)
     shape = (len(entropies), mean.shape[1])
-    if ranges.max() == 0:
+    if not varied.any():
         warnings.warn("Every latent has one value in all rows: InfoM, InfoE and InfoC are 0.", stacklevel=2)
         return InfoMECScores(0.0, 0.0, 0.0, np.zeros(shape[0]), np.zeros(shape), np.zeros(shape[1], bool))
     active = ranges > ACTIVE_RANGE * ranges.max()
-    scaled = (mean - mean.mean(axis=0)) / np.where(ranges > 0, mean.std(axis=0), 1.0)
+    scaled = np.where(varied, mean - mean.mean(axis=0), 0.0) / np.where(varied, mean.std(axis=0), 1.0)
     normalized = _neighbour_information(scaled, factors.labels, seed) / entropies[:, None]
     nats = np.maximum(entropies - _predictive_entropies(scaled, factors.labels), 0.0)
     return InfoMECScores(
@@ -92,25 +104,18 @@ def infomec(mean: Any, factors: Any, rows: Any = None, seed: int | None = 0) -> 
 def _neighbour_information(mean, labels, seed):
     """I(z_j; v_k) of continuous and discrete variables in nats: `(factors, latents)`."""
     selection = optional("sklearn.feature_selection", "metrics", "scikit-learn")
-    return np.stack(
-        [
-            selection.mutual_info_classif(
-                mean, column, discrete_features=False, n_neighbors=NEIGHBOURS, random_state=seed
-            )
-            for column in labels.T
-        ]
-    )
+    settings = {"discrete_features": False, "n_neighbors": NEIGHBOURS, "random_state": seed}
+    with without_remarks():
+        return np.stack([selection.mutual_info_classif(mean, column, **settings) for column in labels.T])
 
 
 def _predictive_entropies(mean, labels):
     """H_V(v | z): cross-entropy of an unpenalised logistic regression on the rows it was fitted to, in nats."""
     linear_model = optional("sklearn.linear_model", "metrics", "scikit-learn")
     metrics = optional("sklearn.metrics", "metrics", "scikit-learn")
-    exceptions = optional("sklearn.exceptions", "metrics", "scikit-learn")
     entropies = []
     for column in labels.T:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", exceptions.ConvergenceWarning)  # separable classes have no optimum
+        with without_remarks():  # separable classes have no optimum
             model = linear_model.LogisticRegression(C=np.inf, max_iter=100).fit(mean, column)
         entropies.append(metrics.log_loss(column, model.predict_proba(mean), labels=model.classes_))
     return np.array(entropies)

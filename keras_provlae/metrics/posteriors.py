@@ -17,6 +17,9 @@ import numpy as np
 COLLAPSED, LARGEST_STD = 0.05, 5.0  # log variances of 0 .. 0.05 are those of the prior, of 0 .. 5 are no posterior's
 LARGEST_LOG_VAR = 100.0
 LARGEST_MEAN = 1e30
+LARGEST_LABEL = 2.0**53  # floats beyond it are not told apart
+ROUNDING_STEPS = 8  # steps between neighboring floats; what lies closer together differs by rounding alone
+LEAST_RANGE = 1e-100  # its square is still a number
 
 
 class UndefinedScoreError(ValueError):
@@ -28,6 +31,7 @@ class Factors(NamedTuple):
 
     labels: np.ndarray  # int64 (rows, factors)
     sizes: tuple[int, ...]  # values that occur, per factor
+    names: tuple[str, ...] | None = None
 
     def probabilities(self, factor: int, weights: np.ndarray | None = None) -> np.ndarray:
         """p(v) of each value of one factor: float64 `(sizes[factor],)`."""
@@ -37,6 +41,16 @@ class Factors(NamedTuple):
     def entropies(self, weights: np.ndarray | None = None) -> np.ndarray:
         """H(v) of every factor, empirical: float64 `(factors,)` in nats."""
         return np.array([entropy(self.probabilities(factor, weights)) for factor in range(len(self.sizes))])
+
+    def varied(self) -> "Factors":
+        """The factors with at least two values, each with the name or number that it has here."""
+        kept = [factor for factor, size in enumerate(self.sizes) if size > 1]
+        names = tuple(factor_name(self.names, factor) for factor in kept)
+        return Factors(self.labels[:, kept], tuple(self.sizes[factor] for factor in kept), names)
+
+    def constant(self) -> list[str]:
+        """Names or numbers of the factors with one value."""
+        return [factor_name(self.names, factor) for factor, size in enumerate(self.sizes) if size == 1]
 
 
 def entropy(probabilities: np.ndarray) -> float:
@@ -72,7 +86,9 @@ def check_mean(mean: Any, name: str = "mean") -> np.ndarray:
 def to_numpy(name: str, array: Any) -> np.ndarray:
     """A tensor of any backend, an array or nested lists as a NumPy array."""
     try:
-        return keras.ops.convert_to_numpy(array) if keras.ops.is_tensor(array) else np.asarray(array)
+        if keras.ops.is_tensor(array):
+            return keras.ops.convert_to_numpy(array)
+        return np.asarray(array.numpy() if hasattr(array, "numpy") else array)  # a tensor of another backend has it
     except (TypeError, ValueError) as error:
         raise TypeError(f"`{name}` must be one array. Received: {type(array).__name__}: {error}") from error
 
@@ -98,8 +114,19 @@ def check_posterior(mean: Any, log_var: Any) -> tuple[np.ndarray, np.ndarray]:
     return mean, log_var
 
 
-def check_factors(factors: Any, rows: int) -> Factors:
-    """Integer labels `(rows, factors)`, or `(rows,)` for a single factor, of any values."""
+def varied_latents(mean: np.ndarray, steps: int = ROUNDING_STEPS) -> np.ndarray:
+    """Whether the means of each latent differ by more than rounding: bool `(latents,)`.
+
+    Args:
+        mean: Float array `(rows, latents)`.
+        steps: Int >= 1. The range must be larger than so many steps between neighboring floats.
+    """
+    rounding = steps * np.spacing(np.abs(mean).max(axis=0)).astype("float64")
+    return np.ptp(mean.astype("float64"), axis=0) > np.maximum(rounding, LEAST_RANGE)
+
+
+def check_labels(factors: Any, names: Any = None) -> np.ndarray:
+    """Factors as an array of integers `(rows, factors)`; `(rows,)` is a single factor, and floats may be integral."""
     labels = to_numpy("factors", factors)
     if labels.ndim == 1:
         labels = labels[:, None]
@@ -108,19 +135,42 @@ def check_factors(factors: Any, rows: int) -> Factors:
             "`factors` must have the shape (rows, factors), with at least one factor. "
             f"Received: factors.shape={np.shape(factors)}."
         )
-    if labels.dtype.kind not in "iub":
+    if labels.dtype.kind in "iub":
+        return labels
+    if labels.dtype.kind != "f" and labels.dtype.name != "bfloat16":
         raise TypeError(
             "`factors` must be integers: the index of each factor's value. "
             f"Received: factors.dtype={labels.dtype}. For one factor with values of another kind, take "
             "np.unique(values, return_inverse=True)[1]."
         )
+    dtype, labels = labels.dtype, labels.astype("float64")
+    bad = ~((np.abs(labels) <= LARGEST_LABEL) & (labels == np.rint(labels)))  # nan is neither
+    if bad.any():
+        row, factor = np.argwhere(bad)[0]
+        name = f"factor {names[factor]!r}" if isinstance(names, Sequence) and factor < len(names) else "factor"
+        raise ValueError(
+            "`factors` must be integers (floats may be integral): the index of each factor's value. "
+            f"Received: factors.dtype={dtype}, {labels[row, factor]:.6g} in row {row} of column {factor}. "
+            f"Number the values of a {name} that has few: np.unique(factors[:, {factor}], return_inverse=True)[1]. "
+            f"Cut a continuous one into bins: np.digitize(factors[:, {factor}], "
+            f"np.quantile(factors[:, {factor}], np.linspace(0, 1, 11)[1:-1]))."
+        )
+    return labels.astype("int64")
+
+
+def check_factors(factors: Any, rows: int, names: Any = None) -> Factors:
+    """Labels `(rows, factors)`, or `(rows,)` for a single factor, of any integers, and their names; both checked."""
+    if isinstance(factors, Factors):  # checked already
+        return factors
+    labels = check_labels(factors, names)
+    names = check_names(names, labels.shape[1])
     if len(labels) != rows:
         raise ValueError(
             f"`factors` must have a row for each row of the codes. Received: {len(labels)} rows of factors "
             f"and {rows} of codes."
         )
     columns = [_renumber(labels[:, factor]) for factor in range(labels.shape[1])]
-    return Factors(np.stack([column for column, _ in columns], axis=1), tuple(size for _, size in columns))
+    return Factors(np.stack([column for column, _ in columns], axis=1), tuple(size for _, size in columns), names)
 
 
 def check_varied(factors: Any, rows: int, score: str, least: int = 1) -> Factors:
@@ -129,18 +179,18 @@ def check_varied(factors: Any, rows: int, score: str, least: int = 1) -> Factors
     Raises `UndefinedScoreError` if fewer than `least` are left.
     """
     factors = check_factors(factors, rows)
-    varied = [factor for factor, size in enumerate(factors.sizes) if size > 1]
-    if len(varied) < least:
+    varied = factors.varied()
+    if len(varied.sizes) < least:
         raise UndefinedScoreError(
             f"{score} needs at least {least} factor{'s' if least > 1 else ''} with two values. "
-            f"Received: {len(factors.sizes)} factors, of which {len(varied)} have two values."
+            f"Received: {len(factors.sizes)} factors, of which {len(varied.sizes)} have two values."
         )
-    if len(varied) < len(factors.sizes):
-        constant = sorted(set(range(len(factors.sizes))) - set(varied))
+    if len(varied.sizes) < len(factors.sizes):
+        constant = [factor for factor, size in enumerate(factors.sizes) if size == 1]
         warnings.warn(
             f"{score} leaves out the factors {constant} (columns), which have one value in all rows.", stacklevel=3
         )
-    return Factors(factors.labels[:, varied], tuple(factors.sizes[factor] for factor in varied))
+    return varied
 
 
 def check_names(names: Any, number: int) -> tuple[str, ...] | None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_provlae.metrics.posteriors import check_mean, check_number, check_varied
+from keras_provlae.metrics.posteriors import check_mean, check_number, check_varied, varied_latents
 
 QUANTILE = 0.99  # Locatello et al. (2019)
 
@@ -34,7 +34,7 @@ def irs(mean: Any, factors: Any, quantile: float = QUANTILE) -> float:
     mean = check_mean(mean)
     factors = check_varied(factors, len(mean), "The IRS")
     check_number("quantile", quantile, 0, 1)
-    mean = mean[:, mean.min(axis=0) < mean.max(axis=0)].astype("float64")
+    mean = mean[:, varied_latents(mean)].astype("float64")
     if mean.shape[1] == 0:
         warnings.warn("Every latent has one value in all rows: the IRS is 0.", stacklevel=2)
         return 0.0

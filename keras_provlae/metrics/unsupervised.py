@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_provlae.metrics.posteriors import check_mean
+from keras_provlae.metrics.posteriors import check_mean, varied_latents
 
 
 def gaussian_total_correlation(mean: Any) -> float:
@@ -61,5 +61,5 @@ def wasserstein_correlation(mean: Any, normalized: bool = False) -> float:
 
 def _covariance(mean):
     mean = check_mean(mean)
-    varied = mean.min(axis=0) < mean.max(axis=0)
+    varied = varied_latents(mean)
     return np.atleast_2d(np.cov(mean[:, varied].T.astype("float64"))) if varied.any() else np.zeros((0, 0))

@@ -54,7 +54,7 @@ def measure(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of scores that are undefined: the page says it in its own words
             card = metrics.evaluate_codes(mean, log_var, factors, model.rung_slices, **how)
-        flow = card.results["information_flow"]
+        flow = result_of(card, "information_flow")
     if flow is None or flow.draws != draws:
         flow = metrics.information_flow(mean, log_var, model.rung_slices, draws, seed)
     return Measurements(

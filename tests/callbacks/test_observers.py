@@ -7,7 +7,8 @@ import pytest
 
 import keras_provlae as kp
 from keras_provlae.callbacks import CSVLogger, DisentanglementMonitor, InformationFlow
-from tests.metrics.conftest import Blobs
+from keras_provlae.metrics.encoding import encode_all
+from tests.metrics.conftest import Blobs, Loader, Oracle, Tensor
 
 FLOW = ["mi_rung_3", "mi_rung_2", "mi_rung_1", "mi_total", "i_over"]
 
@@ -133,8 +134,10 @@ def test_unfit_images_and_factors_are_refused_before_an_epoch_is_spent(make_mode
     for bad in blob_images * 2, blob_images[:, :4], (255 * blob_images).astype("uint8"):
         with pytest.raises((TypeError, ValueError), match="Images must"):
             model.fit(blob_images, verbose=0, callbacks=[InformationFlow(bad)])
-    with pytest.raises(TypeError, match="`factors` must be integers"):
-        DisentanglementMonitor((blob_images, truth.factors(np.arange(60)) * 1.0))
+    with pytest.raises(ValueError, match="`factors` must be integers"):
+        DisentanglementMonitor((blob_images, truth.factors(np.arange(60)) * 0.5))
+    with pytest.raises(ValueError, match="`seed` must be at least 0"):
+        DisentanglementMonitor([(blob_images, truth.factors(np.arange(60)))], seed=-1)
     with pytest.raises(ValueError, match="at least 1 factor with two values"):
         DisentanglementMonitor((blob_images, np.zeros(60, int)))
 
@@ -223,6 +226,22 @@ def test_held_images_of_arrays_pairs_and_data_sets(truth, blob_images):
     assert len(np.unique(some.factors[:, 0])) == 5  # of the whole grid, not its beginning
     assert len(InformationFlow(blob_images).images) == 60
     assert len(InformationFlow(pairs.repeat(), num_images=70).images) == 70
+
+
+def test_held_images_of_batches_of_tensors(blob_images, truth):
+    """As a PyTorch DataLoader gives them: images alone, in a list of one, or with labels."""
+    factors = truth.factors(np.arange(60))
+    for loader in Loader(blob_images), Loader(blob_images, alone=True), Loader(blob_images, factors * 0.3):
+        np.testing.assert_array_equal(InformationFlow(loader, num_images=10).images, blob_images[:10])
+    np.testing.assert_array_equal(InformationFlow(Tensor(blob_images)).images, blob_images)
+    np.testing.assert_array_equal(encode_all(Oracle(), Tensor(blob_images), batch_size=25)[0], factors)
+    held = DisentanglementMonitor(Loader(blob_images, factors[:, 1:].astype("float32")), num_images=10)
+    np.testing.assert_array_equal(held.factors, factors[:10, 1:])
+    for loader in Loader(blob_images), Loader(blob_images, alone=True), [blob_images]:
+        with pytest.raises(TypeError, match="must have factors"):
+            DisentanglementMonitor(loader)
+    with pytest.raises(ValueError, match=r"of one shape.* given as a tuple \(images, factors\)"):
+        InformationFlow([blob_images, factors])
 
 
 def test_training_is_not_disturbed(make_model, images):

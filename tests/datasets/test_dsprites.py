@@ -1,3 +1,5 @@
+import pickle
+
 import numpy as np
 import pytest
 from matplotlib.path import Path as Outline
@@ -77,3 +79,10 @@ def test_real_frames(shared, truth):
     assert len(frames) == 320
     assert wrong.sum() <= 66
     assert wrong.sum(axis=(1, 2)).max() <= 4
+
+
+def test_a_pickle_is_the_recipe(truth):
+    text = pickle.dumps(truth)
+    assert len(text) < 3000
+    factors = truth.factors(np.random.default_rng(0).integers(len(truth), size=20))
+    np.testing.assert_array_equal(pickle.loads(text).images(factors), truth.images(factors))

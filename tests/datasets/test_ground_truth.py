@@ -1,3 +1,5 @@
+import pickle
+
 import keras
 import numpy as np
 import pytest
@@ -310,6 +312,59 @@ class TestFromArrays:
         factors = np.random.default_rng(0).random((1000, 9))
         with pytest.raises(ValueError, match="give `metrics.evaluate` the pair"):
             GroundTruth.from_arrays(np.zeros((1000, 2, 2)), factors, list("abcdefghi"))
+
+    @pytest.mark.parametrize("height", [1, 3, 4])
+    def test_channels_first_are_told_to_turn(self, height):
+        images = np.zeros((6, height, 5, 8))
+        with pytest.raises(
+            ValueError, match=rf"transpose them with np.moveaxis.*Received: shape \(6, {height}, 5, 8\)"
+        ):
+            GroundTruth.from_arrays(images, self.factors, ["v", "h"])
+        turned = GroundTruth.from_arrays(np.moveaxis(images, 1, -1), self.factors, ["v", "h"])
+        assert turned.image_shape == (5, 8, height)
+        meant = GroundTruth.from_arrays(images, self.factors, ["v", "h"], data_format="channels_last")
+        assert meant.image_shape == (height, 5, 8)
+
+    def test_small_images_and_many_channels_are_not_taken_for_channels_first(self):
+        for shape in (6, 4, 5, 3), (6, 5, 4, 8), (6, 3, 8):
+            assert GroundTruth.from_arrays(np.zeros(shape), self.factors, ["v", "h"])
+        with pytest.raises(ValueError, match="transpose images that have their channels first.*'channels_first'"):
+            GroundTruth.from_arrays(self.images, self.factors, ["v", "h"], data_format="channels_first")
+
+
+def mapped(path, mode="r+", change=lambda images: images):
+    np.save(path, np.random.default_rng(0).integers(0, 256, (40, 8, 8)).astype("uint8"))
+    return GroundTruth.from_arrays(
+        change(np.load(path, mmap_mode=mode)), [[a, b] for a in range(5, 0, -1) for b in range(2)], ["a", "b"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("make", "most_bytes"),
+    [
+        (
+            lambda path: GroundTruth({"a": range(3), "b": "xy", "c": range(5)}, (4, 6, 1), draw, "numbers", "drawn"),
+            2000,
+        ),
+        (lambda path: mapped(path, change=lambda images: images[3:13]), 2000),
+        (lambda path: mapped(path, change=lambda images: images[3:13, 2:6, ::2]), 2000),
+        (lambda path: mapped(path, "c", lambda images: images[:10]), 3000),
+        (lambda path: mapped(path, change=lambda images: np.array(images[:10]) / 255), 8000),
+        (lambda path: shapes3d("procedural").downscale(4).downscale(2), 3000),
+    ],
+    ids=["render", "mapped", "part of a map", "copy on write", "array", "twin"],
+)
+def test_a_ground_truth_is_pickled(tmp_path, make, most_bytes):
+    truth = make(tmp_path / "images.npy")
+    factors = truth.factors(np.random.default_rng(0).integers(len(truth), size=20))
+    images = truth.images(factors)
+    text = pickle.dumps(truth)
+    assert len(text) < most_bytes  # no image of a file or a twin is in it
+    again = pickle.loads(text)
+    np.testing.assert_array_equal(again.images(factors), images)
+    assert repr(again) == repr(truth)
+    for one, other in zip(again.factor_values, truth.factor_values, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_a_card_names_data_and_source(truth, make_model):

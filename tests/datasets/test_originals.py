@@ -3,6 +3,7 @@
 import errno
 import functools
 import os
+import pickle
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 
@@ -89,6 +90,8 @@ def test_images_come_with_their_factors(tmp_path, open_file, original, write, ca
     assert f"unpacks {path} once, to {tmp_path / 'cache'}" in capsys.readouterr().out
     batches = list(truth.tf_dataset(10, shuffle=False).as_numpy_iterator())
     np.testing.assert_allclose(np.concatenate(batches), expected, rtol=1e-6)
+    again = pickle.loads(pickle.dumps(truth))
+    np.testing.assert_array_equal(again.images(factors()), truth.images(factors()))
 
 
 @pytest.mark.parametrize(("original", "write"), CASES)

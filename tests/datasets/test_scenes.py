@@ -1,3 +1,5 @@
+import pickle
+
 import numpy as np
 import pytest
 
@@ -60,3 +62,10 @@ def test_all_that_can_be_told_apart_differs(truth):
     one_each = factors[[not row[unseen[row[SCENE]]].any() for row in factors]]
     assert len(one_each) == len(truth) // 16
     assert len({image.tobytes() for image in (255 * truth.images(one_each)).astype("uint8")}) == len(one_each)
+
+
+def test_a_pickle_is_the_recipe(truth):
+    text = pickle.dumps(truth)
+    assert len(text) < 3000
+    factors = truth.factors(np.random.default_rng(0).integers(len(truth), size=20))
+    np.testing.assert_array_equal(pickle.loads(text).images(factors), truth.images(factors))

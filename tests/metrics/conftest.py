@@ -35,6 +35,37 @@ class Blobs:
         return np.exp(-((row - 1 - y) ** 2 + (column - 1 - x) ** 2) / (1 + size) ** 2)[..., None]
 
 
+class Tensor:
+    """A tensor of another library: not an array, and not a tensor of the backend."""
+
+    def __init__(self, array):
+        self.array, self.shape, self.dtype = array, array.shape, f"other.{array.dtype}"
+
+    def __len__(self):
+        return len(self.array)
+
+    def __getitem__(self, index):
+        return Tensor(self.array[index])
+
+    def numpy(self):
+        return self.array
+
+
+class Loader:
+    """Batches of tensors as a PyTorch DataLoader gives them: a list of what a data set has, or a tensor alone."""
+
+    def __init__(self, *arrays, batch_size=7, alone=False):
+        self.arrays, self.batch_size, self.alone = arrays, batch_size, alone
+
+    def __len__(self):
+        return -(-len(self.arrays[0]) // self.batch_size)
+
+    def __iter__(self):
+        for start in range(0, len(self.arrays[0]), self.batch_size):
+            batch = [Tensor(array[start : start + self.batch_size]) for array in self.arrays]
+            yield batch[0] if self.alone else batch
+
+
 @pytest.fixture
 def blobs():
     return Blobs()

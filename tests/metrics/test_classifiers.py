@@ -80,7 +80,10 @@ def test_rows_are_split_without_overlap_and_by_the_seed():
         ({"train_rows": np.array([], int), "test_rows": np.arange(5)}, r"row numbers 0 .. 8, at least 1"),
         ({"train_rows": np.array([9]), "test_rows": np.arange(5)}, "row numbers 0 .. 8"),
         ({"train_rows": np.ones(9, bool), "test_rows": np.arange(5)}, "row numbers 0 .. 8"),
-        ({"train_rows": np.array([0, 3, 6]), "test_rows": np.arange(5)}, "Factor 0 must have two values among"),
+        (
+            {"train_rows": np.array([0, 3, 6]), "test_rows": np.arange(5)},
+            "Two values of factor 0 must be among the training",
+        ),
         ({"method": "guess"}, '"classification" or "regression"'),
     ],
 )

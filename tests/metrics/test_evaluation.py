@@ -3,6 +3,7 @@ import json
 import math
 import time
 
+import keras
 import numpy as np
 import pytest
 
@@ -10,6 +11,7 @@ import keras_provlae as kp
 from keras_provlae.metrics import GROUPS, MetricCard, Score, evaluate, evaluate_codes
 from keras_provlae.metrics import classifiers as classifiers_module
 from keras_provlae.metrics.groups import Scores
+from tests.metrics.conftest import Loader
 
 QUICK = ["mig", "information_flow", "factor_vae_score"]
 
@@ -342,8 +344,10 @@ def test_constant_factors_are_left_out_and_named(oracle, blobs):
     assert card["mig"].convention["factors"] == ["x (5)", "y (4)", "size (3)"]
     without = evaluate(oracle, (images, factors), factor_names=["x", "y", "size"], progress=False)
     assert set(card.compare(without).values()) == {0.0}
+    oracle.batches.clear()
     with pytest.raises(ValueError, match="At least one factor must have two values. Received: one value of shade"):
         evaluate(oracle, (images, with_constant[:, 3]), factor_names=["shade"], progress=False)
+    assert oracle.batches == []
 
 
 def test_a_card_asks_for_scores_by_the_names_it_prints(oracle, blobs):
@@ -377,6 +381,158 @@ def test_tensors_and_lists_are_data_too(oracle, blobs):
     expected = evaluate(oracle, (images, factors), progress=False, include=["mig"])
     for pair in (tf.constant(images), tf.constant(factors)), (images.tolist(), factors.tolist()):
         assert set(evaluate(oracle, pair, progress=False, include=["mig"]).compare(expected).values()) == {0.0}
+
+
+class Batches(keras.utils.PyDataset):
+    def __init__(self, images, factors):
+        super().__init__()
+        self.images, self.factors = images, factors
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, number):
+        return self.images[30 * number : 30 * number + 30], self.factors[30 * number : 30 * number + 30]
+
+
+@pytest.mark.parametrize("form", [lambda x, v: (x, v), Loader, Batches, lambda x, v: [(x[:9], v[:9]), (x[9:], v[9:])]])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bool", "uint64"])
+def test_factors_may_be_integral_numbers_of_any_type(oracle, blobs, form, dtype):
+    images, factors = arrays(blobs)
+    factors = factors % 2 if dtype == "bool" else factors
+    card = evaluate(oracle, form(images, factors.astype(dtype)), progress=False, include=["irs"], data="blobs")
+    expected = evaluate_codes(*oracle.encode(images), factors, oracle.rung_slices, include=["irs"], data="blobs")
+    assert set(card.compare(expected).values()) == {0.0}
+
+
+@pytest.mark.parametrize("form", [lambda x, v: (x, v), Loader])
+def test_other_factors_are_refused_before_the_encoding_with_the_way_out(oracle, blobs, form):
+    images, factors = arrays(blobs)
+    factors = factors * [1, 0.25, 1] - [0, 0.25, 0]
+    with pytest.raises(ValueError, match=r"-0.25 in row 0 of column 1.*factor 'y'") as caught:
+        evaluate(oracle, form(images, factors), factor_names=["x", "y", "size"], progress=False)
+    assert oracle.batches == []
+    for column in 1, 0:  # what the message says to do
+        ways = [way for way in str(caught.value).replace("[:, 1]", f"[:, {column}]").split(": ") if "np." in way]
+        numbers = [eval(way.split(". ")[0].rstrip("."), {"np": np, "factors": factors}) for way in ways]
+        assert len(numbers) == 2
+        for found in numbers:
+            assert len(np.unique(found)) == len(np.unique(factors[:, column]))
+            assert evaluate_codes(factors[:, :1], -4 + 0 * factors[:, :1], found, include=["irs"])
+
+
+def test_a_batch_is_looked_at_before_it_is_encoded(oracle, blobs):
+    images, factors = arrays(blobs)
+    for second, message in (
+        (factors[30:, :2], "as many factors as the first, 3. Received: 2"),
+        (
+            factors[31:],
+            "as many rows. Received: 30 and 29",
+        ),
+    ):
+        with pytest.raises(ValueError, match=message):
+            evaluate(oracle, [(images[:30], factors[:30]), (images[30:], second)], progress=False)
+    assert oracle.batches == [30, 30]
+    oracle.rung_slices = ((2, slice(0, 3)), (1, slice(2, 3)))
+    with pytest.raises(ValueError, match="without overlap"):
+        evaluate(oracle, blobs, progress=False, batch_size=20)
+    assert oracle.batches == [30, 30, 20]
+
+
+def test_a_constant_factor_is_told_before_the_encoding(oracle, blobs, monkeypatch):
+    images, factors = arrays(blobs)
+    factors = np.concatenate([factors, np.full((60, 1), 7.0)], axis=1)
+    monkeypatch.setattr(oracle, "encode", lambda images: 1 / 0)
+    with (
+        pytest.raises(ZeroDivisionError),
+        pytest.warns(UserWarning, match="shade: one value in all rows.*Give rows in which it varies, or leave") as told,
+    ):
+        evaluate(oracle, (images, factors), factor_names=["x", "y", "size", "shade"], progress=False)
+    assert told[0].filename == __file__
+
+
+def test_batches_of_constant_factors_lose_what_needs_factors_alone(oracle, blobs, capsys):
+    images, factors = arrays(blobs)
+    include = ["mig", "mi_total", "wasserstein_", "dci"]
+    with pytest.warns(UserWarning, match="factor 0: one value in all rows"):
+        card = evaluate(oracle, Loader(images, 0 * factors[:, 0]), include=include)
+    assert {"mi_total", "wasserstein_correlation"} < set(card)
+    assert card.skipped == dict.fromkeys(["mutual_information", "dci"], "no factor has two values")
+    assert "dci: left out, no factor has two values" in capsys.readouterr().out
+    with pytest.warns(UserWarning, match="one value"), pytest.raises(ValueError, match="no factor has two values"):
+        evaluate(oracle, Loader(images, 0 * factors[:, 0]), include=["mig"], progress=False, strict=True)
+
+
+def test_a_grid_of_six_images_has_the_scores_that_six_rows_have():
+    factors = np.array([[a, b] for a in range(3) for b in range(2)])
+    card = evaluate_codes(factors * 1.0, np.full((6, 2), -4.0), factors, include=["mig", "infomec", "irs"])
+    assert {"mig", "irs"} < set(card)
+    assert card.skipped == {"infomec": "InfoMEC needs at least 12 rows. Received: 6."}
+    with pytest.raises(ValueError, match="at least 12 rows") as caught:
+        evaluate_codes(factors * 1.0, np.full((6, 2), -4.0), factors, include=["infomec"], strict=True)
+    assert caught.value.__notes__ == ["`strict=True`: infomec of the card cannot be computed."]
+
+
+def test_a_factor_that_numbers_the_rows(oracle, blobs):
+    images, factors = arrays(blobs)
+    factors = np.concatenate([0 * factors[:, :1], factors[:, :1], np.arange(60)[:, None]], axis=1)
+    names = ["same", "x", "file"]
+    with pytest.warns(UserWarning, match="same: one value"):
+        card = evaluate_codes(
+            *oracle.encode(images), factors, include=["mig", "infomec", "sap", "dci"], factor_names=names
+        )
+    assert "mig" in card
+    assert "A value of file must be in two rows. Received: 60 values in 60 rows" in card.skipped["infomec"]
+    for name in "sap", "dci":
+        assert "A value of file must be among the training and the test rows" in card.skipped[name]
+
+
+def test_most_rows_may_have_values_of_their_own(oracle, blobs):
+    """More classes than scikit-learn thinks wise."""
+    images, _ = arrays(blobs)
+    factors = np.stack([np.arange(60) % 2, np.maximum(np.arange(60), 20)], axis=1)
+    card = evaluate_codes(*oracle.encode(images), factors, include=["infomec", "sap", "explicitness"])
+    assert not card.skipped
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_latent_that_is_constant_up_to_rounding_is_constant(oracle, blobs, dtype):
+    images, factors = arrays(blobs)
+    mean = (oracle.encode(images)[0] @ np.array([[1.0, 0.4, 0.0], [0.0, 1.0, 0.3], [0.2, 0.0, 1.0]])).astype(dtype)
+    mean[:, 2] = 0.3
+    noisy = mean.copy()
+    noisy[:, 2] += np.random.default_rng(0).integers(3, size=60) * np.spacing(mean[0, 2])
+    include = ["histograms", "irs", "unsupervised", "infomec"]
+    exact, rounded = (evaluate_codes(m, np.zeros((60, 3)), factors, include=include) for m in (mean, noisy))
+    assert not rounded.skipped
+    for name, score in exact.items():
+        assert float(rounded[name]) == pytest.approx(float(score), abs=1e-9), name
+
+
+@pytest.mark.parametrize("constant", [0.3 + np.spacing(0.3) * (np.arange(60) % 2), 5e-324 * (np.arange(60) % 2)])
+def test_codes_of_nothing_but_rounding_have_scores_of_0(blobs, constant):
+    mean, factors = np.stack([constant, constant], axis=1), arrays(blobs)[1]
+    with pytest.warns(UserWarning, match="Every latent has one value"):
+        card = evaluate_codes(mean, 0 * mean, factors, include=["histograms", "irs", "unsupervised", "infomec"])
+    assert not card.skipped
+    assert set(map(float, card.values())) == {0.0}
+
+
+def test_a_programming_error_is_seen_and_loses_no_other_score(oracle, blobs, monkeypatch, capsys):
+    def broken(*_):
+        raise AttributeError("no such\n thing")
+
+    monkeypatch.setitem(GROUPS, "irs", GROUPS["irs"]._replace(compute=broken))
+    monkeypatch.setattr("keras_provlae.metrics.binned.modularity", broken)
+    card = evaluate(oracle, blobs, include=["irs", "histograms", "wasserstein_"])
+    assert {"histogram_mig", "latent_information", "wasserstein_correlation"} < set(card)
+    assert card.skipped == dict.fromkeys(["irs", "modularity"], "AttributeError: no such thing")
+    output = capsys.readouterr().out
+    assert "irs: left out, AttributeError: no such thing" in output
+    assert ", modularity left out, AttributeError: no such thing" in output
+    for name in "irs", "modularity":
+        with pytest.raises(AttributeError, match="no such"):
+            evaluate(oracle, blobs, include=[name], progress=False, strict=True)
 
 
 def test_scores_format_and_round():
@@ -423,11 +579,16 @@ def test_batches_are_of_the_size_asked_for(oracle, blobs):
         (None, {"max_seconds": math.nan}, ValueError, "`max_seconds` must be in"),
         ((np.zeros((4, 8, 8, 1)), {"x": [1]}), {}, TypeError, "stack the values of the dict"),
         ([({"image": 1}, 2)], {}, TypeError, "two arrays"),
+        ([(np.zeros((4, 8, 8, 1)), np.arange(4))], {"factor_names": ["x", "y"]}, ValueError, "must name 1 factors"),
+        ((np.zeros((1, 8, 8, 1)), np.zeros(1, int)), {}, ValueError, "at least two images. Received: 1"),
+        (None, {"data": 5}, TypeError, "`data` must be the name of the data. Received: data=5"),
+        ((np.zeros((4, 8, 8, 1)), np.array(list("abcd"))), {}, TypeError, "return_inverse"),
     ],
 )
-def test_bad_input(oracle, blobs, truth, settings, error, message):
+def test_bad_input_is_refused_before_the_encoding(oracle, blobs, truth, settings, error, message):
     with pytest.raises(error, match=message):
         evaluate(oracle, blobs if truth is None else truth, progress=False, **settings)
+    assert oracle.batches == []
 
 
 def test_data_without_an_end_are_refused(oracle, blobs):

@@ -93,6 +93,17 @@ def test_settings_reach_the_function(codes):
         metrics.FactorVAEScore(votes=3)
 
 
+def test_factors_may_be_integral_floats(codes):
+    factors, mean, log_var = codes
+    values = []
+    for kind in "int64", "float32":
+        metric = metrics.IRS()
+        for rows in slice(0, 1), slice(1, 60):
+            metric.update_state(factors[rows].astype(kind), (mean[rows], log_var[rows]))
+        values.append(float(metric.result()))
+    assert values[0] == values[1]
+
+
 def test_settings_of_mig_reach_the_estimator(codes):
     factors, mean, log_var = codes
     for cls in metrics.MIG, metrics.MIGSup:
@@ -120,6 +131,8 @@ def test_clear_errors(codes):
     for batch in (factors[:50], (mean, log_var)), (factors[None], (mean, log_var)), (3, (mean, log_var)):
         with pytest.raises(ValueError, match=r"Received: the shapes \("):
             metric.update_state(*batch)
+    with pytest.raises(ValueError, match="0.5 in row 0 of column 0"):  # at once, not at the end
+        metric.update_state(factors + 0.5, (mean, log_var))
     metric.update_state(factors, (mean, log_var))
     with pytest.raises(ValueError, match="as many factors and latents as the first"):
         metric.update_state(factors[:, :1], (mean, log_var))

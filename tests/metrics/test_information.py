@@ -350,7 +350,10 @@ def test_a_standard_deviation_in_place_of_a_log_variance_warns(random_codes):
     [
         (lambda m, v, f: (m * np.nan, v, f), ValueError, r"`mean` must be finite. Received: NaN .* 60 of 60 rows"),
         (lambda m, v, f: (m, v + np.inf, f), ValueError, r"`log_var` must be finite"),
-        (lambda m, v, f: (m, v, f * 1.0), TypeError, r"`factors` must be integers.*float64.*return_inverse"),
+        (lambda m, v, f: (m, v, f * 0.1), ValueError, r"`factors` must be integers.*float64, 0.1 in row .*return_inv"),
+        (lambda m, v, f: (m, v, f * np.nan), ValueError, r"`factors` must be integers.*nan in row 0 of column 0"),
+        (lambda m, v, f: (m, v, f + 1e300), ValueError, r"`factors` must be integers.*1e\+300 in row 0"),
+        (lambda m, v, f: (m, v, f.astype(str)), TypeError, r"`factors` must be integers.*return_inverse"),
         (lambda m, v, f: (m, v, f[:-1]), ValueError, r"59 rows of factors and 60 of codes"),
         (lambda m, v, f: (m, v[:-1], f), ValueError, r"same shape. Received: mean.shape=\(60, 3\)"),
         (lambda m, v, f: (m[0], v[0], f), ValueError, r"shape \(rows, latents\)"),
