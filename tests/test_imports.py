@@ -7,6 +7,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "keras_provlae"
 MAY_IMPORT = {
+    "folders": set(),
     "replicas": set(),
     "layers": {"replicas"},
     "losses": set(),
@@ -23,9 +24,9 @@ MAY_IMPORT = {
     "export": set(),
     "metrics": set(),
     "visualization": {"guard", "losses", "metrics"},
-    "callbacks": {"metrics", "visualization"},
-    "report": {"export", "metrics", "visualization"},
-    "experiments": {"datasets", "growth", "metrics", "models", "presets", "visualization"},
+    "callbacks": {"folders", "metrics", "visualization"},
+    "report": {"export", "folders", "metrics", "visualization"},
+    "experiments": {"datasets", "folders", "growth", "metrics", "models", "presets", "visualization"},
 }
 
 
