@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from keras_provlae.metrics.posteriors import check_count, random_rows, to_numpy
+from keras_provlae.metrics.posteriors import check_count, check_seed, random_rows, to_numpy
 
 BATCH = 256  # images encoded at once
 FEWEST_ROWS = 100  # fewer are not worth a score, however short the time
@@ -166,6 +166,7 @@ def held_subset(ground_truth: Any, num_images: int, seed: int | None) -> tuple[n
         TypeError, ValueError: If the data are unfit or fewer than two images.
     """
     check_count("num_images", num_images, least=2)
+    check_seed(seed)
     if hasattr(ground_truth, "shape"):
         images = _indexed("images", ground_truth)
         return _at_least_two(to_numpy("images", images[random_rows(len(images), num_images, seed)])), None
@@ -200,6 +201,17 @@ def encode_all(model: keras.Model, images: np.ndarray, batch_size: int = BATCH) 
         np.concatenate([keras.ops.convert_to_numpy(part) for part in mean]),
         np.concatenate([keras.ops.convert_to_numpy(part) for part in log_var]),
     )
+
+
+def check_encodable(model: keras.Model, images: np.ndarray) -> None:
+    """Raises what `encode` would raise of any of these images, for the work of one batch: before an epoch is spent.
+
+    All have one shape and one type, so the first batch stands for these; only pixels can be unfit further on.
+    """
+    encode_all(model, images[:BATCH])
+    fit = ((images >= 0) & (images <= 1)).reshape(len(images), -1).all(axis=1)
+    if not fit.all():
+        encode_all(model, images[~fit][:1])
 
 
 def _encoding_rate(encode_batch, stream):
