@@ -22,10 +22,10 @@ flags.DEFINE_string(
 )  # fmt: skip
 flags.DEFINE_bool("quick", True, "2 to 3 minutes on 2 cores: half the size, a short schedule, 20,000 images scored.")
 flags.DEFINE_bool("paper", False, "The paper's schedule, at full size; scores of all images. Overrides --quick.")
-flags.DEFINE_integer("epochs", None, "Epochs of the whole training, shared by the rungs; default by the schedule.")
-flags.DEFINE_integer("steps_per_epoch", None, "Optimiser steps per epoch; default by the schedule.")
+flags.DEFINE_integer("epochs", None, "Epochs of the whole training; default by the schedule.", lower_bound=1)
+flags.DEFINE_integer("steps_per_epoch", None, "Optimiser steps per epoch; default by the schedule.", lower_bound=1)
 flags.DEFINE_float("beta", None, "Weight of the KL of unlocked rungs; default by the schedule.", lower_bound=0.0)
-flags.DEFINE_integer("num_images", None, "Images that are scored; default by the schedule.")
+flags.DEFINE_integer("num_images", None, "Images that are scored; default by the schedule.", lower_bound=2)
 flags.DEFINE_integer("seed", 0, "Seed of the weights, the noise, the order of the images and the scores.")
 flags.DEFINE_bool("resume", False, "Go on from model.keras in the output folder, with the rest of the same stream.")
 

@@ -89,6 +89,8 @@ def main(_):
     begin = time.time()
     output = Path(FLAGS.output)
     output.mkdir(parents=True, exist_ok=True)
+    if FLAGS.export:  # a folder that cannot be made is found before the training
+        Path(FLAGS.export).expanduser().parent.mkdir(parents=True, exist_ok=True)
     keras.utils.set_random_seed(FLAGS.seed)
     model, history, test_ds = train(output)
     scores = model.evaluate(test_ds, verbose=0, return_dict=True)

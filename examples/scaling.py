@@ -20,15 +20,17 @@ FLAGS = flags.FLAGS
 flags.DEFINE_string("output", "output/scaling", "Folder for the weights: one that every process can read.")
 flags.DEFINE_list("addresses", [], "host:port of every process, in order; none for a single one.")
 flags.DEFINE_integer("rank", 0, "Which of them this process is, counted from 0.", lower_bound=0)
-flags.DEFINE_integer("cpus", None, "Splits the CPU into so many devices; in TensorFlow for one process alone.")
-flags.DEFINE_integer("batch_size", 128, "Images per step, of all devices together.")
-flags.DEFINE_integer("epochs", 30, "Epochs of the whole training, shared by the rungs.")
-flags.DEFINE_integer("steps_per_epoch", 80, "Optimiser steps per epoch.")
-flags.DEFINE_integer("fade_in_steps", 400, "Optimiser steps over which a new rung is blended in.")
+flags.DEFINE_integer(
+    "cpus", None, "Splits the CPU into so many devices; in TensorFlow for one process alone.", lower_bound=1
+)
+flags.DEFINE_integer("batch_size", 128, "Images per step, of all devices together.", lower_bound=1)
+flags.DEFINE_integer("epochs", 30, "Epochs of the whole training, shared by the rungs.", lower_bound=1)
+flags.DEFINE_integer("steps_per_epoch", 80, "Optimiser steps per epoch.", lower_bound=1)
+flags.DEFINE_integer("fade_in_steps", 400, "Optimiser steps over which a new rung is blended in.", lower_bound=0)
 flags.DEFINE_float("learning_rate", 5e-4, "Of Adam.")
-flags.DEFINE_integer("rungs", 3, "Number of rungs.")
-flags.DEFINE_integer("channels", 64, "Width of the networks.")
-flags.DEFINE_integer("downscale", 2, "Divides the 64 pixels of the images.")
+flags.DEFINE_integer("rungs", 3, "Number of rungs.", lower_bound=1)
+flags.DEFINE_integer("channels", 64, "Width of the networks.", lower_bound=1)
+flags.DEFINE_integer("downscale", 2, "Divides the 64 pixels of the images.", lower_bound=1)
 flags.DEFINE_integer("seed", 0, "Seed of the weights, the noise and the order of the images, the same everywhere.")
 
 

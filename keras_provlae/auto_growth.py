@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from keras import ops
 
 from keras_provlae.losses import gaussian_kl
-from keras_provlae.metrics.encoding import encode_all
+from keras_provlae.metrics.encoding import check_encodable, encode_all
 from keras_provlae.metrics.posteriors import check_count
 
 
@@ -31,7 +31,7 @@ class AutoGrowth:
 
     Raises:
         ValueError: If a number is out of range.
-        TypeError: If `patience` is not an integer.
+        TypeError: If `patience` is not an integer, or `images` no array of images.
 
     Example:
         >>> AutoGrowth(patience=3, min_nats=0.05).advice is None
@@ -43,6 +43,12 @@ class AutoGrowth:
         for name, value in ("min_delta", min_delta), ("min_nats", min_nats):
             if not 0 <= value < math.inf:
                 raise ValueError(f"`{name}` must be a finite number >= 0. Received: {name}={value}.")
+        if images is not None and (len(getattr(images, "shape", ())) != 4 or not images.shape[0]):
+            received = f"shape {tuple(images.shape)}" if hasattr(images, "shape") else type(images).__name__
+            raise TypeError(
+                f"`images` must be an array (n, height, width, channels), n at least 1. Received: {received}. Of a "
+                "ground truth take `truth.sample(1000)[0]`."
+            )
         self.patience, self.min_delta, self.min_nats, self.images = patience, min_delta, min_nats, images
         self.advice = None
         self.begin()
@@ -50,7 +56,7 @@ class AutoGrowth:
     def begin(self, model: Any = None) -> None:
         """A new `fit`: the patience begins anew, and images that are unfit are so before an epoch is spent."""
         if model is not None and self.images is not None:
-            encode_all(model, self.images[:1])
+            check_encodable(model, ops.convert_to_numpy(self.images))
         self.best, self.waited, self.ended = -math.inf, 0, None
 
     def end_epoch(self, model: Any, logs: dict) -> bool:

@@ -1,6 +1,7 @@
 """When the ladder grows: a schedule of plain numbers, and the callback that follows it."""
 
 import itertools
+import math
 import warnings
 from collections.abc import Sequence
 from numbers import Integral
@@ -10,6 +11,8 @@ import keras
 
 from keras_provlae.auto_growth import AutoGrowth
 from keras_provlae.guard import GrowthGuard, GrowthWatch
+
+LONGEST_FADE = 2**31 - 1  # the model counts steps in 32 bits
 
 
 class GrowthSchedule:
@@ -142,7 +145,7 @@ class GrowthCallback(keras.callbacks.Callback):
             is in `logs` as `growth_shock`, a share of the negative ELBO before it.
 
     Raises:
-        ValueError: If `fade_in_steps` is negative or `max_fade_fraction` not positive.
+        ValueError: If `fade_in_steps` is negative or `max_fade_fraction` not positive and finite.
         TypeError: If `schedule` is none of these, `fade_in_steps` no integer or `guard` neither a bool nor a
             `GrowthGuard`; at the start of `fit`, if the model cannot grow.
 
@@ -168,12 +171,16 @@ class GrowthCallback(keras.callbacks.Callback):
             raise TypeError(
                 f'`schedule` must be a GrowthSchedule, "auto", an AutoGrowth or None. Received: schedule={schedule!r}.'
             )
-        if not isinstance(fade_in_steps, Integral):
+        if not isinstance(fade_in_steps, Integral) or isinstance(fade_in_steps, bool):
             raise TypeError(f"`fade_in_steps` must be an integer. Received: fade_in_steps={fade_in_steps!r}.")
         if fade_in_steps < 0:
             raise ValueError(f"`fade_in_steps` must not be negative. Received: fade_in_steps={fade_in_steps}.")
-        if max_fade_fraction is not None and not max_fade_fraction > 0:
-            raise ValueError(f"`max_fade_fraction` must be positive. Received: {max_fade_fraction}.")
+        if fade_in_steps > LONGEST_FADE:
+            raise ValueError(f"`fade_in_steps` must be at most {LONGEST_FADE:,}. Received: {fade_in_steps}.")
+        if max_fade_fraction is not None and not 0 < max_fade_fraction < math.inf:
+            raise ValueError(
+                f"`max_fade_fraction` must be positive and finite; None lifts the limit. Received: {max_fade_fraction}."
+            )
         self.auto = schedule if isinstance(schedule, AutoGrowth) else None
         self.schedule = GrowthSchedule() if schedule is None or self.auto else schedule
         self.fade_in_steps = fade_in_steps if fade_in else 0

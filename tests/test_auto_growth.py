@@ -116,6 +116,10 @@ def test_unfit_images_are_found_before_an_epoch_is_spent(make_model, images):
     growth = kp.GrowthCallback(AutoGrowth(images=np.zeros((4, 9, 9, 1), "float32")))
     with pytest.raises(ValueError, match="9, 9"):
         model.fit(images, validation_data=(images,), verbose=0, callbacks=[growth])
+    late = np.repeat(images, 7, axis=0)
+    late[-1, 0, 0] = 2  # beyond the first batch
+    with pytest.raises(ValueError, match="Images must"):
+        model.fit(images, validation_data=(images,), verbose=0, callbacks=[kp.GrowthCallback(AutoGrowth(images=late))])
     assert model.iteration == 0
 
 
@@ -131,6 +135,8 @@ def test_it_needs_validation(make_model):
         ({"patience": 1.5}, TypeError, "patience=1.5"),
         ({"min_delta": -1}, ValueError, "min_delta=-1"),
         ({"min_nats": float("nan")}, ValueError, "min_nats=nan"),
+        ({"images": np.zeros((8, 8, 1))}, TypeError, r"`images` must be an array .*Received: shape \(8, 8, 1\)"),
+        ({"images": [np.zeros((8, 8, 1))]}, TypeError, "Received: list"),
     ],
 )
 def test_bad_settings_are_refused(settings, error, message):

@@ -247,7 +247,10 @@ def test_one_rung_has_nothing_to_unlock():
         ({"schedule": 10}, TypeError),
         ({"fade_in_steps": -1}, ValueError),
         ({"fade_in_steps": 2.5}, TypeError),
+        ({"fade_in_steps": True}, TypeError),
+        ({"fade_in_steps": 2**31}, ValueError),
         ({"max_fade_fraction": 0}, ValueError),
+        ({"max_fade_fraction": float("inf")}, ValueError),
     ],
 )
 def test_bad_settings_are_refused(settings, error):

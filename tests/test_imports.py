@@ -7,6 +7,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "keras_provlae"
 MAY_IMPORT = {
+    "folders": set(),
     "replicas": set(),
     "layers": {"replicas"},
     "losses": set(),
@@ -24,9 +25,9 @@ MAY_IMPORT = {
     "export": set(),
     "metrics": {"html_table"},
     "visualization": {"guard", "losses", "metrics"},
-    "callbacks": {"metrics", "visualization"},
-    "report": {"export", "html_table", "metrics", "visualization"},
-    "experiments": {"datasets", "growth", "metrics", "models", "presets", "visualization"},
+    "callbacks": {"folders", "metrics", "visualization"},
+    "report": {"export", "folders", "html_table", "metrics", "visualization"},
+    "experiments": {"datasets", "folders", "growth", "metrics", "models", "presets", "visualization"},
 }
 
 

@@ -1,5 +1,6 @@
 """A backup that is whole whatever happens while it is written."""
 
+import contextlib
 import os
 import re
 import time
@@ -8,6 +9,8 @@ from pathlib import Path
 import keras
 import numpy as np
 from keras import ops
+
+from keras_provlae.folders import check_path, check_writable
 
 SAVED = re.compile(r"epoch_(\d+)\.weights\.h5")
 UNFINISHED = "unfinished.weights.h5"
@@ -24,14 +27,18 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
     A backup is due at the end of every epoch, and left out as long as it would take more than `max_share` of the time
     since the last: of epochs of a few seconds, not every one is kept. Weights that are not finite are not backed up.
 
+    A backup of another network, or with another kind of optimizer, is refused before a weight of the model changes.
+
     Args:
         backup_dir: Folder of the backup, of this training alone; it is made.
         max_share: Float in (0, 1]. The largest part of the time that backups may take; 1 keeps every epoch.
-        delete_checkpoint: Bool. Whether the folder is removed when the training has come to its end.
+        delete_checkpoint: Bool. Whether the backup is removed when the training has come to its end, and the folder
+            if nothing else is in it.
 
     Raises:
-        ValueError: If `max_share` is out of range, or `backup_dir` a URL; at the start of `fit`, if the folder has a
-            backup that Keras's own callback wrote.
+        TypeError: If `backup_dir` is no path.
+        ValueError: If `max_share` is out of range, or `backup_dir` a URL; at the start of `fit`, if the backup in the
+            folder is not of this network and optimizer, not whole, or written by Keras's own callback.
         OSError: At the start of `fit`, if the folder cannot be written to; at the end of an epoch, if the
             backup cannot be written. The message says which backup there is, whole; the same command goes on from it.
 
@@ -40,24 +47,15 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
     """
 
     def __init__(self, backup_dir: str | os.PathLike, max_share: float = 0.005, delete_checkpoint: bool = True):
+        check_path("backup_dir", backup_dir)
         super().__init__(str(backup_dir), delete_checkpoint=delete_checkpoint)
-        if "://" in str(backup_dir):
-            raise ValueError(f"`backup_dir` must be a folder of this machine. Received: backup_dir={backup_dir}.")
         if not 0 < max_share <= 1:
             raise ValueError(f"`max_share` must be above 0 and at most 1. Received: max_share={max_share}.")
         self.max_share = max_share
 
     def on_train_begin(self, logs=None):
-        unfinished = Path(self.backup_dir) / UNFINISHED
-        try:
-            unfinished.parent.mkdir(parents=True, exist_ok=True)
-            unfinished.write_bytes(b"")  # a folder that is unfit is so before an epoch is spent
-            unfinished.unlink()
-        except OSError as error:
-            raise OSError(
-                f"Backups cannot be written to {self.backup_dir}: {error}. Give a folder that can be written to."
-            ) from error
-        if (unfinished.parent / "latest.weights.h5").exists():
+        check_writable("Backups", self.backup_dir)
+        if (Path(self.backup_dir) / "latest.weights.h5").exists():
             raise ValueError(
                 f"{self.backup_dir} has a backup of `keras.callbacks.BackupAndRestore`: go on with that callback, or "
                 "give another folder."
@@ -66,8 +64,45 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         saved = self._saved()
         if saved:
             epoch, file = saved[-1]
-            self.model.load_weights(file)
+            self._restore(file)
             self.model._initial_epoch = epoch
+
+    def on_train_end(self, logs=None):
+        if not self.delete_checkpoint:
+            return
+        for file in [Path(self.backup_dir) / UNFINISHED, *(file for _, file in self._saved())]:
+            file.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # other files are in it
+            os.rmdir(self.backup_dir)
+
+    def _restore(self, file):
+        """Loads a backup if it is laid out like one of this model; else the model stays as it is."""
+        optimizer = self.model.optimizer
+        if optimizer is not None and not optimizer.built:
+            optimizer.build(self.model.trainable_variables)
+        now = Path(self.backup_dir) / UNFINISHED
+        try:
+            self.model.save_weights(now, overwrite=True)
+        except Exception as error:
+            now.unlink(missing_ok=True)
+            raise OSError(
+                f"There is no room for another backup in {self.backup_dir}, beside {file}: {error} "
+                f"({type(error).__name__}). Make room and run the same command: it goes on there."
+            ) from error
+        try:
+            problem = _difference(_layout(file), _layout(now))
+            if problem is None:
+                self.model.load_weights(file)
+                return
+        except Exception as error:  # h5py has many for a file that is damaged or none of its own
+            problem = f"it cannot be read ({type(error).__name__}: {error})"
+            self.model.load_weights(now)
+        finally:
+            now.unlink(missing_ok=True)
+        raise ValueError(
+            f"The backup in {self.backup_dir} is not one of this training: {problem}. To go on with it, build and "
+            f"compile the model as in the run that wrote it; to start anew, give another folder or delete {file}."
+        )
 
     def _save_model(self):
         begin = time.perf_counter()
@@ -100,3 +135,40 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         """`[(epochs that were trained, file)]`, the last one last."""
         found = [(SAVED.fullmatch(path.name), path) for path in Path(self.backup_dir).glob("*.h5")]
         return sorted((int(match[1]), path) for match, path in found if match)
+
+
+def _layout(file):
+    """What a file of weights holds: `({name of an array: its shape}, kind of the optimizer or None)`."""
+    import h5py
+
+    shapes = {}
+
+    def look(name, item):
+        if isinstance(item, h5py.Dataset):
+            shapes[name] = item.shape
+
+    with h5py.File(file) as weights:
+        weights.visititems(look)
+        attributes = weights["optimizer/vars"].attrs if "optimizer/vars" in weights else {}
+        kind = attributes.get("name")
+    return shapes, kind and re.sub(r"_\d+$", "", kind)  # Keras numbers the optimizers of one process
+
+
+def _difference(backup, model):
+    """What a backup and a model do not have in common, in words, or `None`."""
+    (backup, backup_optimizer), (model, optimizer) = backup, model
+    networks = [
+        {name: shapes[name] for name in shapes if not name.startswith("optimizer/")} for shapes in (backup, model)
+    ]
+    theirs, ours = networks
+    if theirs != ours:
+        other = [name for name in sorted(theirs.keys() | ours.keys()) if theirs.get(name) != ours.get(name)]
+        first = f"{other[0]} is {_shape(theirs, other[0])} there and {_shape(ours, other[0])} in the model"
+        return f"it is of another network, of which {len(other)} of {len(theirs | ours)} arrays differ ({first})"
+    if (backup, backup_optimizer) != (model, optimizer):
+        return f"it was trained with another optimizer ({backup_optimizer or 'none'}, here {optimizer or 'none'})"
+    return None
+
+
+def _shape(shapes, name):
+    return "missing" if name not in shapes else f"of shape {shapes[name]}"

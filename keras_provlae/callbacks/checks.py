@@ -1,5 +1,6 @@
 """What the callbacks check alike: the epochs they are asked for, and the model."""
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +17,18 @@ def check_every(every: Any) -> None:
             check_count("every", epoch, least=0)
     elif every is not None:
         check_count("every", every)
+
+
+def check_epochs(callback: keras.callbacks.Callback) -> None:
+    """Warns at the start of `fit` of epochs in `every` that it does not come to."""
+    every, epochs = callback.every, (callback.params or {}).get("epochs")
+    late = [epoch for epoch in every if epoch >= epochs] if isinstance(every, Sequence) and epochs else []
+    if late:
+        warnings.warn(
+            f"{type(callback).__name__}: `every` names the epochs {', '.join(map(str, late))}, and this training ends "
+            f"with epoch {epochs - 1}: epochs are counted from 0.",
+            stacklevel=2,
+        )
 
 
 def is_chosen(every: int | Sequence[int] | None, epoch: int, epochs: int, times: int) -> bool:

@@ -8,8 +8,8 @@ from typing import Any
 import keras
 
 from keras_provlae import metrics
-from keras_provlae.callbacks.checks import check_every, check_ladder, is_chosen
-from keras_provlae.metrics.encoding import BATCH, encode_all, held_subset
+from keras_provlae.callbacks.checks import check_epochs, check_every, check_ladder, is_chosen
+from keras_provlae.metrics.encoding import check_encodable, encode_all, held_subset
 from keras_provlae.metrics.posteriors import check_count, check_varied
 
 TIMES = 10  # measurements over the epochs of `fit`, where nothing else is asked for
@@ -53,7 +53,9 @@ class PosteriorObserver(keras.callbacks.Callback, abc.ABC):
         super().set_model(model)
 
     def on_train_begin(self, logs=None):
-        encode_all(self.model, self.images[:BATCH])  # images that are unfit are so before an epoch is spent
+        check_encodable(self.model, self.images)
+        check_epochs(self)
+        self.params.setdefault("logged", []).extend(self.names())  # a `CSVLogger` that comes later knows its columns
         self.records = []
         self._values = self._epoch_missed = None
 
@@ -78,6 +80,7 @@ class PosteriorObserver(keras.callbacks.Callback, abc.ABC):
             logs.update(self._values)
 
     def on_train_end(self, logs=None):
+        self.params.pop("logged", None)  # of this `fit`; `History` keeps the others, which are plain numbers
         if self._epoch_missed is not None:  # a later callback stopped the training
             self._record("end", self._epoch_missed)
 
@@ -103,7 +106,7 @@ class InformationFlow(PosteriorObserver):
         seed: Int or `None`. Seed of the choice and of the draws, the same at every measurement.
 
     Raises:
-        TypeError, ValueError: If the images or a number are unfit.
+        TypeError, ValueError: If the images or a number are unfit: as it is made, or at the start of `fit`.
 
     Example:
         >>> import numpy as np
@@ -151,7 +154,8 @@ class DisentanglementMonitor(PosteriorObserver):
         seed: Int or `None`. Seed of the choice and of the votes, the same at every measurement.
 
     Raises:
-        TypeError, ValueError: If the data or a number are unfit, or a score is unknown.
+        TypeError, ValueError: If the data or a number are unfit, or a score is unknown: as it is made, or at the start
+            of `fit`.
 
     Source: Li et al. (2020), section 3.4.
     """
@@ -169,12 +173,14 @@ class DisentanglementMonitor(PosteriorObserver):
         super().__init__(every)
         if isinstance(scores, str):
             raise TypeError(f"`scores` must be a list of names. Received: {scores!r}; use [{scores!r}].")
-        if not scores or set(scores) - set(self.SCORES):
-            raise ValueError(f"`scores` takes {', '.join(self.SCORES)}. Received: {', '.join(scores) or 'none'}.")
+        scores = tuple(scores)
+        if not scores or any(score not in self.SCORES for score in scores):
+            received = ", ".join(map(str, scores)) or "none"
+            raise ValueError(f"`scores` takes {', '.join(self.SCORES)}. Received: {received}.")
         self.images, self.factors = held_subset(ground_truth, num_images, seed)
         if self.factors is None:
             raise TypeError("`ground_truth` must have factors. Received: images alone.")
-        self.scores, self.seed = tuple(scores), seed
+        self.scores, self.seed = scores, seed
         if len(check_varied(self.factors, len(self.images), "The monitor").sizes) == 1:
             self.scores = tuple(score for score in scores if score != "factor_vae_score")
         if not self.scores:

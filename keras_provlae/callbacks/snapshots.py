@@ -2,15 +2,15 @@
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 from PIL import Image  # which matplotlib brings
 
-from keras_provlae.callbacks.checks import check_every, check_ladder, is_chosen
-from keras_provlae.metrics.encoding import BATCH, encode_all, held_subset
+from keras_provlae.callbacks.checks import check_epochs, check_every, check_ladder, is_chosen
+from keras_provlae.folders import check_path, check_writable
+from keras_provlae.metrics.encoding import BATCH, check_encodable, held_subset
 from keras_provlae.metrics.posteriors import check_count, optional
 from keras_provlae.visualization import Snapshot, growth_timeline, traversals
 from keras_provlae.visualization.latent_use import held_codes
@@ -52,7 +52,8 @@ class TraversalSnapshots(keras.callbacks.Callback):
 
     Raises:
         ImportError: If `log_dir` is given and TensorBoard is not installed.
-        TypeError, ValueError: If the images or a number are unfit.
+        TypeError, ValueError: If the images, `around` or a number are unfit: as it is made, or at the start of `fit`.
+        OSError: At the start of `fit`, if `folder` or `log_dir` cannot be written to.
 
     Example:
         >>> import numpy as np
@@ -80,7 +81,8 @@ class TraversalSnapshots(keras.callbacks.Callback):
         check_count("draws", draws, least=2)
         if log_dir is not None:
             optional("tensorboard", "tensorboard", "tensorboard")
-        self.folder, self.log_dir = Path(folder), log_dir
+            log_dir = os.fspath(log_dir)
+        self.folder, self.log_dir = check_path("folder", folder), log_dir
         self.images, _ = held_subset(images, num_images, seed)
         rng = np.random.default_rng(seed)
         one = rng.integers(len(self.images))
@@ -95,11 +97,14 @@ class TraversalSnapshots(keras.callbacks.Callback):
         super().set_model(model)
 
     def on_train_begin(self, logs=None):
-        encode_all(self.model, self.images[:BATCH])  # images that are unfit are so before an epoch is spent
+        check_encodable(self.model, self.images)
         held_codes(self.model, self.around)
+        check_writable("Pictures", self.folder)
+        if self.log_dir is not None and "://" not in self.log_dir:  # TensorFlow writes to other places as well
+            check_writable("Pictures", os.path.join(self.log_dir, "pictures"))
         self.params = {} if self.params is None else self.params
+        check_epochs(self)
         self.params.setdefault("before_growth", []).append(self.take)
-        self.folder.mkdir(parents=True, exist_ok=True)
         self._begun = False
 
     def on_epoch_begin(self, epoch, logs=None):

@@ -51,7 +51,7 @@ def main(arguments):
                 page = write_report(name, FLAGS.scale, folder, **settings)
             else:
                 page = run_experiment(name, FLAGS.scale, folder, workers=FLAGS.workers, **settings)
-        except (RuntimeError, FileNotFoundError) as error:
+        except (RuntimeError, OSError) as error:
             failed.append(f"{name}: {error}")
         else:
             print(f"\n{page}\nThis page, with its pictures: {folder / name / PAGE}")

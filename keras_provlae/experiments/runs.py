@@ -28,7 +28,7 @@ OPTIONAL = {
 }
 INTEGERS = {  # {name: the least it can be}
     "L": 1, "latent_dim": 1, "iterations": 1, "size": 1, "seed": 0, "fade_in": 0, "batch_size": 1, "channels": 1,
-    "dense": 1, "num_images": 1,
+    "dense": 1, "num_images": 2,
 }  # fmt: skip
 NUMBERS = {"beta": 0, "gamma": 0, "tc_weight": 0, "learning_rate": 1e-12}
 

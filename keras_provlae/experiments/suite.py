@@ -8,6 +8,8 @@ from typing import Any
 from keras_provlae.experiments import ablation, comparison, information_flow, runs, scales, traversals
 from keras_provlae.experiments.records import read_results
 from keras_provlae.experiments.runner import FailedRunsError, execute_all
+from keras_provlae.folders import check_writable
+from keras_provlae.metrics.posteriors import check_count
 
 EXPERIMENTS = {
     "comparison": comparison,
@@ -45,10 +47,9 @@ def grid(
         raise ValueError(f"`experiment` must be one of {', '.join(EXPERIMENTS)}. Received: {experiment!r}.")
     if scale not in scales.SCALES:
         raise ValueError(f"`scale` must be one of {', '.join(scales.SCALES)}. Received: {scale!r}.")
-    if isinstance(data, str) or not set(data) <= set(comparison.LATENTS):
+    if isinstance(data, str) or not data or not set(data) <= set(comparison.LATENTS):
         raise ValueError(f"`data` must be a list of {', '.join(comparison.LATENTS)}. Received: {data!r}.")
-    if seeds < 1:
-        raise ValueError(f"`seeds` must be at least 1. Received: seeds={seeds}.")
+    check_count("seeds", seeds)
     sources = sources or {}
     for name, source in sources.items():
         if name not in runs.DATA:
@@ -90,8 +91,10 @@ def run_experiment(
     Raises:
         FailedRunsError: If runs failed; the page of the others is written before.
         RuntimeError: If another runner holds the folder.
+        OSError: If the page cannot be written; before anything is trained.
     """
     wanted = grid(experiment, scale, seeds, sources, data)
+    check_writable("The page", Path(folder) / experiment)
     try:
         execute_all(wanted, folder, workers, sources)
     except FailedRunsError:  # what is finished is worth its page

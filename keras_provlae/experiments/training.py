@@ -60,6 +60,8 @@ def execute(
         FileNotFoundError, ...: If there are no images.
     """
     run = complete(run)
+    if progress is not None and not callable(progress):
+        raise TypeError(f"`progress` must be a function of the steps done, or None. Received: {progress!r}.")
     folder = Path(folder) / key(run)
     with only_one(folder, wait=True):  # a worker whose runner was killed may not have noticed yet
         kept = folder / RESULT

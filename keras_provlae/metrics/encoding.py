@@ -270,6 +270,17 @@ def encode_all(model: keras.Model, images: np.ndarray, batch_size: int = BATCH) 
     )
 
 
+def check_encodable(model: keras.Model, images: np.ndarray) -> None:
+    """Raises what `encode` would raise of any of these images, for the work of one batch: before an epoch is spent.
+
+    All have one shape and one type, so the first batch stands for these; only pixels can be unfit further on.
+    """
+    encode_all(model, images[:BATCH])
+    fit = ((images >= 0) & (images <= 1)).reshape(len(images), -1).all(axis=1)
+    if not fit.all():
+        encode_all(model, images[~fit][:1])
+
+
 def _encoding_rate(encode_batch, stream):
     """Images per second, of the second of two batches: the first may compile."""
     some = np.linspace(0, stream.rows - 1, min(2 * stream.batch_size, stream.rows)).astype("int64")

@@ -8,6 +8,7 @@ import keras
 
 from keras_provlae.report.measurements import Measurements, vary
 from keras_provlae.visualization import Snapshot
+from keras_provlae.visualization.history import epoch_numbers
 from keras_provlae.visualization.snapshot import iteration_of
 
 LEAST_INFORMATION = 0.1  # nats: a rung with less says next to nothing of the image
@@ -150,17 +151,19 @@ def _fades(snapshots):
 def _fades_by_epoch(history):
     """The same without snapshots: alpha at the last step of the last epoch that ended in a stage."""
     stages, alphas = list(history.get("stage", [])), list(history.get("alpha", []))
+    epochs = epoch_numbers(history)
     for epoch in range(1, min(len(stages), len(alphas))):
         if stages[epoch] > stages[epoch - 1] and alphas[epoch - 1] < NEARLY_ONE:
             yield (
                 f"The fade-in of stage {stages[epoch - 1]:g} may never have finished: alpha was "
-                f"{alphas[epoch - 1]:.2g} at the last step of epoch {epoch}; the next epoch ended in the next stage."
+                f"{alphas[epoch - 1]:.2g} at the last step of epoch {epochs[epoch - 1]}; the next epoch ended "
+                "in the next stage."
             )
 
 
 def _losses(history):
     losses: Sequence[Any] = history.get("loss", [])
-    bad = [epoch for epoch, loss in enumerate(losses, start=1) if not math.isfinite(loss)]
+    bad = [epoch for epoch, loss in zip(epoch_numbers(history), losses, strict=False) if not math.isfinite(loss)]
     if bad:
         yield f"The loss was not finite in epoch {bad[0]}{' and others' if len(bad) > 1 else ''}."
         return

@@ -9,6 +9,7 @@ import numpy as np
 
 from keras_provlae import metrics
 from keras_provlae.metrics.encoding import encode_all, held_subset
+from keras_provlae.metrics.posteriors import check_factors, check_names
 from keras_provlae.visualization.latent_use import LatentUse, latent_use, locked_rungs
 
 QUICK_SCORES = (  # no classifier, nothing that needs another package
@@ -46,6 +47,7 @@ def measure(
 ) -> Measurements:
     """Holds some images and measures the model on them; without a card, with factors, makes a quick one."""
     images, factors = held_subset(data, num_images, seed)
+    _check_given(model, images, factors, factor_names, card)
     mean, log_var = encode_all(model, images)
     flow = None
     if card is None and factors is not None and vary(factors):
@@ -85,10 +87,18 @@ def _use(mean, log_var, card):
     """How the latents are used; which are active says the card, where it does: it may be of more images."""
     use = latent_use(mean, log_var)
     information = result_of(card, "mutual_information")
-    if information is None:
-        return use
-    if len(information.active) != len(use.active):
+    return use if information is None else use._replace(active=information.active)
+
+
+def _check_given(model, images, factors, factor_names, card):
+    """What is used late in a report must be fit before anything is measured."""
+    if factors is not None:
+        check_names(factor_names, len(check_factors(factors, len(images)).sizes))
+    information, held = result_of(card, "mutual_information"), result_of(card, "rung_factor_map")
+    latents, rungs = model.rung_slices[-1][1].stop, [rung for rung, _ in model.rung_slices]
+    if information is not None and len(information.active) != latents:
         raise ValueError(
-            f"`card` must be that of this model, with {len(use.active)} latents. Received: {len(information.active)}."
+            f"`card` must be that of this model, with {latents} latents. Received: {len(information.active)}."
         )
-    return use._replace(active=information.active)
+    if held is not None and list(held.rungs) != rungs:
+        raise ValueError(f"`card` must be that of this model, with the rungs {rungs}. Received: {list(held.rungs)}.")

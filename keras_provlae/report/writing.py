@@ -9,11 +9,13 @@ from typing import Any
 import keras
 
 from keras_provlae import metrics, visualization
+from keras_provlae.folders import check_path, check_writable, replace_text
+from keras_provlae.metrics.posteriors import check_count, check_seed
 from keras_provlae.report import parts
 from keras_provlae.report.findings import findings
 from keras_provlae.report.measurements import measure
 from keras_provlae.report.page import page, picture, warnings
-from keras_provlae.visualization.curves import read_history, rungs_of
+from keras_provlae.visualization.history import read_history, rungs_of
 from keras_provlae.visualization.latent_use import check_model
 from keras_provlae.visualization.snapshot import as_snapshots, iteration_of
 
@@ -49,7 +51,7 @@ def write_report(
         snapshots: `callbacks.TraversalSnapshots.snapshots`, or its folder; `None` shows the model as it is alone.
         card: What `metrics.evaluate` returned. `None` computes one of the held images, with the scores
             that take seconds.
-        data_name: What the images are; `None` asks the ground truth.
+        data_name: What the images are, a text or the `GroundTruth` itself; `None` asks the ground truth.
         factor_names: Names of the factors; `None` asks the ground truth.
         facts: {name: value} to add to what was trained: the seed of the training, the command.
         num_images: Int >= 2. Images that are held to measure and draw: random ones, or the first of a data set.
@@ -62,6 +64,7 @@ def write_report(
     Raises:
         TypeError, ValueError: If the model, the data, the history, the snapshots or the card is unfit.
         IsADirectoryError: If `path` is a folder.
+        OSError: If the folder of `path` cannot be written to; before anything is measured.
 
     Example:
         >>> import tempfile
@@ -75,22 +78,26 @@ def write_report(
     Source: Li et al. (2020), figures 4 to 7, 10 and table 1.
     """
     check_model(model)
-    path = Path(path)
+    path = check_path("path", path)
     if path.is_dir():
         raise IsADirectoryError(f"`path` must be that of a file. Received a folder: {path}.")
     if facts is not None and not isinstance(facts, Mapping):
         raise TypeError(f"`facts` must be a dict {{name: value}}. Received: {type(facts).__name__}.")
     if card is not None and not isinstance(card, metrics.MetricCard):
         raise TypeError(f"`card` must be what `metrics.evaluate` returns. Received: {type(card).__name__}.")
-    name = data_name or (str(data) if hasattr(data, "factor_names") else "unnamed images")
-    history = None if history is None else _checked_history(model, history)
+    check_count("draws", draws, least=2)
+    check_count("num_images", num_images, least=2)
+    check_seed(seed)
+    name = str(data_name or (data if hasattr(data, "factor_names") else "unnamed images"))
+    history, notes = (None, []) if history is None else _checked_history(model, history)
     snapshots, later = (None, []) if snapshots is None else _checked_snapshots(model, snapshots)
     curves = None if history is None else visualization.training_curves(history, data=name)  # it checks the history
     factor_names = getattr(data, "factor_names", None) if factor_names is None else factor_names
+    check_writable("The report", path.parent)
     found = measure(model, data, name, factor_names, card, num_images, draws, seed)
     course = [] if curves is None else [("Training", picture(curves, "The course of the training, epoch by epoch."))]
     sections = [
-        ("Warnings", warnings([*findings(model, found, history, snapshots or ()), *later])),
+        ("Warnings", warnings([*findings(model, found, history, snapshots or ()), *notes, *later])),
         ("What was trained", parts.trained(model, data, name, found, history, seed, facts or {})),
         ("Rungs", parts.rungs(model, found)),
         *course,
@@ -107,19 +114,19 @@ def write_report(
         sections.append(("Metric card", found.card._repr_html_()))
     lead = f"What a {type(model).__name__} with {model.num_rungs} rung{'s' if model.num_rungs > 1 else ''} learned."
     footer = f"Written by keras_provlae on {datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC."
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page(name, lead, sections, footer), encoding="utf-8", errors="backslashreplace")
+    text = page(name, lead, sections, footer)
+    replace_text(path, text.encode("utf-8", "backslashreplace").decode("utf-8"))  # bytes of names that are no text
     return path
 
 
 def _checked_history(model, history):
-    history = read_history(history)
+    history, notes = read_history(history)
     given = rungs_of(history)
     if given and given != [rung for rung, _ in model.rung_slices]:
         raise ValueError(
             f"`history` must be that of this model, of {model.num_rungs} rungs. Received: {len(given)} rungs."
         )
-    return history
+    return history, notes
 
 
 def _checked_snapshots(model, snapshots):

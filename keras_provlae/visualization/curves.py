@@ -1,10 +1,9 @@
 """The course of a training: loss, KL and I(x; z_l) of every rung, alpha, stages and unlocks."""
 
-import csv
 import itertools
 import math
 import os
-import re
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from keras_provlae.visualization.history import epoch_numbers, read_history, rungs_of
 from keras_provlae.visualization.picture import Picture, own_style
 from keras_provlae.visualization.style import WIDTH, ink, name_data, rung_color, text_width
 
@@ -25,8 +25,9 @@ def training_curves(
 
     Args:
         history: What `model.fit` returns, or its dict {name: one number per epoch}, or the path of the file that
-            `CSVLogger` wrote: it has the epochs before a resume too. With `InformationFlow` among the callbacks
-            (before `CSVLogger`) it has `mi_rung_L` .. `mi_rung_1` and `mi_total`.
+            `CSVLogger` wrote, with any separator: it has the epochs before a resume too. With `InformationFlow` among
+            the callbacks (before `CSVLogger`) it has `mi_rung_L` .. `mi_rung_1` and `mi_total`. A warning says what of
+            it is not drawn: rows that are not whole, epochs of an earlier training in the same file.
         data: What the images are, for the title: a text, or the `GroundTruth` itself; `None` is no title.
 
     Returns:
@@ -34,13 +35,15 @@ def training_curves(
         history has it, and one for alpha where the model grows. The stages stand above the first.
 
     Raises:
-        TypeError, ValueError: If the history is not that of a ladder model.
+        TypeError, ValueError: If the history is not that of a ladder model, has no epoch, or holds what is no number.
 
     Example:
         >>> len(training_curves({"loss": [3.0, 2.0], "reconstruction": [2.0, 1.5], "kl_rung_1": [1.0, 0.5]}).axes)
         2
     """
-    history = read_history(history)
+    history, notes = read_history(history)
+    for note in notes:
+        warnings.warn(note, stacklevel=2)
     rungs = rungs_of(history)
     if not rungs or "reconstruction" not in history:
         raise ValueError(
@@ -59,7 +62,7 @@ def training_curves(
         axes.yaxis.label.set_size(9)
         _mark_unlocks(axes, history, len(rungs))
     _name_stages(all_axes[0], history, len(rungs))
-    epochs = _epochs(history)
+    epochs = epoch_numbers(history)
     all_axes[-1].set_xlim(epochs[0] - 0.6, epochs[-1] + 0.6)
     all_axes[-1].set_xlabel("epoch", fontsize=9)
     all_axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
@@ -67,69 +70,16 @@ def training_curves(
     return name_data(figure, data)
 
 
-def rungs_of(history: Mapping[str, Sequence[float]]) -> list[int]:
-    """The rungs whose KL a history has, the deepest first."""
-    names = (name for name in history if re.fullmatch(r"kl_rung_\d+", name))
-    return sorted((int(name.rpartition("_")[2]) for name in names), reverse=True)
-
-
-def read_history(history: Any) -> dict[str, Sequence[float]]:
-    """The numbers of a training by name, one per epoch, from what `training_curves` takes; `epoch` counts from 0."""
-    if not isinstance(history, str | os.PathLike):
-        epochs = {"epoch": history.epoch} if getattr(history, "epoch", None) else {}
-        history = getattr(history, "history", history)
-        if not isinstance(history, Mapping):
-            raise TypeError(f"`history` must be what `fit` returns. Received: {type(history).__name__}.")
-        return {**history, **epochs}
-    if str(history).lower().endswith((".html", ".htm", ".png", ".keras")):
-        raise ValueError(
-            f"`history` must be what `fit` returns, or the CSV file that `CSVLogger` wrote. Received: {history}."
-        )
-    with open(history, newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        rows = []
-        for row in reader:
-            if None in row or None in row.values():  # half written
-                continue
-            while rows and _number(row.get("epoch", "")) <= _number(rows[-1].get("epoch", "")):
-                rows.pop()  # this training went back, or another one began
-            rows.append(row)
-    found = {name: [_number(row[name]) for row in rows] for name in (rows[0] if rows else ())}
-    return {name: values for name, values in found.items() if not all(map(math.isnan, values))}
-
-
-def _number(text):
-    """nan for texts, and for what Keras calls NA."""
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan
-
-
-def _epochs(history):
-    """Numbers of the epochs, from 1."""
-    counted = len(history["reconstruction"])
-    return [int(epoch) + 1 for epoch in history.get("epoch", range(counted))]
-
-
 def _draw_loss(axes, history, rungs):
     for name, style in ("loss", "-"), ("reconstruction", "--"):
         for prefix, color in ("", "black"), ("val_", "gray"):
-            values = history.get(prefix + name, [])
-            if len(values):
-                epochs = _epochs(history)
-                points = zip(_measured(epochs, len(values)), values, strict=False)
+            if prefix + name in history:
+                points = zip(epoch_numbers(history), history[prefix + name], strict=True)
                 points = np.array([point for point in points if math.isfinite(point[1])]).reshape(-1, 2)
                 axes.plot(*points.T, f".{style}", color=color, markersize=4, label=prefix + name)
     axes.set_ylabel("nats per image")
     axes.ticklabel_format(useOffset=False)
     _add_legend(axes)
-
-
-def _measured(epochs, count):
-    """The epochs of so many values: all, or those of a `validation_freq`."""
-    by_frequency = ([epoch for epoch in epochs if epoch % every == 0] for every in range(1, len(epochs) + 1))
-    return next((chosen for chosen in by_frequency if len(chosen) == count), [])
 
 
 def _draw_kl(axes, history, rungs):
@@ -139,11 +89,13 @@ def _draw_kl(axes, history, rungs):
 
 def _draw_information(axes, history, rungs):
     """Epochs without a measurement repeat the last one, so the lines are stairs, with a dot where the value is new."""
-    values = history.get("mi_total", history[f"mi_rung_{rungs[0]}"])
+    values = history.get("mi_total") or history[f"mi_rung_{rungs[0]}"]
     new = [0, *(position for position in range(1, len(values)) if values[position] != values[position - 1])]
     stairs = {"drawstyle": "steps-post", "markevery": new}
     if "mi_total" in history:
-        axes.plot(_epochs(history), values, ".-", color="dimgray", linewidth=1, markersize=4, label="total", **stairs)
+        axes.plot(
+            epoch_numbers(history), values, ".-", color="dimgray", linewidth=1, markersize=4, label="total", **stairs
+        )
     _draw_rungs(axes, history, rungs, "mi", **stairs)
     axes.set_ylim(top=max(1.0, axes.get_ylim()[1]))
     axes.set_ylabel("I(x; z) in nats")
@@ -151,9 +103,10 @@ def _draw_information(axes, history, rungs):
 
 def _draw_rungs(axes, history, rungs, name, **style):
     for rung in rungs:
-        values = history[f"{name}_rung_{rung}"]
-        color = rung_color(len(rungs), rung)
-        axes.plot(_epochs(history), values, ".-", color=color, markersize=4, label=f"rung {rung}", **style)
+        if f"{name}_rung_{rung}" not in history:
+            continue
+        color, values = rung_color(len(rungs), rung), history[f"{name}_rung_{rung}"]
+        axes.plot(epoch_numbers(history), values, ".-", color=color, markersize=4, label=f"rung {rung}", **style)
     axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))
     _add_legend(axes)
 
@@ -165,7 +118,7 @@ def _add_legend(axes):
 
 def _draw_alpha(axes, history, rungs):
     """alpha at the last step of each epoch; the line breaks where a stage ends and alpha restarts."""
-    epochs = _epochs(history)
+    epochs = epoch_numbers(history)
     for stage, (first, last) in _spans(history.get("stage", [0] * len(epochs))).items():
         part, color = slice(first, last + 1), rung_color(len(rungs), len(rungs) - stage)
         axes.plot(epochs[part], history["alpha"][part], ".-", color=color, markersize=4)
@@ -176,14 +129,15 @@ def _draw_alpha(axes, history, rungs):
 def _spans(stages):
     """{stage: positions of its first and last epoch}."""
     spans = {}
-    for position, stage in enumerate(map(int, stages)):
-        spans[stage] = (spans.get(stage, (position,))[0], position)
+    for position, stage in enumerate(stages):
+        if math.isfinite(stage):
+            spans[int(stage)] = (spans.get(int(stage), (position,))[0], position)
     return spans
 
 
 def _name_stages(axes, history, num_rungs):
     """The stage above its epochs; its number alone where there is no room for more, or nothing."""
-    epochs = _epochs(history)
+    epochs = epoch_numbers(history)
     room = 0.75 * WIDTH / max(epochs[-1] - epochs[0], 1)  # inches per epoch
     for stage, (first, last) in _spans(history.get("stage", [])).items():
         width = (epochs[last] - epochs[first] + 1) * room
@@ -195,7 +149,8 @@ def _name_stages(axes, history, num_rungs):
 
 def _mark_unlocks(axes, history, num_rungs):
     """A dotted line, in the rung's colour, before the first epoch of every stage."""
-    stages = history.get("stage", [])
-    for epoch, (before, after) in zip(_epochs(history)[1:], itertools.pairwise(stages), strict=False):
+    known = zip(epoch_numbers(history), history.get("stage", []), strict=False)
+    known = [(epoch, stage) for epoch, stage in known if math.isfinite(stage)]
+    for (_, before), (epoch, after) in itertools.pairwise(known):
         for stage in range(int(before) + 1, int(after) + 1):
             axes.axvline(epoch - 0.5, linestyle=":", color=rung_color(num_rungs, num_rungs - stage), zorder=0)

@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Self
@@ -132,7 +133,12 @@ def as_snapshots(given: Any) -> list[Snapshot]:
             raise ValueError(f"There is no snapshot of `TraversalSnapshots` in {given}: no step_*.npz.")
     else:
         given = getattr(given, "snapshots", given)  # of the callback
-        snapshots = [given] if isinstance(given, Snapshot) else list(given)
+        snapshots = [given] if isinstance(given, Snapshot) else list(given) if isinstance(given, Iterable) else [given]
+        if not all(isinstance(one, Snapshot) for one in snapshots):
+            raise TypeError(
+                "`snapshots` must be what `TraversalSnapshots` keeps, or its folder. "
+                f"Received: {', '.join(sorted({type(one).__name__ for one in snapshots}))}."
+            )
     kinds = {one.kind for one in snapshots}
     if len(kinds) != 1:
         raise ValueError(

@@ -48,10 +48,16 @@ def test_a_disk_that_is_full_leaves_the_backup_before(make_model, model, images,
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as full:
-        full.setattr(keras.Model, "save_weights", write_half)
+
+        class Full(keras.callbacks.Callback):
+            def on_epoch_begin(self, epoch, logs=None):
+                full.setattr(keras.Model, "save_weights", write_half)
+
         message = r"The backup of epoch 2 could not be .*No space left .*that of epoch 1 is whole, .*epoch_1.weights.h5"
         with pytest.raises(OSError, match=message):
-            model.fit(images, epochs=3, callbacks=[backup], **FIT)
+            model.fit(images, epochs=3, callbacks=[backup, Full()], **FIT)
+        with pytest.raises(OSError, match=r"no room for another backup in .*epoch_1.weights.h5: .*No space left"):
+            backup.on_train_begin()
     assert files(tmp_path) == ["epoch_1.weights.h5"]
 
     again = make_model(num_rungs=1)
@@ -128,6 +134,104 @@ def test_folders_that_are_not_its_own_are_refused(model, images, tmp_path):
     (tmp_path / "latest.weights.h5").write_bytes(b"")
     with pytest.raises(ValueError, match="backup of `keras.callbacks.BackupAndRestore`"):
         model.fit(images, callbacks=[kp.callbacks.BackupAndRestore(tmp_path)], **FIT)
+
+
+@pytest.fixture(scope="module")
+def backed_up(tmp_path_factory):
+    """The bytes of a backup, and a model of its kind."""
+    folder = tmp_path_factory.mktemp("backup")
+    model = compiled()
+    backup = kp.callbacks.BackupAndRestore(folder, max_share=1)
+    backup.set_model(model)
+    backup.on_train_begin()
+    backup.on_epoch_end(4)
+    return (folder / "epoch_5.weights.h5").read_bytes(), model
+
+
+def compiled(cls=kp.ProgressiveVAE, num_rungs=1):
+    model = cls((8, 8, 1), num_rungs, 2, channels=4, dense=8)
+    model.compile(kp.optimizers.adam())
+    return model
+
+
+def values(model):
+    return [np.array(variable) for variable in [*model.variables, *model.optimizer.variables]]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"num_rungs": 2},
+            r"of another network, of which \d+ of \d+ arrays differ \(decoder/.* is of shape .* there and of shape",
+        ),
+        (
+            {"cls": kp.VLAE},
+            r"of another network, of which 4 of .*vars/0 is of shape \(\) there and missing in the model",
+        ),
+        ({"optimizer": "sgd"}, r"trained with another optimizer \(fused_adam, here sgd\)"),
+        ({"optimizer": "adam"}, r"trained with another optimizer \(fused_adam, here adam\)"),
+    ],
+)
+def test_a_backup_of_another_training_is_refused_and_changes_nothing(backed_up, tmp_path, settings, message):
+    (tmp_path / "epoch_5.weights.h5").write_bytes(backed_up[0])
+    model = backed_up[1] if "optimizer" in settings else compiled(**settings)
+    if "optimizer" in settings:
+        model.compile(**settings)
+    before = values(model)
+    backup = kp.callbacks.BackupAndRestore(tmp_path)
+    backup.set_model(model)
+    with pytest.raises(ValueError, match=message) as error:
+        backup.on_train_begin()
+    assert f"The backup in {tmp_path} is not one of this training" in str(error.value)
+    assert f"to start anew, give another folder or delete {tmp_path / 'epoch_5.weights.h5'}" in str(error.value)
+    for now, then in zip(values(model), before, strict=True):
+        np.testing.assert_array_equal(now, then)
+    assert (files(tmp_path), getattr(model, "_initial_epoch", None)) == (["epoch_5.weights.h5"], None)
+
+
+@pytest.mark.parametrize("damage", ["cut off", "none of ours", "no weights", "in an array"])
+def test_a_backup_that_cannot_be_read_changes_nothing(backed_up, tmp_path, damage, monkeypatch):
+    import h5py
+
+    content, model = backed_up
+    model.compile(kp.optimizers.adam())
+    file = tmp_path / "epoch_5.weights.h5"
+    file.write_bytes({"cut off": content[: len(content) // 2], "none of ours": b"{}"}.get(damage, content))
+    if damage == "no weights":
+        with h5py.File(file, "w") as weights:
+            weights["images"] = np.zeros(3)
+    before = values(model)
+    if damage == "in an array":  # found when it is read, after others were
+        load, kernel = model.load_weights, model.encoder.get_layer("h_1").kernel
+
+        def fails(path):
+            if path != file:
+                return load(path)
+            kernel.assign(np.ones(kernel.shape))
+            raise OSError("Can't synchronously read data")
+
+        monkeypatch.setattr(model, "load_weights", fails)
+    backup = kp.callbacks.BackupAndRestore(tmp_path)
+    backup.set_model(model)
+    with pytest.raises(ValueError, match="The backup in .* cannot be read|The backup in .* is of another network"):
+        backup.on_train_begin()
+    for now, then in zip(values(model), before, strict=True):
+        np.testing.assert_array_equal(now, then)
+    assert files(tmp_path) == ["epoch_5.weights.h5"]
+
+
+def test_only_the_backup_is_removed_at_the_end(backed_up, tmp_path):
+    for name in "epoch_5.weights.h5", "unfinished.weights.h5":
+        (tmp_path / name).write_bytes(backed_up[0])
+    (tmp_path / "model.keras").write_bytes(b"of somebody else")
+    backup = kp.callbacks.BackupAndRestore(tmp_path)
+    backed_up[1].compile(kp.optimizers.adam())
+    backup.set_model(backed_up[1])
+    backup.on_train_begin()
+    assert backup.model._initial_epoch == 5
+    backup.on_train_end()
+    assert files(tmp_path) == ["model.keras"]
 
 
 @pytest.mark.parametrize("share", [0, 1.5, float("nan")])

@@ -89,7 +89,8 @@ def test_chosen_epochs(make_model, images):
     model = make_model(kp.VLAE, num_rungs=1)
     model.compile()
     flow = InformationFlow(images, every=[2, 3, 30], draws=50)
-    model.fit(images, batch_size=40, epochs=7, verbose=0, callbacks=[flow])
+    with pytest.warns(UserWarning, match="`every` names the epochs 30, and this training ends with epoch 6"):
+        model.fit(images, batch_size=40, epochs=7, verbose=0, callbacks=[flow])
     assert [record["epoch"] for record in flow.records] == [0, 2, 3, 6]
     with pytest.raises(ValueError, match="`every` must be at least 0"):
         InformationFlow(images, every=[3, -1])
@@ -134,6 +135,10 @@ def test_unfit_images_and_factors_are_refused_before_an_epoch_is_spent(make_mode
     for bad in blob_images * 2, blob_images[:, :4], (255 * blob_images).astype("uint8"):
         with pytest.raises((TypeError, ValueError), match="Images must"):
             model.fit(blob_images, verbose=0, callbacks=[InformationFlow(bad)])
+    late = np.repeat(blob_images, 5, axis=0)
+    late[-1, 0, 0] = np.nan  # beyond the first batch
+    with pytest.raises(ValueError, match="Images must"):
+        model.fit(blob_images, verbose=0, callbacks=[InformationFlow(late)])
     with pytest.raises(ValueError, match="`factors` must be integers"):
         DisentanglementMonitor((blob_images, truth.factors(np.arange(60)) * 0.5))
     with pytest.raises(ValueError, match="`seed` must be at least 0"):
@@ -268,6 +273,12 @@ def test_clear_errors(blob_images, truth):
         InformationFlow(blob_images, draws=1)
     with pytest.raises(TypeError, match="`every` must be an integer"):
         InformationFlow(blob_images, every=2.5)
+    for seed, error in ("0", TypeError), (-1, ValueError), ([1, 2], TypeError):
+        with pytest.raises(error, match="`seed` must be"):
+            InformationFlow(blob_images, seed=seed)
+    with pytest.raises(ValueError, match="Received: 1, mig"):
+        DisentanglementMonitor(truth, scores=[1, "mig"])
+    assert DisentanglementMonitor(truth, scores=(name for name in ["mig"])).scores == ("mig",)
     with pytest.raises(TypeError, match=r"use \['mig'\]"):
         DisentanglementMonitor(truth, scores="mig")
     with pytest.raises(TypeError, match="two arrays"):

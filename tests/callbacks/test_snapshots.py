@@ -214,7 +214,22 @@ def test_clear_errors(make_model, images, tmp_path, monkeypatch):
         fit(make_model(), images, TraversalSnapshots(tmp_path / "unused", images * 2))
     with pytest.raises(ValueError, match="`around` must be one image"):
         fit(make_model(), images, TraversalSnapshots(tmp_path / "unused", images, around=images[:2]))
+    model = make_model(num_rungs=1)
+    late = np.repeat(images, 7, axis=0)
+    late[-1, 0, 0] = 2  # beyond the first batch
+    with pytest.raises(ValueError, match="Images must"):
+        at(TraversalSnapshots(tmp_path / "unused", late), model, 0)
     assert not (tmp_path / "unused").exists()
+    (tmp_path / "file").write_text("no folder")
+    for folder, log_dir in (tmp_path / "file", None), (tmp_path / "used", tmp_path / "file"):
+        with pytest.raises(OSError, match=r"Pictures cannot be written to .*file.*Give a folder that can"):
+            at(TraversalSnapshots(folder, images, log_dir=log_dir), model, 0)
+    with pytest.raises(TypeError, match="`folder` must be a path"):
+        TraversalSnapshots(None, images)
+    with pytest.raises(TypeError, match="`seed` must be an integer"):
+        TraversalSnapshots(tmp_path, images, seed=[1])
+    with pytest.warns(UserWarning, match="TraversalSnapshots: `every` names the epochs 3, 9, and"):
+        at(TraversalSnapshots(tmp_path / "used", images, every=[1, 3, 9]), model, 0, {"epochs": 3})
     monkeypatch.setitem(sys.modules, "tensorboard", None)
     with pytest.raises(ImportError, match=r'"keras_provlae\[tensorboard\]"'):
         TraversalSnapshots(tmp_path, images, log_dir=tmp_path)

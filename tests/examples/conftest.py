@@ -57,5 +57,12 @@ def trained(tmp_path_factory):
 @pytest.fixture(scope="session")
 def answers(tmp_path_factory):
     """What examples that do not get to train leave: asked for help, for a training to go on with, and without data."""
-    commands = {"help": ("shapes3d", "--help"), "resume": ("shapes3d", "--resume"), "no data": ("celeb_a",)}
+    commands = {
+        "help": ("shapes3d", "--help"),
+        "resume": ("shapes3d", "--resume"),
+        "no data": ("celeb_a",),
+        "one image": ("dsprites", "--num_images=1"),
+        "no epoch": ("celeb_a", "--epochs=0"),
+        "no folder": ("mnist", "--export=/dev/null/digits/1"),
+    }
     return dict(zip(commands, run(tmp_path_factory.mktemp("answers"), *commands.values()), strict=True))

@@ -163,6 +163,17 @@ def test_celeb_a_leaves_model_pictures_and_history(trained):
     assert "every 10th image is the test split" in printed
 
 
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [("one image", "num_images=1"), ("no epoch", "epochs=0"), ("no folder", "Not a directory")],
+)
+def test_flags_that_only_the_end_of_a_training_needs_are_checked_before_it(answers, answer, words):
+    done = answers[answer]
+    assert done.returncode != 0
+    assert words in done.stdout + done.stderr
+    assert "Epoch 1" not in done.stdout
+
+
 def test_without_data_celeb_a_says_exactly_how_to_get_them(answers):
     done = answers["no data"]
     assert done.returncode != 0

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from keras_provlae.experiments import ablation, runs, scales, suite
+from keras_provlae.experiments import ablation, runs, scales, suite, training
 
 RUN = {"model": "pro-VLAE", "data": "shapes3d", "beta": 4, "L": 3, "latent_dim": 2, "seed": 0}
 RUN |= {"iterations": 90, "size": 32, "gamma": 0.5, "fade_in": 10}
@@ -80,6 +80,21 @@ def test_widths_make_a_small_ladder_of_any_data():
 def test_stages_share_the_iterations():
     assert runs.stage_ends(runs.complete({**RUN, "iterations": 100})) == [33, 66, 100]
     assert runs.stage_ends(runs.complete({**RUN, "model": "VLAE"})) == [90]
+
+
+def test_what_a_run_would_end_with_is_checked_before_it_begins(tmp_path):
+    (tmp_path / "comparison").write_text("no folder")
+    with pytest.raises(OSError, match=r"The page cannot be written to .*comparison"):
+        suite.run_experiment("comparison", "smoke", tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["comparison"]
+    with pytest.raises(TypeError, match="`progress` must be a function"):
+        training.execute(RUN, tmp_path, progress=[])
+    with pytest.raises(ValueError, match="`num_images` of a run must be at least 2"):
+        runs.complete({**RUN, "num_images": 1})
+    with pytest.raises(TypeError, match="`seeds` must be an integer"):
+        suite.grid("comparison", "smoke", seeds=1.5)
+    with pytest.raises(ValueError, match="`data` must be a list of"):
+        suite.grid("comparison", "smoke", data=())
 
 
 @pytest.mark.parametrize("scale", list(scales.SCALES))

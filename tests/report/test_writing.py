@@ -1,6 +1,7 @@
 import base64
 import io
 import re
+import types
 from html.parser import HTMLParser
 
 import keras
@@ -10,7 +11,7 @@ from matplotlib.image import imread
 
 import keras_provlae as kp
 from keras_provlae.metrics import evaluate
-from keras_provlae.report import parts, write_report
+from keras_provlae.report import measurements, parts, write_report
 from keras_provlae.visualization import Snapshot
 from tests.metrics.conftest import Blobs
 
@@ -196,12 +197,26 @@ def test_images_alone_and_a_model_that_does_not_grow(make_model, images, tmp_pat
 
 
 def test_a_file_of_the_history(trained, images, tmp_path):
-    (tmp_path / "log.csv").write_text("epoch,loss,reconstruction,kl_rung_1,kl_rung_2\n0,9,8.5,0.5,0\n1,8,7.25,0.5,0\n")
+    rows = ["epoch,loss,reconstruction,kl_rung_1,kl_rung_2", "0,9,8.5,0.5,0", "1,8,7.25,0.5,0", "2,7,6,0.5,0,0.1"]
+    (tmp_path / "log.csv").write_text("\n".join(rows) + "\n")
     page = Page(write_report(trained[0], images, tmp_path / "log.csv", tmp_path / "report.html", draws=100))
     assert ["last epoch", "2; loss 8.00, reconstruction 7.25 nats per image"] in page.rows["what-was-trained"]
+    assert "log.csv: 1 of 3 rows (line 4) do not have the 5 values of the header" in page.sections["warnings"]
 
 
-def test_unfit_arguments_are_refused_and_leave_no_file(trained, images, tmp_path):
+def _card(latents, rungs):
+    results = {
+        "mutual_information": types.SimpleNamespace(active=np.ones(latents, bool)),
+        "rung_factor_map": types.SimpleNamespace(rungs=rungs),
+    }
+    return kp.metrics.MetricCard(results=results)
+
+
+def _not_yet(*args):
+    raise AssertionError("what was given is checked before anything is measured")
+
+
+def test_unfit_arguments_are_refused_and_leave_no_file(trained, images, tmp_path, monkeypatch):
     path = tmp_path / "report.html"
     with pytest.raises(TypeError, match="`model` must be a LadderVAE"):
         write_report(keras.Sequential(), images, path=path)
@@ -223,6 +238,26 @@ def test_unfit_arguments_are_refused_and_leave_no_file(trained, images, tmp_path
         write_report(trained[0], images, path)
     with pytest.raises(TypeError, match="`facts` must be a dict"):
         write_report(trained[0], images, path=path, facts=["seed"])
+    for unfit, error, message in [
+        ({"draws": 1}, ValueError, "`draws` must be at least 2"),
+        ({"num_images": 1.5}, TypeError, "`num_images` must be an integer"),
+        ({"seed": -1}, ValueError, "`seed` must be at least 0"),
+        ({"snapshots": [1]}, TypeError, "`snapshots` must be what `TraversalSnapshots` keeps, .* Received: int"),
+        ({"path": None}, TypeError, "`path` must be a path"),
+        (
+            {"path": trained[2] / "step_0000060_stage_1.png" / "a.html"},
+            OSError,
+            "The report cannot be written to .*png",
+        ),
+        ({"data": (images, np.zeros((40, 2), int)), "factor_names": ["x"]}, ValueError, "must name 2 factors"),
+        ({"data": (images, np.ones((40, 2)) / 2)}, TypeError, "`factors` must be integers"),
+        ({"card": _card(3, (1, 2))}, ValueError, r"with the rungs \[2, 1\]. Received: \[1, 2\]"),
+        ({"card": _card(4, (2, 1))}, ValueError, "with 3 latents. Received: 4"),
+    ]:
+        with monkeypatch.context() as patch:
+            patch.setattr(measurements, "encode_all", _not_yet)
+            with pytest.raises(error, match=message):
+                write_report(**{"model": trained[0], "data": images, "path": path, **unfit})
     with pytest.raises(IsADirectoryError, match="Received a folder"):
         write_report(trained[0], images, path=tmp_path)
     assert not path.exists()

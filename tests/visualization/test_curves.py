@@ -1,4 +1,7 @@
+import re
+
 import keras
+import numpy as np
 import pytest
 
 from keras_provlae.visualization import training_curves
@@ -73,9 +76,7 @@ def test_epochs_are_those_of_the_training():
     assert [list(line.get_xdata()) for line in every_second.lines if line.get_label() == "val_loss"] == [[2, 4]]
 
 
-@pytest.mark.parametrize(
-    ("first", "count", "values", "expected"), [(1, 11, 2, [4, 8]), (4, 5, 3, [4, 6, 8]), (1, 5, 4, [])]
-)
+@pytest.mark.parametrize(("first", "count", "values", "expected"), [(1, 11, 2, [4, 8]), (4, 5, 3, [4, 6, 8])])
 def test_validation_stands_at_its_epochs(first, count, values, expected):
     """Keras validates where the number of the epoch is a multiple of `validation_freq`."""
     history = {name: [1.0] * count for name in ("loss", "reconstruction", "kl_rung_1")}
@@ -84,12 +85,23 @@ def test_validation_stands_at_its_epochs(first, count, values, expected):
     assert list(line.get_xdata()) == expected
 
 
+@pytest.mark.parametrize("name", ["val_loss", "loss", "mi_total", "kl_rung_1"])
+def test_values_of_epochs_that_are_not_known_are_left_out_with_a_warning(name):
+    with pytest.warns(UserWarning, match=f"`{name}` has 3 values for 4 epochs, .* left out"):
+        figure = training_curves({**HISTORY, "mi_rung_2": [0.0] * 4, name: [1.0] * 3})
+    assert "loss" in lines(figure.axes[0]) or name == "loss"
+
+
 def test_a_second_training_in_the_same_file(tmp_path):
     path = tmp_path / "history.csv"
     losses = enumerate([10, 9, 8, 7])
     rows = [f"{epoch},{loss},{loss},1" for epoch, loss in [*losses, (0, 100), (1, 99)]]
     path.write_text("\n".join(["epoch,loss,reconstruction,kl_rung_1", *rows, "2,98,97,1,2,96"]) + "\n")
-    assert lines(training_curves(path).axes[0])["loss"] == [100.0, 99.0]
+    with pytest.warns(UserWarning, match="history.csv: ") as warned:
+        assert lines(training_curves(path).axes[0])["loss"] == [100.0, 99.0]
+    broken, replaced = (str(one.message) for one in warned)
+    assert "history.csv: 1 of 7 rows (line 8) do not have the 4 values of the header" in broken
+    assert "history.csv: 4 of 7 rows (lines 2, 3, 4, 5) are of epochs before the training, or another" in replaced
 
 
 def test_a_file_of_a_training_that_was_killed(tmp_path):
@@ -103,8 +115,12 @@ def test_a_file_of_a_training_that_was_killed(tmp_path):
         "2,1.4,0.",
     ]
     path.write_text("\n".join(rows))
-    shown = lines(training_curves(path).axes[0])
+    with pytest.warns(UserWarning, match=r"1 of 4 rows \(line 5\) do not have the 5 values of the header") as warned:
+        shown = lines(training_curves(path).axes[0])
+    assert len(warned) == 1
     assert shown == {"loss": [2.0, 1.5], "reconstruction": [1.0, 0.9], "val_loss": [1.8]}
+    path.write_text("\n".join([*rows, "2,1.3,0.8,0.6,1.7"]))  # trained again: nothing is missing
+    assert lines(training_curves(path).axes[0])["loss"] == [2.0, 1.5, 1.3]
 
 
 def test_what_fit_returns_is_taken_as_it_is(make_model, images):
@@ -134,3 +150,68 @@ def test_curves_of_a_file(tmp_path):
     expected = training_curves({"loss": [2.0, 1.5], "reconstruction": [1.0, 0.9], "kl_rung_1": [0.5, 0.6]}).axes
     assert [lines(axes) for axes in panels] == [lines(axes) for axes in expected]
     assert training_curves(str(path)).axes
+
+
+@pytest.mark.parametrize("separator", [";", "\t", "|", " "])
+def test_the_separator_is_that_of_the_file(tmp_path, separator):
+    path = tmp_path / "history.csv"
+    rows = ["epoch,data,kl_rung_1,loss,reconstruction", '0,"a, b",0.5,2,1', '1,"a, b",0.6,1.5,0.9']
+    path.write_bytes(b"\xef\xbb\xbf" + "\r\n".join(rows).replace(",", separator).encode())
+    assert lines(training_curves(path).axes[0]) == {"loss": [2.0, 1.5], "reconstruction": [1.0, 0.9]}
+
+
+def test_rows_with_another_number_of_values_are_never_left_out_silently(tmp_path):
+    """As Keras's logger writes them below the header of a training that logged less."""
+    path = tmp_path / "history.csv"
+    rows = [f"{epoch},{9 - epoch},{8 - epoch},1" + ",0.5" * (epoch > 1) for epoch in range(9)]
+    path.write_text("\n".join(["epoch,loss,reconstruction,kl_rung_1", *rows, "9,1,1,1", "2,1,1,1"]) + "\n")
+    message = r"7 of 11 rows \(lines 4, 5, 6, 7, 8 and 2 more\) do not .* of a training that logged other values"
+    with pytest.warns(UserWarning, match="history.csv: ") as warned:
+        shown = lines(training_curves(path).axes[0])["loss"]
+    assert shown == [9.0, 8.0, 1.0]
+    texts = "\n".join(str(one.message) for one in warned)
+    assert re.search(message, texts)
+    assert "1 of 11 rows (line 11) are of epochs before the training" in texts
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", r"Received: .*history.csv, which is empty: no epoch"),
+        ("\n\n", r"Received: .*history.csv, which is empty"),
+        ("epoch;loss;reconstruction;kl_rung_1\n", "at least one epoch. Received: .*whose 0 rows"),
+        ("epoch,loss,reconstruction,kl_rung_1\n0,1\n", r"at least one epoch. .*whose 1 rows .*\(line 2\)"),
+        ("epoch;kl_rung_1;reconstruction\n0;1;1,5\n", r"`reconstruction` must be a number or NA. Received: '1,5' in l"),
+        ("name;size\na;1\n", r"history of a ladder|that of a ladder model.*Received: \['name', 'size'\]"),
+        ("\x89PNG\xff", "which is no UTF-8 text"),
+    ],
+)
+def test_files_without_an_epoch_say_so(tmp_path, text, message):
+    (tmp_path / "history.csv").write_bytes(text.encode("latin-1"))
+    with pytest.raises(ValueError, match=message):
+        training_curves(tmp_path / "history.csv")
+
+
+@pytest.mark.parametrize(
+    ("history", "message"),
+    [
+        ({**HISTORY, "loss": ["low", "lower", "low", "low"]}, "one number per epoch. Received: loss="),
+        ({**HISTORY, "alpha": 1.0}, "one number per epoch. Received: alpha=1.0"),
+        ({name: [] for name in HISTORY}, "at least one epoch. Received: none"),
+        ({**HISTORY, "epoch": [0, 1]}, "`history` must have 4 numbers of epochs"),
+    ],
+)
+def test_numbers_that_are_none(history, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        training_curves(history)
+
+
+def test_epochs_without_a_value_leave_a_gap(tmp_path):
+    path = tmp_path / "history.csv"
+    columns = "epoch,loss,reconstruction,kl_rung_1,kl_rung_2,mi_rung_1,mi_rung_2,mi_total,stage,alpha"
+    rows = ["0,9,8,0,1,NA,NA,NA,NA,NA", "1,8,7,0,1,0,1,1,0,1", "2,7,6,1,1,NA,NA,NA,NA,NA", "3,nan,nan,1,1,1,1,2,1,0.5"]
+    path.write_text("\n".join([columns, *rows]))
+    loss, _, information, alpha = training_curves(path).axes
+    assert lines(loss) == {"loss": [9, 8, 7], "reconstruction": [8, 7, 6]}
+    np.testing.assert_array_equal(lines(information)["total"], [np.nan, 1, np.nan, 2])
+    assert [list(line.get_xdata()) for line in alpha.lines] == [[2], [4], [3.5, 3.5]]
