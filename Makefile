@@ -1,16 +1,20 @@
 # Two commands, each doing everything on a fresh machine with Python 3.11 or later:
 #   make mnist    set up, then train on real digits and leave pictures in output/mnist
 #   make test     set up, then run the whole test suite
-# and two more for what takes longer:
+# and three more for what takes longer:
 #   make test-long       set up, then kill a training twenty times at random moments
 #   make test-serving    set up, then run the server as a process, its page in a browser, TensorFlow Serving's clients
+#   make test-lowest     set up Python 3.11 with the lowest versions that setup.py allows, then run the core of the suite
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
+LOWEST ?= .venv-lowest
+# what starts trainings in processes of their own: the code in them is that of the rest
+NOT_CORE := tests/experiments/test_suite.py tests/examples/test_training.py tests/test_distribution.py
 
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: mnist test test-long test-serving clean
+.PHONY: mnist test test-long test-serving test-lowest clean
 
 mnist: $(VENV)/examples
 	$(BIN)/python examples/mnist.py --output=output/mnist
@@ -27,6 +31,19 @@ test-serving: $(VENV)/dev
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "selenium>=4.25" "grpcio>=1.60"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps tensorflow-serving-api
 	$(BIN)/python -m pytest -m serving -rs tests
+
+test-lowest: $(LOWEST)/requirements.txt
+	$(LOWEST)/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(NOT_CORE:%=--ignore=%)
+
+$(LOWEST)/requirements.txt: setup.py tests/lowest.py
+	$(PYTHON) -c "import sys; sys.exit('Python 3.11 is needed: make PYTHON=...' if sys.version_info[:2] != (3, 11) else 0)"
+	$(PYTHON) -m venv --clear $(LOWEST)
+	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check packaging
+	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	$(LOWEST)/bin/python tests/lowest.py > $(LOWEST)/lowest.txt
+	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $(LOWEST)/lowest.txt
+	$(LOWEST)/bin/python -m pip check
+	mv $(LOWEST)/lowest.txt $@
 
 $(BIN)/python:
 	$(PYTHON) -c "import sys; sys.exit('Python 3.11 or later is needed: make PYTHON=...' if sys.version_info < (3, 11) else 0)"

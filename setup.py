@@ -21,17 +21,17 @@ setup(
     package_data={"keras_provlae.datasets": ["shapes3d_maps.npz"]},
     python_requires=">=3.11",
     install_requires=[
-        "keras>=3.12",
+        "keras>=3.15",
         "tensorflow>=2.20",
-        "tensorflow-datasets>=4.9.6",
-        "importlib_resources",  # tensorflow-datasets imports it without asking for it
-        "numpy>=1.26",
-        "matplotlib>=3.8",
+        "tensorflow-datasets>=4.9.10",
+        "importlib_resources>=6.0",  # tensorflow-datasets imports it without asking for it
+        "numpy>=2.0",
+        "matplotlib>=3.9",
         "absl-py>=2.1",
     ],
     extras_require={
         "metrics": ["scikit-learn>=1.5"],
-        "export": ["tf2onnx>=1.16", "onnxruntime>=1.20", "ai-edge-litert>=1.2"],
+        "export": ["tf2onnx>=1.17", "onnxruntime>=1.20", "ai-edge-litert>=1.2"],
         "serve": ["fastapi>=0.115", "uvicorn>=0.32", "orjson>=3.10"],
         "tensorboard": ["tensorboard>=2.19"],
         "examples": ["mlxtend>=0.23"],
@@ -39,11 +39,12 @@ setup(
             "pytest>=8",
             "pytest-xdist>=3.5",
             "ruff>=0.12",
-            "hypothesis>=6",
+            "hypothesis>=6.100",
             "scikit-learn>=1.5",
-            "tensorboard>=2.19",
+            "tensorboard>=2.20",
             "httpx2>=2",
             "ipykernel>=6.29",
+            "httpx>=0.27",  # which the test client of older releases of fastapi takes
         ],
     },
     classifiers=[

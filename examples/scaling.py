@@ -113,5 +113,9 @@ def train(callbacks=()):
     return model, history.history
 
 
+def main(_):
+    train()
+
+
 if __name__ == "__main__":
-    app.run(lambda _: train())
+    app.run(main)

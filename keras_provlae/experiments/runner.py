@@ -133,13 +133,13 @@ class _Team:
         except (EOFError, OSError):
             self._lost(connection)
             return
-        if kind == "iteration":
-            self.clock.advance(name, value)
+        if kind == "progress":
+            self.clock.advance(name, *value)
             return
         if kind == "result":
             append_result(self.folder, value)
             (self.folder / MODELS / name / RESULT).unlink(missing_ok=True)
-            self.clock.finish(name)
+            self.clock.finish(name, value)
             self.say(f"[{self.clock.done}/{self.clock.total}] {_told(value)} · {self.clock}")
         else:
             self._fail(name, value)
@@ -166,55 +166,88 @@ class _Team:
 
 
 class _Clock:
-    """How much is done and how long the rest will take, from the seconds per step of runs of the same kind."""
+    """How much is done and how long the rest will take: the steps and the scores of runs of the same kind tell."""
 
     def __init__(self, runs, workers, now=time.perf_counter):
         self.runs, self.workers, self.total, self.done, self.now = dict(runs), workers, len(runs), 0, now
-        self.left = {name: run["iterations"] for name, run in runs.items()}
-        self.seen = {}  # {name: (time, iteration) of its last message}
-        self.spent = {}  # {kind: [seconds, steps]}
+        self.left = {name: run["iterations"] for name, run in runs.items()}  # of runs that are not finished
+        self.seen = {}  # {name: (time, iteration, seconds) of its last message}
+        self.trained = {}  # {kind: [seconds, steps]}
+        self.scored = {}  # {kind: [seconds of the scores of each finished run]}
 
-    def advance(self, name, iteration):
-        """A run tells how many steps it has done; the time before its first message is not that of steps."""
+    def advance(self, name, iteration, seconds):
+        """A run tells its steps and its seconds so far; those before its first message are not of steps alone."""
         if name in self.seen:
-            before, steps = self.seen[name]
-            spent = self.spent.setdefault(_kind(self.runs[name]), [0.0, 0])
-            spent[0] += self.now() - before
+            _, steps, before = self.seen[name]
+            spent = self.trained.setdefault(_kind(self.runs[name]), [0.0, 0])
+            spent[0] += seconds["training"] - before["training"]
             spent[1] += iteration - steps
-        self.seen[name] = (self.now(), iteration)
+        self.seen[name] = (self.now(), iteration, seconds)
         self.left[name] = self.runs[name]["iterations"] - iteration
 
     def pause(self, name):
         """Its time does not count until it tells of itself again."""
         self.seen.pop(name, None)
 
-    def finish(self, name):
+    def finish(self, name, result=None):
+        """A run is over: with its result, or `None` where it failed."""
         self.pause(name)
-        self.left[name] = 0
+        del self.left[name]
         self.done += 1
+        if result is not None and result["finite"]:
+            self.scored.setdefault(_scored_kind(self.runs[name]), []).append(result["seconds"]["scores"])
 
     @property
     def share(self) -> float:
         return 1 - sum(self.left.values()) / sum(run["iterations"] for run in self.runs.values())
 
-    def seconds_left(self) -> float | None:
-        """Of all runs, or of the longest if that is more; `None` before anything was timed."""
-        rates = {kind: seconds / steps for kind, (seconds, steps) in self.spent.items() if steps}
+    def seconds_left(self) -> tuple[float | None, int]:
+        """Of all runs, or of the longest if that is more, and the number of runs whose scores that does not count.
+
+        The seconds are `None` before any step was timed. Scores were not timed where no run that scores as many
+        images in the same ways is finished.
+        """
+        rates = {kind: seconds / steps for kind, (seconds, steps) in self.trained.items() if steps}
         if not rates:
-            return None
+            return None, len(self.left)
         usual = sum(rates.values()) / len(rates)
-        each = [steps * rates.get(_kind(self.runs[name]), usual) for name, steps in self.left.items()]
-        return max(sum(each) / self.workers, *each)
+        scores = {name: self._scores_left(name) for name in self.left}
+        each = [
+            steps * rates.get(_kind(self.runs[name]), usual) + (scores[name] or 0.0)
+            for name, steps in self.left.items()
+        ]
+        return max([sum(each) / self.workers, *each]), sum(seconds is None for seconds in scores.values())
+
+    def _scores_left(self, name):
+        """Seconds that the scores of a run will take yet, or `None`."""
+        kind = _scored_kind(self.runs[name])
+        usual = [seconds for other, each in self.scored.items() if other[-1] == kind[-1] for seconds in each]
+        known = self.scored.get(kind, usual)
+        if not known:
+            return None
+        left = sum(known) / len(known)
+        if name in self.seen:
+            told, _, seconds = self.seen[name]
+            left -= seconds["scores"] + self.now() - told  # no message comes while a stage or the whole run is scored
+        return max(left, 0.0)
 
     def __str__(self):
         if self.done == self.total:
             return "all done"
-        seconds = self.seconds_left()
-        return "time left unknown" if seconds is None else f"time left {_words(seconds)}"
+        seconds, unknown = self.seconds_left()
+        if seconds is None:
+            return "time left unknown"
+        scores = f", and the scores of {unknown} of the runs, not timed yet" if unknown else ""
+        return f"time left {_words(seconds)}{scores}"
 
 
 def _kind(run):
     return run["model"], run["data"], run["L"], run["size"]
+
+
+def _scored_kind(run):
+    """The kind, and what is scored and how."""
+    return _kind(run), (run["data"], run["size"], run["num_images"], tuple(run["scores"] or ()))
 
 
 def _words(seconds):
@@ -225,12 +258,13 @@ def _words(seconds):
 
 
 def _told(result):
-    seconds = sum(result["seconds"].values())
+    seconds = result["seconds"]
     if not result["finite"]:
         return f"{run_dicts.title(result['run'])}: the loss was not finite after {result['stopped_at']} steps"
     scores = {name: result["scores"].get(name) for name in ("mig", "mig_sup", "mi_total")}
     told = ", ".join(f"{name} {value:.3f}" for name, value in scores.items() if value is not None)
-    return f"{run_dicts.title(result['run'])}: {told}, {seconds:.0f} s"
+    spent = f"{seconds['training']:.0f} s of training and {seconds['scores']:.0f} s of scores"
+    return f"{run_dicts.title(result['run'])}: {told}, {spent}"
 
 
 def _worker(connection, folder, threads, sources):
@@ -256,8 +290,8 @@ def _worker(connection, folder, threads, sources):
         keras.backend.clear_session()
 
 
-def _tell(connection, iteration):
-    connection.send(("iteration", iteration))
+def _tell(connection, *progress):
+    connection.send(("progress", progress))
 
 
 def _end_with(parent):

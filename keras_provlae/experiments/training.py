@@ -36,7 +36,7 @@ RESULT = "result.json"
 def execute(
     run: Mapping[str, Any],
     folder: str | os.PathLike,
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[int, Mapping[str, float]], None] | None = None,
     source: str | None = None,
 ) -> dict[str, Any]:
     """Trains and scores one run, or goes on with it where it was stopped.
@@ -46,7 +46,8 @@ def execute(
         folder: Where its checkpoint lies while it is not finished, and its model, snapshots and result afterwards
             (`model.keras`, `stage_0.npz` .., `result.json`), in a folder with the name of the run. A result that is
             there is returned.
-        progress: `None`, or a function that is called with the optimiser steps done, after each part of the training.
+        progress: `None`, or a function that is called after each part of the training, with the optimizer steps done
+            and the seconds so far, `{"training": .., "scores": ..}`.
         source: Where the images come from, as the data set's loader takes it; `None` is the `source` of the run.
 
     Returns:
@@ -82,7 +83,9 @@ def _execute(run, folder, data, progress):
     result = {"run": run, "key": key(run), "data": data.name, "real": data.real, "images": len(data.truth)}
     try:
         _fit(model, run, data, watch)
+        begin = time.perf_counter()
         result |= {"finite": True, "stopped_at": run["iterations"], **_score(model, run, data, log)}
+        log["seconds"]["scores"] += time.perf_counter() - begin
         _plain(model).save(folder / "model.keras")
     except ValueError as error:
         if not str(error).startswith(NOT_FINITE):
@@ -141,7 +144,7 @@ class _Watch(keras.callbacks.Callback):
             self.checkpoint.save(self.model, self.log)
             self._kept = time.perf_counter()
         if self.progress is not None:
-            self.progress(iteration)
+            self.progress(iteration, dict(self.log["seconds"]))
 
     def _end_stage(self):
         self._count("training")
@@ -187,7 +190,6 @@ def _unlocked_slices(model):
 
 def _score(model, run, data, log):
     """Reconstruction, KL and the metric card of the trained model."""
-    begin = time.perf_counter()
     rows = min(EVALUATED, len(data.truth))
     ds = data.truth.tf_dataset(BATCH, seed=0, subset=rows, shuffle=False)
     measured = model.evaluate(ds, verbose=0, return_dict=True)
@@ -210,7 +212,6 @@ def _score(model, run, data, log):
             data=data.name,
             about={"model": run["model"], "seed of the training": run["seed"]},
         )
-    log["seconds"]["scores"] += time.perf_counter() - begin
     scores = {name: _rounded(score.value) for name, score in card.items()}
     return {**losses, "scores": scores, "card": card.to_dict()}
 

@@ -203,6 +203,7 @@ def test_the_folder_where_keras_keeps_its_data_is_found(monkeypatch, tmp_path, f
     [
         ({"split": "val"}, ValueError, "split='val'"),
         ({"batch_size": 0}, ValueError, "`batch_size` must be at least 1"),
+        ({"batch_size": "100"}, TypeError, "`batch_size` must be an integer"),
         ({"image_size": 6.5}, TypeError, "`image_size` must be an integer"),
         ({"source": "no/such"}, FileNotFoundError, "no/such', which is no folder"),
         ({"on_bad_image": "no"}, ValueError, "on_bad_image='no'"),

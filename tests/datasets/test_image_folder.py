@@ -186,7 +186,9 @@ def test_a_folder_of_nothing_good(folder):
         ({"image_size": 0}, ValueError, "`image_size` must be at least 1"),
         ({"image_size": (8, 8, 3)}, ValueError, r"an int or \(height, width\). Received: image_size=\(8, 8, 3\)"),
         ({"image_size": 8.5}, TypeError, "`image_size` must be"),
+        ({"image_size": "64"}, TypeError, "`image_size` must be an integer. Received: image_size='64'"),
         ({"batch_size": 0}, ValueError, "`batch_size` must be at least 1"),
+        ({"batch_size": "100"}, TypeError, "`batch_size` must be an integer"),
         ({"on_bad_image": "ignore"}, ValueError, r"one of \('error', 'skip'\). Received: on_bad_image='ignore'"),
     ],
 )

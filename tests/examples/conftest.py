@@ -39,24 +39,32 @@ def trained(tmp_path_factory):
         "--num_rungs=2",
         "--export=m/digits",
     )
+    scaling = (
+        "--downscale=8",
+        "--epochs=1",
+        "--steps_per_epoch=1",
+        "--batch_size=8",
+        "--rungs=1",
+        "--channels=4",
+    )
     celeb_a = (f"--data_dir={folder / 'faces'}", "--epochs=4", "--steps_per_epoch=2")
     halves = {
         tmp_path_factory.mktemp("trained"): [("mnist", *mnist), ("celeb_a", *celeb_a)],
-        folder: [("dsprites", *SHORT), ("shapes3d", *SHORT)],
+        folder: [("dsprites", *SHORT), ("shapes3d", *SHORT), ("scaling", *scaling)],
     }
     with ThreadPoolExecutor() as pool:
         ends = list(pool.map(lambda where: run(where, *halves[where]), halves))
     left = {}
     for (where, commands), half in zip(halves.items(), ends, strict=True):
         for (name, *_), done in zip(commands, half, strict=True):
-            assert done.returncode == 0, done.stderr[-3000:]
+            assert done.returncode == 0, (name, done.returncode, done.stderr[-3000:])
             left[name] = where / "output" / name, done.stdout
     return left
 
 
 @pytest.fixture(scope="session")
 def answers(tmp_path_factory):
-    """What examples that do not get to train leave: asked for help, for a training to go on with, and without data."""
+    """What examples that do not get to work leave: asked for help, for a training to go on with, and without data."""
     commands = {
         "help": ("shapes3d", "--help"),
         "resume": ("shapes3d", "--resume"),
@@ -64,5 +72,6 @@ def answers(tmp_path_factory):
         "one image": ("dsprites", "--num_images=1"),
         "no epoch": ("celeb_a", "--epochs=0"),
         "no folder": ("mnist", "--export=/dev/null/digits/1"),
+        "no model": ("serve", "--model_base_path=nowhere", "--rest_api_port=0"),
     }
     return dict(zip(commands, run(tmp_path_factory.mktemp("answers"), *commands.values()), strict=True))

@@ -1,34 +1,33 @@
-"""Runs examples in turn, so that TensorFlow starts once: takes their command lines and a file for what each left."""
+"""Runs examples in turn, each in a process of its own: takes their command lines and a file for what each left.
 
-import contextlib
-import io
+The processes are forks of this one, which has imported TensorFlow and started nothing of it.
+"""
+
 import json
+import os
 import runpy
 import sys
-import traceback
+import tempfile
 from pathlib import Path
 
-from absl import flags
-
+import keras_provlae  # noqa: F401
 from tests.conftest import REPOSITORY
 
 
 def run(example, *arguments):
-    """Runs one example as its command line does; returns its exit status and what it printed."""
-    path = str(REPOSITORY / "examples" / f"{example}.py")
-    before, status = set(flags.FLAGS), 0
-    sys.argv = [path, *arguments]
-    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
-        try:
-            runpy.run_path(path, run_name="__main__")
-        except SystemExit as end:
-            status = end.code or 0
-        except Exception:
-            status = 1
-            traceback.print_exc()
-    for name in set(flags.FLAGS) - before:
-        delattr(flags.FLAGS, name)  # the next example defines its own
-    return {"returncode": status, "stdout": out.getvalue(), "stderr": err.getvalue()}
+    """Runs one example as its command line does; returns its exit code and what it printed."""
+    path = REPOSITORY / "examples" / f"{example}.py"
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        child = os.fork()
+        if not child:
+            os.dup2(out.fileno(), sys.stdout.fileno())
+            os.dup2(err.fileno(), sys.stderr.fileno())
+            sys.argv, sys.path[0] = [str(path), *arguments], str(path.parent)
+            runpy.run_path(str(path), run_name="__main__")
+            sys.exit()
+        _, status = os.waitpid(child, 0)
+        printed = {name: file.seek(0) or file.read() for name, file in (("stdout", out), ("stderr", err))}
+    return {"returncode": os.waitstatus_to_exitcode(status), **printed}
 
 
 if __name__ == "__main__":

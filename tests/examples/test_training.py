@@ -30,8 +30,8 @@ def test_the_example_is_short(example):
 
 
 def test_every_example_is_trained(trained):
-    """`serve` in test_serve.py, `scaling` in tests/test_distribution.py."""
-    assert sorted([*trained, "scaling", "serve"]) == [example.stem for example in EXAMPLES]
+    """And ends with the exit code 0; `serve` does in tests/serving."""
+    assert sorted([*trained, "serve"]) == [example.stem for example in EXAMPLES]
 
 
 def test_mnist_leaves_model_pictures_and_history(trained):
@@ -145,7 +145,14 @@ def test_a_training_goes_on_where_it_stopped(trained):
 
 def test_there_may_be_nothing_to_resume(answers):
     done = answers["resume"]
+    assert done.returncode == 1
     assert "There is nothing to resume in output/shapes3d" in done.stdout + done.stderr
+
+
+def test_scaling_leaves_its_weights(trained):
+    output, printed = trained["scaling"]
+    assert "Process 0: 1 steps, stage 0, alpha 1.0; see output/scaling/run.weights.h5" in printed
+    assert (output / "run.weights.h5").is_file()
 
 
 def test_celeb_a_leaves_model_pictures_and_history(trained):
@@ -176,6 +183,12 @@ def test_flags_that_only_the_end_of_a_training_needs_are_checked_before_it(answe
 
 def test_without_data_celeb_a_says_exactly_how_to_get_them(answers):
     done = answers["no data"]
-    assert done.returncode != 0
+    assert done.returncode == 1
     assert "Get img_align_celeba.zip" in done.stderr
     assert "tfds build celeb_a" in done.stderr
+
+
+def test_a_server_without_a_model_says_so_and_fails(answers):
+    done = answers["no model"]
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines()[-1].startswith("There is no folder")

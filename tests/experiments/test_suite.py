@@ -83,7 +83,7 @@ def test_the_same_command_goes_on_after_a_kill(finished):
     assert len((folder / "results.jsonl").read_text().splitlines()) == len(grid)
     assert f"{len(grid)} runs, {len(before)} of them done before" in said
     assert re.search(r"The worker of \S+ died \(exit code -9\); its run goes on in another", said)
-    assert re.search(r"\[\d/\d\] .*: mig \d\.\d{3}.* s · time left", said)
+    assert re.search(r"\[\d/\d\] .*: mig \d\.\d{3}.*, \d+ s of training and \d+ s of scores · time left", said)
 
 
 def test_a_command_ends_with_its_page(finished):

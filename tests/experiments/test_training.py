@@ -19,7 +19,7 @@ class Killed(BaseException):
 
 
 def kill_at(iteration):
-    def progress(done):
+    def progress(done, seconds):
         if done >= iteration:
             raise Killed
 
@@ -69,8 +69,10 @@ def test_a_run_that_was_killed_ends_as_the_one_that_was_not(whole, tmp_path, mon
     half["variance"].append([1000, 7.0])
     log.write_text(json.dumps(half))
     begun = []
-    result = training.execute(RUN, tmp_path, begun.append)
-    assert begun[0] == iteration + 2
+    result = training.execute(RUN, tmp_path, lambda *told: begun.append(told))
+    assert begun[0][0] == iteration + 2
+    assert begun[-1][0] == RUN["iterations"]
+    assert begun[-1][1]["scores"] < result["seconds"]["scores"] + 0.05  # those of the whole run come after it, rounded
     for name in "stages", "scores", "variance", "peak_variance", "reconstruction", "kl":
         assert result[name] == expected[name], name
 
