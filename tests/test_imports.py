@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "optimizers": set(),
     "models": {"ladder", "layers", "losses", "optimizers", "presets", "replicas", "stage_graphs"},
     "conversion": set(),
-    "export": set(),
+    "export": {"datasets"},
     "metrics": set(),
     "visualization": {"guard", "losses", "metrics"},
     "callbacks": {"metrics", "visualization"},
