@@ -142,6 +142,7 @@ class TwoChannels:
 
 
 def test_only_models_of_gray_or_color_have_them_and_networks_are_traced_once(loaded):
+    TwoChannels.calls.clear()
     _, signatures = traced_signatures(TwoChannels())
     assert set(loaded.signatures) - set(signatures) == {"encode_image_bytes", "reconstruct_image_bytes"}
     assert sorted(TwoChannels.calls) == ["decode", "encode"]
