@@ -33,6 +33,7 @@ flags.DEFINE_integer("rest_api_port", 8501, "Port; 0 takes a free one.", lower_b
 flags.DEFINE_string("host", "127.0.0.1", "Address to listen on: this machine alone; 0.0.0.0 is the whole network.")
 flags.DEFINE_integer("max_body_mb", 32, "Longest body of a request, in 2**20 bytes.", lower_bound=1)
 flags.DEFINE_integer("max_images", 256, "Most images that a request may send or ask for.", lower_bound=8)
+flags.DEFINE_integer("max_pixels", 2**25, "Most pixels of the PNG and JPEG files of a request together.", lower_bound=1)
 flags.DEFINE_float("poll_seconds", 1.0, "How often the folder is looked at for another version.", lower_bound=0.05)
 flags.DEFINE_integer("stop_seconds", 30, "How long requests in flight may take at a stop.", lower_bound=1)
 flags.DEFINE_list("allowed_hosts", None, "Names in the Host header that are answered; by default this machine's.")
@@ -68,7 +69,7 @@ def main(arguments):
         model = WatchedModel(Path(FLAGS.model_base_path).expanduser(), FLAGS.model_name)
     except (FileNotFoundError, ValueError) as error:
         sys.exit(str(error))
-    limits = Limits(body_bytes=FLAGS.max_body_mb * 2**20, images=FLAGS.max_images)
+    limits = Limits(body_bytes=FLAGS.max_body_mb * 2**20, images=FLAGS.max_images, pixels=FLAGS.max_pixels)
     hosts = ["localhost", "127.0.0.1", "::1", FLAGS.host] if ipaddress.ip_address(address).is_loopback else ["*"]
     hosts = [name.lower() for name in FLAGS.allowed_hosts or hosts]
     config = uvicorn.Config(

@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "optimizers": set(),
     "models": {"html_table", "ladder", "layers", "losses", "optimizers", "presets", "replicas", "stage_graphs"},
     "conversion": set(),
-    "export": set(),
+    "export": {"datasets", "models"},
     "metrics": {"html_table"},
     "visualization": {"guard", "losses", "metrics"},
     "callbacks": {"folders", "metrics", "visualization"},

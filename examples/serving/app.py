@@ -15,8 +15,9 @@ import orjson
 import tensorflow as tf
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, Response
 from starlette.exceptions import HTTPException as StarletteHTTPException
-from starlette.requests import ClientDisconnect
 
+from .bodies import read_body
+from .image_files import check_pixels
 from .tensors import BadRequestError, parse_request, to_arrays, to_json
 from .versions import Version, WatchedModel
 
@@ -33,6 +34,7 @@ class Limits(NamedTuple):
     body_bytes: int = 32 * 2**20
     all_bodies_bytes: int = 512 * 2**20  # of the requests that are being read or wait for their turn
     images: int = 256  # of a batch that enters, and of one that comes out
+    pixels: int = 2**25  # of the PNG and JPEG files of a request together, as these declare
     read_seconds: float = 30.0
 
 
@@ -44,15 +46,16 @@ async def _check_host(request: Request) -> None:
 
 
 router = APIRouter(dependencies=[Depends(_check_host)])
+GET = ["GET", "HEAD"]
 
 
-@router.get("/")
+@router.api_route("/", methods=GET)
 async def explorer() -> Response:
     """The page of the latent explorer."""
     return Response(PAGE.read_bytes(), media_type="text/html; charset=utf-8")
 
 
-@router.get("/explorer.json")
+@router.api_route("/explorer.json", methods=GET)
 async def explorer_facts(request: Request) -> Response:
     """What the page needs to know of the model."""
     version = request.app.state.model.current
@@ -64,8 +67,8 @@ async def explorer_facts(request: Request) -> Response:
     return _json(orjson.dumps({**facts, "examples": examples}, option=orjson.OPT_SERIALIZE_NUMPY))
 
 
-@router.get(MODEL)
-@router.get(MODEL + "/versions/{number}")
+@router.api_route(MODEL, methods=GET)
+@router.api_route(MODEL + "/versions/{number}", methods=GET)
 async def status(request: Request, name: str, number: str | None = None) -> dict[str, Any]:
     """Which version is served, and which could not be loaded."""
     model = request.app.state.model
@@ -79,8 +82,8 @@ async def status(request: Request, name: str, number: str | None = None) -> dict
     return {"model_version_status": [state for state in states if number in (None, state["version"])]}
 
 
-@router.get(MODEL + "/metadata")
-@router.get(MODEL + "/versions/{number}/metadata")
+@router.api_route(MODEL + "/metadata", methods=GET)
+@router.api_route(MODEL + "/versions/{number}/metadata", methods=GET)
 async def metadata(request: Request, name: str, number: str | None = None) -> dict[str, Any]:
     """The signatures of the served version."""
     version = _find(request.app.state.model, name, number)
@@ -96,8 +99,15 @@ async def predict(request: Request, name: str, number: str | None = None) -> Res
     """The outputs of a signature."""
     state = request.app.state
     version = _find(state.model, name, number)
-    async with _body(request) as body:
+    async with read_body(request) as body:
         return _json(await anyio.to_thread.run_sync(_answer, version, body, state.limits, limiter=state.threads))
+
+
+@router.post(MODEL + ":{method}")
+@router.post(MODEL + "/versions/{number}:{method}")
+async def other_methods(name: str, method: str, number: str | None = None) -> None:
+    """What TensorFlow Serving has beside `:predict`, for models of another kind."""
+    raise HTTPException(400, f"The signatures of a model are called with :predict alone. Received: :{method[:100]}.")
 
 
 def create_app(
@@ -176,51 +186,18 @@ def _find(model, name, number) -> Version:
     return version
 
 
-@contextlib.asynccontextmanager
-async def _body(request):
-    """The body, refused as soon as it is known to be too long; its bytes count until it is answered."""
-    if request.headers.get("content-encoding", "").lower() not in ("", "identity"):
-        raise _closing(415, "The body must not be compressed.")
-    state, body = request.app.state, bytearray()
-    try:
-        try:
-            async with asyncio.timeout(state.limits.read_seconds):
-                await _read(request, body)
-        except TimeoutError:
-            raise _closing(408, f"The body did not arrive within {state.limits.read_seconds:g} seconds.") from None
-        except ClientDisconnect:
-            raise _closing(400, "The body ended too early.") from None
-        yield bytes(body)
-    finally:
-        state.held_bytes -= len(body)
-
-
-async def _read(request, body):
-    state = request.app.state
-    too_long = f"The body must not be longer than {state.limits.body_bytes} bytes."
-    if int(request.headers.get("content-length", 0)) > state.limits.body_bytes:
-        raise _closing(413, too_long)
-    async for part in request.stream():
-        body += part
-        state.held_bytes += len(part)
-        if len(body) > state.limits.body_bytes:
-            raise _closing(413, too_long)
-        if state.held_bytes > state.limits.all_bodies_bytes:
-            raise _closing(503, "Too many long requests at once: try again later.")
-
-
-def _closing(status_code, detail):
-    """An error after which the rest of the body is not waited for."""
-    return HTTPException(status_code, detail, {"Connection": "close"})
-
-
 def _answer(version: Version, body: bytes, limits: Limits) -> bytes:
     """From JSON to JSON, in a thread: the event loop goes on, though Python's lock slows it while JSON is read."""
     try:
         signature_name, has_rows, values = parse_request(body)
         if signature_name not in version.signatures:
             known = ", ".join(sorted(version.signatures))
-            raise BadRequestError(f"There is no signature {signature_name[:100]!r}. Known: {known}.")
+            hint = (
+                " Older exports have no signatures for encoded images, nor have models of other than 1 or 3 channels."
+                if signature_name.endswith("_image_bytes")
+                else ""
+            )
+            raise BadRequestError(f"There is no signature {signature_name[:100]!r}. Known: {known}.{hint}")
         arrays = to_arrays(values, has_rows, version.specs(signature_name))
         _check_size(arrays, limits)
         return to_json(version.predict(signature_name, arrays), has_rows)
@@ -238,6 +215,7 @@ def _check_size(arrays, limits):
     total = batch * max(int(np.max(arrays.get("n", 1), initial=1)), np.size(arrays.get("values", 0)))
     if total > limits.images:
         raise BadRequestError(f"A request may have or ask for at most {limits.images} images. Received: {total}.")
+    check_pixels(arrays, limits.pixels)
 
 
 def _rule_in(message):

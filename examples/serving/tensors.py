@@ -1,5 +1,7 @@
 """JSON bodies of predict requests, by the rules of TensorFlow Serving's REST interface: rows or columns."""
 
+import base64
+import binascii
 import itertools
 from typing import Any
 
@@ -50,6 +52,8 @@ def parse_request(body: bytes) -> tuple[str, bool, Any]:
 def to_arrays(values: Any, has_rows: bool, specs: dict[str, tf.TensorSpec]) -> dict[str, np.ndarray]:
     """One array per input of the signature, of its dtype and a shape that it takes.
 
+    Strings are text, or bytes as `{"b64": "..."}`; an array of them holds bytes.
+
     Args:
         values: As from `parse_request`.
         has_rows: As from `parse_request`.
@@ -62,7 +66,7 @@ def to_arrays(values: Any, has_rows: bool, specs: dict[str, tf.TensorSpec]) -> d
         BadRequestError: If an input is missing or unknown, or its values or shape do not fit.
     """
     columns = _columns(values, specs) if has_rows else values
-    if len(specs) == 1 and not isinstance(columns, dict):
+    if len(specs) == 1 and (not isinstance(columns, dict) or _is_base64(columns)):
         columns = {next(iter(specs)): columns}
     if not isinstance(columns, dict):
         raise BadRequestError(f"This signature has several inputs, so name them: {sorted(specs)}.")
@@ -79,14 +83,15 @@ def to_json(outputs: dict[str, np.ndarray], has_rows: bool) -> bytes:
         has_rows: Whether the request had rows.
 
     Returns:
-        JSON. A single output has no name, as with TensorFlow Serving.
+        JSON. A single output has no name, as with TensorFlow Serving; strings are text, or `{"b64": "..."}` where
+        the name of the output ends in `_bytes`.
 
     Raises:
         BadRequestError: If the outputs cannot be told apart by rows, or JSON has no word for their values.
     """
-    if not all(np.isfinite(array).all() for array in outputs.values()):
+    outputs = {name: _to_numbers_or_text(name, array) for name, array in outputs.items()}
+    if not all(array.dtype == object or np.isfinite(array).all() for array in outputs.values()):
         raise BadRequestError("The answer is not finite: the inputs are too large.")
-    outputs = {name: np.ascontiguousarray(array) for name, array in outputs.items()}
     single = next(iter(outputs.values())) if len(outputs) == 1 else None
     if not has_rows:
         answer = {"outputs": outputs if single is None else single}
@@ -97,12 +102,31 @@ def to_json(outputs: dict[str, np.ndarray], has_rows: bool) -> bytes:
     else:
         rows = zip(*outputs.values(), strict=True)
         answer = {"predictions": [dict(zip(outputs, row, strict=True)) for row in rows]}
-    return orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
+    return orjson.dumps(answer, np.ndarray.tolist, orjson.OPT_SERIALIZE_NUMPY)  # what orjson does not know as lists
+
+
+def _to_numbers_or_text(name, array):
+    array = np.asarray(array, order="C")
+    if array.dtype != object:
+        return array
+    try:
+        return np.vectorize(_to_base64 if name.endswith("_bytes") else bytes.decode, otypes=[object])(array)
+    except UnicodeDecodeError:
+        raise BadRequestError(f"The output `{name}` is not text: its name must end in `_bytes`.") from None
+
+
+def _to_base64(value):
+    return {"b64": base64.b64encode(value).decode()}
+
+
+def _is_base64(value):
+    """Whether it is TensorFlow Serving's form of bytes, and no dict of inputs."""
+    return isinstance(value, dict) and set(value) == {"b64"}
 
 
 def _columns(rows, specs):
     """Rows of named inputs, one list per name; rows of the only input as they are."""
-    if not isinstance(rows[0], dict):
+    if not isinstance(rows[0], dict) or _is_base64(rows[0]):
         return rows
     for row in rows:
         if not isinstance(row, dict) or set(row) != set(rows[0]):
@@ -112,11 +136,7 @@ def _columns(rows, specs):
 
 def _to_array(name, values, spec, has_rows):
     integers = spec.dtype.is_integer
-    _check_leaves(name, values, integers)
-    try:
-        array = np.array(values)
-    except ValueError:
-        raise BadRequestError(f"`{name}` must be a number or lists of equal lengths.") from None
+    array = _strings(name, values) if spec.dtype == tf.string else _numbers(name, values, integers)
     if integers and array.size and not spec.dtype.min <= array.min() <= array.max() <= spec.dtype.max:
         raise BadRequestError(
             f"`{name}` must be {spec.dtype.name}, {spec.dtype.min} .. {spec.dtype.max}. "
@@ -131,6 +151,45 @@ def _to_array(name, values, spec, has_rows):
         return array.astype(spec.dtype.as_numpy_dtype)
 
 
+def _numbers(name, values, integers):
+    _check_leaves(name, values, integers)
+    try:
+        return np.array(values)
+    except ValueError:
+        raise BadRequestError(f"`{name}` must be a number or lists of equal lengths.") from None
+
+
+def _strings(name, values):
+    """An array of bytes; items are counted across all lists, from 0."""
+    shape, level = [], [values]
+    while level and type(level[0]) is list:
+        sizes = {len(value) if type(value) is list else None for value in level}
+        if len(sizes) > 1 or len(shape) == 32:  # deeper than NumPy's arrays may be
+            raise BadRequestError(f"`{name}` must be a string or lists of equal lengths.")
+        shape.append(len(level[0]))
+        level = list(itertools.chain.from_iterable(level))
+    array = np.empty(len(level), object)
+    array[:] = [_to_bytes(name, item, value) for item, value in enumerate(level)]
+    return array.reshape(shape)
+
+
+def _to_bytes(name, item, value):
+    if isinstance(value, str):
+        return value.encode()
+    if not _is_base64(value) or not isinstance(value["b64"], str):
+        raise BadRequestError(
+            f'`{name}` must hold strings, or bytes as {{"b64": "..."}}. Received: a {_kind(value)} as item {item}.'
+        )
+    text = "".join(value["b64"].split())  # the program base64 breaks lines
+    try:
+        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise BadRequestError(
+            f"`{name}` must hold base64 alone, without `data:...,` before it. Received as item {item}, counted from 0: "
+            f"{text[:30]!r}. {error}."
+        ) from None
+
+
 def _check_leaves(name, values, integers):
     """Looks at the types before NumPy does, which would make room for the longest string at every place."""
     allowed, level = ({int} if integers else {int, float}), [values]
@@ -138,8 +197,10 @@ def _check_leaves(name, values, integers):
         wrong = set(map(type, level)) - {list} - allowed
         if wrong:
             kinds = " and ".join(sorted(map(_KINDS.__getitem__, wrong)))
+            is_file = any(map(_is_base64, level))
+            hint = " Files are for `encode_image_bytes` and `reconstruct_image_bytes`." if is_file else ""
             raise BadRequestError(
-                f"`{name}` must hold {'integers' if integers else 'numbers'} alone. Received: {kinds}."
+                f"`{name}` must hold {'integers' if integers else 'numbers'} alone. Received: {kinds}.{hint}"
             )
         level = list(itertools.chain.from_iterable(value for value in level if type(value) is list))
 

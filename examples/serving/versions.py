@@ -46,16 +46,23 @@ class Version:
         Raises:
             tf.errors.InvalidArgumentError: If the graph refuses the values.
         """
-        outputs = self.signatures[signature_name](**{name: tf.constant(array) for name, array in arrays.items()})
+        specs = self.specs(signature_name)
+        inputs = {name: tf.constant(array, specs[name].dtype) for name, array in arrays.items()}
+        outputs = self.signatures[signature_name](**inputs)
         return {name: outputs[name].numpy() for name in sorted(outputs)}
 
     def _warm_up(self, signature_name):
         """The first call is slow: it is not left to a client."""
+        image = tf.io.encode_png(np.zeros((1, 1, 1), "uint8")).numpy()  # for strings, which may be such files
         arrays = {
-            name: np.ones([size or 1 for size in spec.shape], spec.dtype.as_numpy_dtype)
+            name: np.full(
+                [size or 1 for size in spec.shape],
+                image if spec.dtype == tf.string else 1,
+                spec.dtype.as_numpy_dtype,
+            )
             for name, spec in self.specs(signature_name).items()
         }
-        with contextlib.suppress(tf.errors.InvalidArgumentError):  # ones need not be values that it takes
+        with contextlib.suppress(tf.errors.InvalidArgumentError):  # these need not be values that it takes
             self.predict(signature_name, arrays)
 
 

@@ -26,7 +26,8 @@ def export_onnx(model: keras.Model, folder: str | os.PathLike, overwrite: bool =
 
     `encode` takes `images`, float32 `(batch, height, width, channels)` in [0, 1], and gives `mean` and
     `log_var`, `(batch, latents)`, the deepest rung's columns first. `decode` takes `codes` and gives `images`.
-    The batch is dynamic. The files check no values: an image outside [0, 1] gives a code all the same. What
+    The batch is dynamic. The files check no values: an image outside [0, 1] gives a code all the same. PNG and
+    JPEG files are decoded by SavedModels alone: the operators that do it are TensorFlow's. What
     `read_metadata` tells of a SavedModel lies beside them as `onnx_metadata.json`.
 
     Args:

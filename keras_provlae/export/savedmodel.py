@@ -37,9 +37,16 @@ def export_savedmodel(
     | `sample_rung` | `images`, `rung`, `n`, `seed` | `images`: n of the first image, n of the second, ... |
     | `swap_rung` | `images`, `others`, `rung` | `images` with the rung of `others` |
     | `traverse` | `images`, `latent` (a column), `values` | `images`: all values of the first image, ... |
+    | `encode_image_bytes` | `image_bytes` | as `encode` |
+    | `reconstruct_image_bytes` | `image_bytes` | `images` |
 
     Images that enter are float32 in [0, 1]; the signatures `<name>_uint8` take uint8. `n`, `seed`, `rung` and
     `latent` are int32 scalars. Values out of range are errors of the graph that say the rule.
+
+    `image_bytes` are strings `(batch,)`, each a whole PNG or JPEG file of any size up to 2 ** 25 pixels, gray or color;
+    models of images with 1 or 3 channels take them. As by `image_folder`, the largest part in the middle with
+    the proportions of the model's images is resized to their size, so the sides of other proportions are lost. What is
+    transparent lies over white. An item that is no such file is an error with its number in the batch, from 0.
 
     Args:
         model: A `LadderVAE`, growing or grown; what is exported is its present stage.

@@ -4,6 +4,9 @@ from typing import Any
 
 import tensorflow as tf
 
+from keras_provlae.export.image_bytes import CHANNELS, image_decoder
+from keras_provlae.models.validation import in_range
+
 PIXEL_RULE = "`images` must hold finite values in [0, 1], or uint8 values; lowest and highest value received:"
 
 
@@ -12,7 +15,8 @@ def traced_signatures(model: Any) -> tuple[tf.Module, dict[str, Any]]:
 
     Where images enter, there are two traces, for float32 in [0, 1] and for uint8. A signature has one
     dtype, so the second one has a signature of its own, `<name>_uint8`; the function of that name
-    that `tf.saved_model.load` gives back takes both.
+    that `tf.saved_model.load` gives back takes both. Models of images with 1 or 3 channels have signatures
+    for PNG and JPEG files as well, `<name>_image_bytes`. The networks are traced once for all of them.
 
     Args:
         model: A `LadderVAE` on the TensorFlow backend.
@@ -32,6 +36,9 @@ def traced_signatures(model: Any) -> tuple[tf.Module, dict[str, Any]]:
         specs[f"sample_rung{suffix}"] = [images, rung, n, seed]
         specs[f"swap_rung{suffix}"] = [images, others, rung]
         specs[f"traverse{suffix}"] = [images, latent, values]
+    if functions.decode_batch is not None:
+        files = [tf.TensorSpec((None,), tf.string, "image_bytes")]
+        specs["encode_image_bytes"] = specs["reconstruct_image_bytes"] = files
 
     module, signatures = tf.Module(name="keras_provlae"), {}
     for name, inputs in specs.items():
@@ -68,12 +75,17 @@ class _Functions:
     """The model's own functions and what is made of them; `images` are float32 or uint8 everywhere."""
 
     def __init__(self, model):
-        self.model = model
+        self.image_shape = model.image_shape
+        images = tf.TensorSpec((None, *model.image_shape), tf.float32)
+        codes = tf.TensorSpec((None, model.rung_slices[-1][1].stop), tf.float32)
+        self.model_encode = tf.function(model.encode, input_signature=[images])
+        self.model_decode = tf.function(model.decode, input_signature=[codes])
+        self.decode_batch = image_decoder(model.image_shape) if model.image_shape[-1] in CHANNELS else None
         self.rung_slices = model.rung_slices
         self.rung_of_latent = [rung for rung, z in self.rung_slices for _ in range(z.start, z.stop)]
 
     def encode(self, images):
-        mean, log_var = self.model.encode(self._pixels(images))
+        mean, log_var = self.model_encode(self._pixels(images))
         outputs = {"mean": mean, "log_var": log_var}
         for rung, columns in self.rung_slices:
             outputs[f"mean_rung_{rung}"] = mean[:, columns]
@@ -83,11 +95,17 @@ class _Functions:
     def decode(self, codes):
         codes = tf.ensure_shape(codes, (None, len(self.rung_of_latent)))
         codes = _require(codes, _is_finite(codes), "`codes` must be finite, not NaN or infinite.")
-        images = self.model.decode(codes)
+        images = self.model_decode(codes)
         return {"images": _require(images, _is_finite(images), "`codes` must be smaller: the images are not finite.")}
 
     def reconstruct(self, images):
         return self.decode(self._mean(images))
+
+    def encode_image_bytes(self, image_bytes):
+        return self.encode(self.decode_batch(image_bytes))
+
+    def reconstruct_image_bytes(self, image_bytes):
+        return self.reconstruct(self.decode_batch(image_bytes))
 
     def sample(self, n, seed):
         return self.decode(self._drawn(_at_least_one(n), seed))
@@ -116,15 +134,15 @@ class _Functions:
         return self.decode(tf.where(tf.range(last + 1) == latent, swept, held))
 
     def _mean(self, images):
-        mean, _ = self.model.encode(self._pixels(images))
+        mean, _ = self.model_encode(self._pixels(images))
         return mean
 
     def _pixels(self, images):
-        images = tf.ensure_shape(images, (None, *self.model.image_shape))
+        images = tf.ensure_shape(images, (None, *self.image_shape))
         if images.dtype == tf.uint8:
             return tf.cast(images, tf.float32) / 255.0
         low, high = tf.reduce_min(images), tf.reduce_max(images)
-        return _require(images, (low >= 0.0) & (high <= 1.0), PIXEL_RULE, low, high)  # which holds for no images
+        return _require(images, in_range(low, high), PIXEL_RULE, low, high)  # which holds for no images
 
     def _drawn(self, n, seed):
         """Codes from the prior: those of `model.sample(n, seed=seed)`, for which Keras folds the seed like this."""

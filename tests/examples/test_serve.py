@@ -1,5 +1,7 @@
 import asyncio
+import base64
 import gc
+import gzip
 import itertools
 import json
 import shutil
@@ -11,6 +13,7 @@ from typing import ClassVar
 import numpy as np
 import orjson
 import pytest
+import tensorflow as tf
 
 import keras_provlae as kp
 
@@ -33,7 +36,9 @@ def served(exported, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def client(served):
-    with TestClient(create_app(served, Limits(body_bytes=200_000, images=64), poll_seconds=60)) as client:
+    with TestClient(
+        create_app(served, Limits(body_bytes=200_000, images=64, pixels=10_000), poll_seconds=60)
+    ) as client:
         yield client
 
 
@@ -67,6 +72,40 @@ def test_columns_give_outputs(client, growing_model, eight):
     np.testing.assert_allclose(answer["mean"], mean, atol=1e-6)
 
 
+def b64(image):
+    """A PNG or JPEG file, or what is meant as one, as TensorFlow Serving's clients send bytes."""
+    file = image if isinstance(image, bytes) else tf.io.encode_png(np.rint(image * 255).astype("uint8")).numpy()
+    return {"b64": base64.b64encode(file).decode()}
+
+
+def test_encoded_images_come_in_rows_or_columns_with_or_without_their_name(client, growing_model, eight):
+    files = list(map(b64, eight[:2]))
+    lines = files[0]["b64"]
+    wrapped = {"b64": f"{lines[:20]}\n{lines[20:]}".rstrip("=")}  # as the program base64 writes it; padding is optional
+    mean, _ = growing_model.encode(eight[:2])
+    for body in (
+        {"instances": files},
+        {"instances": [{"image_bytes": file} for file in (wrapped, files[1])]},
+        {"inputs": files},
+        {"inputs": {"image_bytes": files}},
+    ):
+        answer = predict(client, signature_name="encode_image_bytes", **body).json()
+        received = [row["mean"] for row in answer["predictions"]] if "instances" in body else answer["outputs"]["mean"]
+        np.testing.assert_allclose(received, mean, atol=1e-6)
+    images = predict(client, signature_name="reconstruct_image_bytes", instances=files).json()["predictions"]
+    np.testing.assert_allclose(images, growing_model.reconstruct(eight[:2]), atol=1e-6)
+    assert predict(client, signature_name="reconstruct_image_bytes", inputs=[]).json() == {"outputs": []}
+
+
+def test_older_exports_are_served_and_say_what_they_lack(client, served, monkeypatch, eight):
+    for name in "encode_image_bytes", "reconstruct_image_bytes":
+        monkeypatch.delitem(served.current.signatures, name)
+    answer = predict(client, signature_name="encode_image_bytes", instances=[b64(eight[0])])
+    assert answer.status_code == 400
+    assert "Older exports have no signatures for encoded images" in answer.json()["error"]
+    assert predict(client, signature_name="sample", inputs={"n": 1, "seed": 0}).status_code == 200
+
+
 def test_status_and_metadata_are_tensorflow_serving_s(client):
     status = {"version": "1", "state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
     for path in "/v1/models/blobs", "/v1/models/blobs/versions/1":
@@ -81,6 +120,14 @@ def test_status_and_metadata_are_tensorflow_serving_s(client):
 
 
 IMAGE = np.zeros((1, 8, 8, 1)).tolist()
+PNG, JPEG = b64(np.zeros((8, 8, 1))), b64(tf.io.encode_jpeg(np.zeros((100, 200, 3), "uint8")).numpy())
+HUGE_PNG = b64(b"\x89PNG\r\n\x1a\n....IHDR" + b"\xff" * 8)  # declares (2**32 - 1)**2 pixels
+
+
+def files(*items):
+    return {"signature_name": "encode_image_bytes", "instances": items}
+
+
 HUGE = list(itertools.product((3e38, -3e38), repeat=6))  # some of these overflow to NaN
 
 
@@ -167,6 +214,34 @@ HUGE = list(itertools.product((3e38, -3e38), repeat=6))  # some of these overflo
             "at most 64 images. Received: 65.",
         ),
         (
+            files(PNG, {"b64": "data:image/png;base64,AA"}),
+            "Received as item 1, counted from 0: 'data:image/png;",
+        ),
+        (files(PNG, PNG, {"b64": "A"}), "must hold base64 alone, without `data:...,` before it. Received as item 2,"),
+        (files(PNG, {"b64": "\u00e9"}), "must hold base64 alone, without `data:...,` before it. Received as item 1,"),
+        (files(PNG, {"b64": 3}), 'or bytes as {"b64": "..."}. Received: a object as item 1'),
+        (files(PNG, 3), 'or bytes as {"b64": "..."}. Received: a number as item 1'),
+        (files(PNG, [PNG]), 'or bytes as {"b64": "..."}. Received: a list as item 1'),
+        (files([PNG], PNG), "`image_bytes` must be a string or lists of equal lengths"),
+        (
+            files(PNG, "text"),
+            "must hold PNG or JPEG files, which in JSON are objects with the one key b64. Re",
+        ),
+        (files(PNG, b64(b"<html>")), "Received something else as item, counted from 0: 1"),
+        (files(PNG, PNG, {"b64": PNG["b64"][:40]}), "Received a broken one as item, counted from 0: 2"),
+        (files(PNG, {"image_bytes": PNG}), "must hold strings, or bytes"),
+        ({**files(), "instances": [{"image_bytes": PNG}, PNG]}, "All `instances` must name the same inputs"),
+        (files([PNG]), "`image_bytes` must have the shape (any). Received: (1, 1)"),
+        (files(*[PNG] * 65), "at most 64 images. Received: 65."),
+        (files(PNG, HUGE_PNG), f"at most 10000 pixels together. Received: {64 + (2**32 - 1) ** 2} up to item 1 of `im"),
+        (files(JPEG, PNG), "at most 10000 pixels together. Received: 20000 up to item 0 of `image_bytes`, counted fr"),
+        ({"signature_name": "encode_image_bytes", "inputs": PNG}, "must have the shape (any). Received: ()"),
+        (
+            b'{"signature_name": "encode_image_bytes", "inputs": ' + b"[" * 200 + b"]" * 200 + b"}",
+            "`image_bytes` must be a string or lists of equal lengths",
+        ),
+        ({"instances": [PNG]}, "Received: object. Files are for `encode_image_bytes` and `reconstruct_image_bytes`."),
+        (
             {"signature_name": "swap_rung", "inputs": {"images": IMAGE, "others": IMAGE * 2, "rung": 1}},
             "`images` and `others` must be batches of the same size; received: 1 2",
         ),
@@ -184,8 +259,24 @@ def test_long_bodies_are_refused_before_they_are_read(client):
     for content in b" " * 200_001, (b" " * 50_000 for _ in range(5)):  # with a content-length, and in chunks
         answer = client.post("/v1/models/blobs:predict", content=content)
         assert (answer.status_code, answer.json()["error"]) == (413, "The body must not be longer than 200000 bytes.")
-    packed = client.post("/v1/models/blobs:predict", content=b"1", headers={"content-encoding": "gzip"})
-    assert packed.status_code == 415
+    assert client.post("/v1/models/blobs:predict", content=b"1", headers={"content-encoding": "br"}).status_code == 415
+
+
+def test_bodies_may_be_packed_by_gzip_and_are_as_long_as_what_is_in_them(client):
+    def post(content):
+        answer = client.post("/v1/models/blobs:predict", content=content, headers={"content-encoding": "gzip"})
+        return answer.status_code, answer.json().get("error", "")
+
+    body = gzip.compress(json.dumps({"inputs": IMAGE}).encode())
+    assert post(body) == post(body[i : i + 7] for i in range(0, len(body), 7)) == (200, "")
+    long = gzip.compress(b" " * 10**7)
+    assert len(long) < 10**4
+    assert post(long) == (413, "The body must not be longer than 200000 bytes.")
+    for broken, problem in (b"1", "header"), (body[:-9], "it is cut off"), (body + body, "something follows its end"):
+        status, error = post(broken)
+        assert (status, error[:55]) == (400, "The body must be what gzip writes, as its header says: ")
+        assert problem in error
+    assert client.app.state.held_bytes == 0
 
 
 @pytest.mark.parametrize(
@@ -318,6 +409,18 @@ def test_rows_are_told_apart_or_refused():
             to_json({"a": np.zeros((2, 1)), "b": other}, has_rows=True)
     with pytest.raises(BadRequestError, match="The answer is not finite"):
         to_json({"a": np.array([np.nan])}, has_rows=False)
+
+
+def test_bytes_are_base64_where_the_name_of_the_output_says_so():
+    files = np.array([b"\xff\x00", b"a"], object)
+    rows = to_json({"x_bytes": files, "text": np.array([b"a", "\u00e9".encode()], object)}, has_rows=True)
+    assert json.loads(rows) == {
+        "predictions": [{"x_bytes": {"b64": "/wA="}, "text": "a"}, {"x_bytes": {"b64": "YQ=="}, "text": "\u00e9"}]
+    }
+    assert json.loads(to_json({"x_bytes": files}, has_rows=False)) == {"outputs": [{"b64": "/wA="}, {"b64": "YQ=="}]}
+    assert json.loads(to_json({"n": np.float32(1)}, has_rows=False)) == {"outputs": 1}
+    with pytest.raises(BadRequestError, match="The output `x` is not text: its name must end in `_bytes`"):
+        to_json({"x": files}, has_rows=False)
 
 
 class Stub(Version):
@@ -518,3 +621,18 @@ def test_a_get_says_that_it_must_be_a_post(client):
     assert answer.json() == {"error": "Send predict requests with POST."}
     assert client.get("/v1/models/blobs/versions/1:predict").status_code == 405
     assert client.get("/v1/models/blobs/", follow_redirects=False).status_code == 404
+
+
+def test_health_checks_ask_with_head(client):
+    for path in "/", "/explorer.json", "/v1/models/blobs", "/v1/models/blobs/metadata":
+        assert (client.head(path).status_code, client.head(path).content) == (200, b"")
+    assert client.head("/v1/models/flowers").status_code == 404
+
+
+def test_other_methods_of_tensorflow_serving_are_named(client):
+    for path in "/v1/models/blobs:classify", "/v1/models/blobs/versions/1:regress":
+        answer = client.post(path, content=b"{}")
+        assert answer.status_code == 400
+        assert answer.json()["error"].startswith(
+            "The signatures of a model are called with :predict alone. Received: :"
+        )

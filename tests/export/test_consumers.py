@@ -46,6 +46,9 @@ def expected_answers(model, images):
     for name, (inputs, outputs) in list(answers.items()):
         integers = {key: np.rint(inputs[key] * 255).astype("uint8") for key in ("images", "others") if key in inputs}
         answers[f"{name}_uint8"] = ({**inputs, **integers}, outputs)
+    files = np.array([tf.io.encode_png(image).numpy() for image in answers["encode_uint8"][0]["images"]])
+    for name in "encode", "reconstruct":
+        answers[f"{name}_image_bytes"] = ({"image_bytes": files}, answers[name][1])
     answers["serving_default"] = answers["reconstruct"]
     answers["decode"] = ({"codes": codes}, {"images": model.decode(codes)})
     answers["sample"] = ({"n": np.int32(4), "seed": np.int32(5)}, {"images": model.sample(4, seed=5)})

@@ -1,5 +1,6 @@
 """TensorFlow Serving itself; where its server is not installed, the README has the docker command for the same."""
 
+import base64
 import json
 import re
 import shutil
@@ -10,6 +11,7 @@ import urllib.request
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from serving.process import served
 
 pytestmark = pytest.mark.serving
@@ -67,6 +69,8 @@ def post(address, body):
 
 def test_a_rest_client_does_not_care_which_server_answers(tensorflow_serving, exported, eight):
     rest = tensorflow_serving[1]
+    images = [np.rint(image * 255).astype("uint8") for image in eight[:2]]
+    files = [{"b64": base64.b64encode(tf.io.encode_png(image).numpy()).decode()} for image in images]
     with served(exported.parent) as (ours, _, _):
         for path in "", "/metadata":
             theirs_and_ours = [
@@ -78,6 +82,9 @@ def test_a_rest_client_does_not_care_which_server_answers(tensorflow_serving, ex
             {"signature_name": "encode", "instances": [{"images": image} for image in eight[:2].tolist()]},
             {"signature_name": "encode", "inputs": eight[:2].tolist()},
             {"signature_name": "sample", "inputs": {"n": 3, "seed": 1}},
+            {"signature_name": "encode_image_bytes", "instances": files},
+            {"signature_name": "encode_image_bytes", "instances": [{"image_bytes": file} for file in files]},
+            {"signature_name": "reconstruct_image_bytes", "inputs": {"image_bytes": files}},
         ):
             theirs, own = (json.dumps(post(address, body), sort_keys=True) for address in (rest, ours))
             number = r"-?\d+\.?\d*(?:[eE][-+]?\d+)?"
