@@ -211,6 +211,8 @@ class GrowthCallback(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         self._plan = None  # made at the first epoch: a callback after this one may restore the model
         self._watch.begin(self.model)
+        if self._watch.sees:
+            self.params.setdefault("logged", []).append("growth_shock")  # a `CSVLogger` that comes later knows it
         self._taken_back = 0  # steps that the guard took back, in this `fit`
         if self.guard:
             self.model.is_guarded = True
@@ -263,6 +265,7 @@ class GrowthCallback(keras.callbacks.Callback):
 
     def on_train_end(self, logs=None):
         model = self.model
+        self.params.pop("logged", None)  # of this `fit`; `History` keeps the others, which are plain numbers
         if self.auto:
             advice = self.auto.end(model, logs or {})
             if advice:

@@ -7,6 +7,7 @@ import types
 import keras
 import pytest
 
+from keras_provlae import GrowthCallback
 from keras_provlae.callbacks import CSVLogger, InformationFlow
 from keras_provlae.visualization import training_curves
 
@@ -108,12 +109,11 @@ def test_another_header_is_refused_before_the_first_epoch(make_model, images, tm
     path, model = tmp_path / "log.csv", make_model(num_rungs=1)
     path.write_text("epoch,data,kl_rung_1,loss\n0,x,1,1\n")
     before, params = path.read_bytes(), {}
-    flow = InformationFlow(images)
-    flow.set_model(model)
-    flow.set_params(params)
     begun(CSVLogger(path, "x", append=True), model)
-    flow.on_train_begin()
-    message = r"log.csv has epoch, data, kl_rung_1, loss; this training logs i_over, mi_rung_1, mi_total as well. Give"
+    for callback in InformationFlow(images), GrowthCallback():
+        begun(callback, model, params)
+    names = "growth_shock, i_over, mi_rung_1, mi_total"
+    message = rf"log.csv has epoch, data, kl_rung_1, loss; this training logs {names} as well. Give"
     with pytest.raises(ValueError, match=message):
         begun(CSVLogger(path, "x", append=True), model, params)
     other = types.SimpleNamespace(metrics=[types.SimpleNamespace(name="kl_rung_2")])
