@@ -9,19 +9,22 @@ import tensorflow as tf
 
 from keras_provlae.datasets.availability import keras_datasets, say, tfds_is_prepared
 from keras_provlae.datasets.checks import check_count, checked_shard, chosen_seed
+from keras_provlae.datasets.folder_files import find_images, shown, walk
 from keras_provlae.datasets.image_files import (
+    Decoding,
     center_square,
     check_on_bad_image,
-    find_images,
     good_images,
     load_images,
     resize,
 )
 from keras_provlae.datasets.passes import index_batches
 
+_LISTS = (".txt", ".csv")
 _SPLITS = ("train", "validation", "test")  # in the order of their numbers in list_eval_partition
 _ALIGNED = (218, 178)  # height and width of the official files
 _TOP, _BOTTOM, _LEFT, _RIGHT = 45, 193, 15, 163  # the authors' crop box
+_FOLDERS = ("img_align_celeba", "img_align_celeba_png", "img_celeba")  # as published; the first that is there is read
 _TFDS_BUFFER = 10_000  # images; tensorflow-datasets reads its records in order
 _HELD_OUT = 10  # every so many images are the test split where there is no list of the splits
 HOW_TO_GET = (
@@ -57,7 +60,9 @@ def celeb_a(
             `"auto"`: `"tfds"` if it is prepared, else the folder
             `~/.keras/datasets/img_align_celeba`; there is no twin.
             `"tfds"`: what tensorflow-datasets has prepared. Its training split is shuffled by a buffer of 10,000.
-            A path: a folder with image files, at any depth.
+            A path: a folder with image files, at any depth, as `image_folder` reads them. Of the published folders in
+            it the aligned one is read, and the others are left out with a line that says so. Lists name a file by
+            its stem: `000001.png` is their `000001.jpg`.
         image_size: Int >= 1. Height and width, pixels.
         with_attributes: Bool. Yields `(images, attributes)`; of a folder this takes `list_attr_celeba.txt` (or
             .csv) in it or beside it. `celeb_a_attributes` names the columns.
@@ -72,8 +77,8 @@ def celeb_a(
 
     Raises:
         FileNotFoundError: If there are no images; the message says how to get them. If a list is missing.
-        TypeError, ValueError: If an argument is unfit, a list is corrupt, the split is empty, or `shard` is given with
-            what tensorflow-datasets has prepared.
+        TypeError, ValueError: If an argument is unfit, a list is corrupt or names two of the files by one line, the
+            split is empty, or `shard` is given with what tensorflow-datasets has prepared.
 
     Source: Liu et al. (2015); the crop of Li et al. (2020), released program.
     """
@@ -177,13 +182,14 @@ def _found(source):
 
 def _from_folder(folder, split, image_size, with_attributes, on_bad_image, order):
     """A data set of (image, attributes), and how many batches they make."""
-    paths = good_images(_of_split(folder, find_images(folder), split), 3, on_bad_image)
+    paths = find_images(folder, on_bad_image, uncounted=_LISTS)
+    paths = good_images(_of_split(folder, _of_one_release(folder, paths), split), Decoding(), on_bad_image)
     attributes = tf.zeros((len(paths), 0), tf.int64)
     if with_attributes:
         path = _find_list(folder, "list_attr_celeba")
         attributes = tf.constant(_attributes(path, paths))
     numbers = index_batches(len(paths), shuffle=split == "train", **order)
-    ds = load_images(numbers.unbatch(), paths, 3, lambda image, path: _face(image, image_size))
+    ds = load_images(numbers.unbatch(), paths, Decoding(), lambda image, name: _face(image, image_size))
     return ds.map(lambda number, image: (image, attributes[number])), len(numbers)
 
 
@@ -193,10 +199,51 @@ def _attributes(list_path, paths):
     listed = np.stack(list(rows.values()))
     if np.abs(listed).max() > 1:
         raise ValueError(f"{list_path} must list attributes of 1 and -1. Received: {np.abs(listed).max()}.")
-    missing = [path for path in paths if Path(path).name not in rows]
+    names = _listed_names(list_path, rows, paths)
+    missing = [path for path, name in zip(paths, names, strict=True) if name is None]
     if missing:
-        raise ValueError(f"{list_path} lacks {len(missing)} of {len(paths)} images, {missing[0]} for one.")
-    return (np.stack([rows[Path(path).name] for path in paths]) > 0).astype("int64")
+        raise ValueError(f"{list_path} lacks {len(missing)} of {len(paths)} images, {shown(missing[0])} for one.")
+    return (np.stack([rows[name] for name in names]) > 0).astype("int64")
+
+
+def _of_one_release(folder, paths):
+    """The images without the other releases of them."""
+
+    def lies_in(path, name):
+        return f"{os.sep}{name}{os.sep}" in path[len(str(folder)) :]
+
+    present = [name for name in _FOLDERS if any(lies_in(path, name) for path in paths)]
+    if not present:
+        return paths
+    stems = {_stem(path) for path in paths if lies_in(path, present[0])}
+
+    def is_other(path):
+        return _stem(path) in stems or any(lies_in(path, name) for name in present[1:])
+
+    kept = [path for path in paths if lies_in(path, present[0]) or not is_other(path)]
+    if len(kept) < len(paths):
+        say(
+            f"CelebA: reads {present[0]}; {len(paths) - len(kept):,} images of other releases in {folder} are left out."
+        )
+    return kept
+
+
+def _listed_names(list_path, rows, paths):
+    """How the list calls each image, by its stem where it has another suffix; `None` where it does not."""
+    by_stem = {_stem(name): name for name in rows}
+    names = [name if name in rows else by_stem.get(_stem(name)) for name in map(os.path.basename, paths)]
+    first = {}
+    for name, path in zip(names, paths, strict=True):
+        if name is not None and first.setdefault(name, path) != path:
+            raise ValueError(
+                f"{list_path} names each image once. Received: {shown(first[name])} and {shown(path)}, both {name}. "
+                "Give the folder of one of them as `source`."
+            )
+    return names
+
+
+def _stem(path):
+    return os.path.splitext(os.path.basename(path))[0]
 
 
 def _of_split(folder, paths, split):
@@ -208,13 +255,14 @@ def _of_split(folder, paths, split):
         chosen = {"test": held_out, "train": sorted({*paths} - {*held_out}), "validation": []}[split]
     else:
         listed = read_list(path)[1]
-        unlisted = [image for image in paths if Path(image).name not in listed]
+        names = dict(zip(paths, _listed_names(path, listed, paths), strict=True))
+        unlisted = [shown(image) for image in paths if names[image] is None]
         if len(unlisted) == len(paths):
             raise ValueError(f"{path} lists none of the {len(paths)} images in {folder}, not {unlisted[0]} for one.")
         if unlisted:
             say(f"CelebA: {len(unlisted)} images are not in {path} and are left out, {unlisted[0]} for one.")
-        paths = [image for image in paths if Path(image).name in listed]
-        parts = [listed[Path(image).name] for image in paths]
+        paths = [image for image in paths if names[image] is not None]
+        parts = [listed[names[image]] for image in paths]
         unknown = {int(part[0]) for part in parts} - {0, 1, 2}
         if unknown:
             raise ValueError(f"{path} must list 0 (train), 1 (validation) or 2 (test). Received: {sorted(unknown)}.")
@@ -226,11 +274,13 @@ def _of_split(folder, paths, split):
 
 def _find_list(folder, name):
     """The list in the folder, at any depth, or beside it."""
-    for candidates in (folder.rglob(f"{name}.*"), folder.resolve().parent.glob(f"{name}.*")):
-        for path in sorted(candidates):
-            if path.suffix.lower() in (".txt", ".csv"):
-                return path
-    raise FileNotFoundError(f"No {name}.txt or {name}.csv in the folder {str(folder)!r} or beside it.")
+    below = (path for path, reason in walk(folder) if reason is None)
+    beside = (str(path) for parent in (folder.absolute().parent, folder.resolve().parent) for path in parent.glob("*"))
+    for candidates in below, beside:
+        found = [path for path in candidates if _stem(path) == name and path.lower().endswith(_LISTS)]
+        if found:
+            return Path(min(found))
+    raise FileNotFoundError(f"No {name}.txt or {name}.csv in the folder {shown(folder)!r} or beside it.")
 
 
 def _from_tfds(split, image_size, seed):

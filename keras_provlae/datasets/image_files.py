@@ -1,50 +1,31 @@
-"""Image files as a `tf.data.Dataset`: decoded in TensorFlow, with an error that names the file."""
+"""Image files as a `tf.data.Dataset`: decoded in TensorFlow where it can, with an error that names the file."""
 
 import os
+import re
 import warnings
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from keras_provlae.datasets.availability import say
+from keras_provlae.datasets.folder_files import shown
+from keras_provlae.datasets.rare_formats import PNG, decode_rare
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
 _ON_BAD_IMAGE = ("error", "skip")
-_OPEN_AT_ONCE = 16
+_END = -1  # comes after the last number
+_JPEG = b"\xff\xd8\xff"
+_PLAIN_PNG = r"\CPNG\r\n\x1a\n\C{16}[\x01-\x08][\x00\x02\x03]\C{11}IDAT"  # bits, color type; no chunk before the pixels
+_HEAD = 2**16  # bytes of a PNG that are searched for transparency; its pixels begin well before
 
 
-def find_images(folder: str | os.PathLike) -> list[str]:
-    """Paths of the images in a folder and the folders in it, sorted.
+class Decoding(NamedTuple):
+    """How image files become uint8 images `(height, width, channels)`."""
 
-    Hidden files and folders, and `__MACOSX`, are left out; links to folders are not followed.
-
-    Args:
-        folder: Path of the folder.
-
-    Returns:
-        A list of paths.
-
-    Raises:
-        FileNotFoundError: If there is no such folder, or no image in it.
-    """
-    folder = Path(folder).expanduser()
-    if not folder.is_dir():
-        raise FileNotFoundError(f"There must be a folder of images. Received: {str(folder)!r}, which is no folder.")
-    paths = sorted(
-        str(path) for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and _is_shown(path, folder)
-    )
-    if not paths:
-        raise FileNotFoundError(
-            f"The folder {str(folder)!r} has no image: no file that ends in {', '.join(SUFFIXES)}, at any depth."
-        )
-    return paths
-
-
-def _is_shown(path, folder):
-    parts = path.relative_to(folder).parts
-    return not any(part.startswith(".") or part == "__MACOSX" for part in parts) and path.is_file()
+    channels: int = 3  # or 1
+    background: tuple[float, float, float] = (1.0, 1.0, 1.0)  # color behind transparent pixels, in [0, 1]
+    bits: int | None = None  # significant bits of values that are stored in 16; see `decode_rare`
 
 
 def check_on_bad_image(on_bad_image: str) -> None:
@@ -53,12 +34,12 @@ def check_on_bad_image(on_bad_image: str) -> None:
         raise ValueError(f"`on_bad_image` must be one of {_ON_BAD_IMAGE}. Received: on_bad_image={on_bad_image!r}.")
 
 
-def good_images(paths: list[str], channels: int, on_bad_image: str) -> list[str]:
+def good_images(paths: list[str], how: Decoding, on_bad_image: str) -> list[str]:
     """The paths to use: all, or with `"skip"` those that can be decoded.
 
     Args:
         paths: Paths of images.
-        channels: 1 or 3.
+        how: How to decode them.
         on_bad_image: `"error"`: all, unseen. `"skip"`: decodes each once and warns how many are left out.
 
     Returns:
@@ -72,35 +53,40 @@ def good_images(paths: list[str], channels: int, on_bad_image: str) -> list[str]
         return paths
     if len(paths) > 10_000:
         say(f"Looks for bad ones among {len(paths):,} images ...")
-    ds = _decoded(tf.data.Dataset.range(len(paths)), paths, channels)
-    ds = ds.map(lambda number, image: tf.size(image) > 0).batch(1024)
-    good = np.concatenate(list(ds.as_numpy_iterator()))
-    bad = [paths[number] for number in np.flatnonzero(~good)]
-    if not good.any():
-        raise ValueError(f"None of {len(paths)} images can be decoded, {bad[0]} for one. Are they images?")
+    steps = _decoded(tf.data.Dataset.range(len(paths)), paths, how).map(lambda step, image: (step[2], tf.size(image)))
+    good = [paths[number] for number, size in steps.as_numpy_iterator() if size]
+    bad = sorted({*paths} - {*good})
+    if not good:
+        raise ValueError(
+            f"None of {len(paths)} images can be decoded, {shown(bad[0])} for one: {_why_not(bad[0], how)}."
+        )
     if bad:
         more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
         warnings.warn(
-            f"{len(bad)} of {len(paths)} images cannot be decoded and are left out: {', '.join(bad[:3])}{more}.",
+            f"{len(bad)} of {len(paths)} images cannot be decoded and are left out: "
+            f"{', '.join(map(shown, bad[:3]))}{more}. The first: {_why_not(bad[0], how)}.",
             stacklevel=3,
         )
-    return [paths[number] for number in np.flatnonzero(good)]
+    return good
 
 
-def decode_one(path: str, channels: int) -> np.ndarray:
+def decode_one(path: str, how: Decoding) -> np.ndarray:
     """One image, uint8 `(height, width, channels)`.
 
     Raises:
         ValueError: If it cannot be decoded; the message names it.
     """
     try:
-        return _decode(path, channels).numpy()
-    except tf.errors.OpError as error:
-        raise ValueError(_cannot_decode(path) + f" {error.message}") from None
+        image = _decode(os.fsencode(path), how).numpy()
+    except (tf.errors.OpError, UnicodeDecodeError):  # the latter is TensorFlow's, of a name in its message
+        image = np.zeros(0)
+    if not image.size:
+        raise ValueError(_cannot_decode(path, how))
+    return image
 
 
 def load_images(
-    numbers: tf.data.Dataset, paths: Sequence[str], channels: int, prepare: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+    numbers: tf.data.Dataset, paths: Sequence[str], how: Decoding, prepare: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 ) -> tf.data.Dataset:
     """Images by their number, in the order of the numbers.
 
@@ -109,48 +95,128 @@ def load_images(
     Args:
         numbers: A data set of int64 scalars.
         paths: Paths of images.
-        channels: 1 or 3.
-        prepare: Takes the uint8 image `(height, width, channels)` and its path, as tensors; returns
-            what is wanted of it.
+        how: How to decode them.
+        prepare: Takes the uint8 image `(height, width, channels)` and the name of its file to show, as tensors;
+            returns what is wanted of it.
 
     Returns:
         A `tf.data.Dataset` of `(number, prepared image)`.
     """
-    all_paths = tf.constant(paths)
+    names = tf.constant(list(map(shown, paths)))
 
-    def checked(number, image):
-        path = all_paths[number]
-        words = _cannot_decode("the file named here").split("the file named here")
-        with tf.control_dependencies([tf.debugging.Assert(tf.size(image) > 0, [words[0], path, words[1]])]):
-            return number, prepare(tf.identity(image), path)
+    def message(number):
+        return _cannot_decode(paths[number], how)
 
-    ds = _decoded(numbers, paths, channels)
-    return ds.map(checked, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    @tf.autograph.experimental.do_not_convert
+    def checked(expected, decoded):
+        (place, previous, number), image = tf.unstack(decoded[0]), decoded[1]
+        complete = place == expected  # else the one before it is missing
+        good = complete & ((tf.size(image) > 0) | (number == _END))
+        bad = tf.where(complete, number, previous)
+        error = tf.cond(good, lambda: "", lambda: tf.numpy_function(message, [bad], tf.string))
+        with tf.control_dependencies([tf.debugging.Assert(good, [error])]):
+            return tf.identity(expected) + 1, (number, image)
 
-
-def _decoded(numbers, paths, channels):
-    """(number, image), where an image that cannot be decoded has no pixel."""
-    paths = tf.constant(paths)
-    nothing = tf.zeros((0, 0, channels), tf.uint8)
-
-    def one(number):
-        image = tf.data.Dataset.from_tensors(number).map(lambda i: (i, _decode(paths[i], channels))).ignore_errors()
-        return image.concatenate(tf.data.Dataset.from_tensors((number, nothing))).take(1)
-
-    return numbers.interleave(one, _OPEN_AT_ONCE, 1, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-
-
-def _decode(path, channels):
-    image = tf.io.decode_image(tf.io.read_file(path), channels=3, expand_animations=False)
-    image = tf.ensure_shape(image, (None, None, 3))
-    return image if channels == 3 else tf.image.rgb_to_grayscale(image)  # not every format decodes to one channel
-
-
-def _cannot_decode(path):
-    return (
-        f"Cannot decode {path} : a whole JPEG, PNG, BMP or GIF file is expected. Get it again, remove it, "
-        "or set `on_bad_image` to skip."
+    ds = _decoded(numbers, paths, how).scan(tf.constant(0, tf.int64), checked)
+    return ds.filter(lambda number, image: number != _END).map(
+        lambda number, image: (number, prepare(image, names[number])),
+        num_parallel_calls=tf.data.AUTOTUNE,
+        deterministic=True,
     )
+
+
+def _decoded(numbers, paths, how):
+    """Images that can be decoded, and one without a pixel at the end; others are missing or without a pixel.
+
+    With each comes its step, int64 `(place, number before it, number)`: it tells what is missing before it. AutoGraph
+    would take longer than all the rest here, and is not needed.
+    """
+    paths = tf.constant(list(map(os.fsencode, paths)))  # names need not be UTF-8
+    nothing = tf.zeros((0, 0, how.channels), tf.uint8)
+
+    @tf.autograph.experimental.do_not_convert
+    def placed(state, number):
+        place, previous = tf.unstack(state)
+        return tf.stack([place + 1, number]), tf.stack([place, previous, number])
+
+    @tf.autograph.experimental.do_not_convert
+    def decode(step):
+        return step, tf.cond(step[2] == _END, lambda: nothing, lambda: _decode(paths[step[2]], how))
+
+    ds = numbers.concatenate(tf.data.Dataset.from_tensors(tf.constant(_END, tf.int64)))
+    ds = ds.scan(tf.constant([0, _END], tf.int64), placed)
+    return ds.map(decode, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).ignore_errors()
+
+
+def _decode(path, how):
+    """One image as a tensor: what is neither JPEG nor PNG and cannot be decoded has no pixel."""
+    content = tf.io.read_file(path)
+
+    def rare(content):
+        try:
+            return decode_rare(content if isinstance(content, bytes) else content.item(), how.bits)
+        except ValueError:
+            return np.zeros((0, 0, 4), "uint8")
+
+    image = tf.switch_case(
+        _kind(content),
+        [
+            lambda: tf.io.decode_image(content, channels=3, expand_animations=False),
+            lambda: _over(how.background, tf.io.decode_png(content, channels=4)),
+            lambda: _over(how.background, tf.numpy_function(rare, [content], tf.uint8)),
+        ],
+    )
+    image = tf.ensure_shape(image, (None, None, 3))
+    return image if how.channels == 3 else tf.image.rgb_to_grayscale(image)  # not every format decodes to one channel
+
+
+def _kind(content):
+    """0: JPEG, or PNG of up to 8 bits, as TensorFlow decodes it; 1: such a PNG with transparency; 2: any other file."""
+
+    def of_other():
+        start = tf.strings.join([tf.strings.substr(content, 0, 26), bytes(26)])  # a file may be shorter
+        depth, color_type = (tf.strings.substr(start, place, 1) for place in (24, 25))
+        before_pixels = tf.strings.regex_replace(tf.strings.substr(content, 0, _HEAD), r"IDAT\C*", "", False)
+        transparent = (color_type == b"\x04") | (color_type == b"\x06")
+        transparent |= tf.strings.regex_full_match(before_pixels, r"\C*tRNS\C*")
+        known = (tf.strings.substr(start, 0, len(PNG)) == PNG) & (depth != b"\x10")
+        return tf.where(known, tf.cast(transparent, tf.int32), 2)
+
+    plain = tf.strings.substr(content, 0, len(_JPEG)) == _JPEG
+    plain |= tf.strings.regex_full_match(tf.strings.substr(content, 0, 41), _PLAIN_PNG)
+    return tf.cond(plain, lambda: tf.constant(0), of_other)
+
+
+def _over(background, image):
+    """The colors of an image with alpha, over a background."""
+    color, alpha = tf.cast(image[..., :3], tf.float32), tf.cast(image[..., 3:], tf.float32) / 255.0
+    return tf.cast(tf.round(alpha * color + (1.0 - alpha) * 255.0 * tf.constant(background, tf.float32)), tf.uint8)
+
+
+def _cannot_decode(path, how):
+    return (
+        f"Cannot decode {shown(path)} : {_why_not(path, how)}. Get it again, remove it, or set `on_bad_image` to skip."
+    )
+
+
+def _why_not(path, how):
+    """Words that say why a file cannot be decoded."""
+    try:
+        with open(path, "rb") as file:
+            content = file.read()
+        if not content:
+            return "it is empty"
+        if content.startswith((_JPEG, PNG)):
+            tf.io.decode_image(content, expand_animations=False)
+        if _kind(content) == 2:
+            decode_rare(content, how.bits)
+    except OSError as error:
+        return error.strerror
+    except tf.errors.OpError as error:
+        return re.sub(r"^{{.*?}} | \[Op:\w+\]$", "", error.message).rstrip(".")
+    except ValueError as error:
+        return str(error)
+    return "it could be read only now"
 
 
 def center_square(image: tf.Tensor) -> tf.Tensor:

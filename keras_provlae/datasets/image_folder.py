@@ -2,15 +2,17 @@
 
 import os
 from collections.abc import Sequence
+from numbers import Real
 
 import tensorflow as tf
 
 from keras_provlae.datasets.checks import check_count, checked_shard, chosen_seed
+from keras_provlae.datasets.folder_files import find_images, shown
 from keras_provlae.datasets.image_files import (
+    Decoding,
     center_crop,
     check_on_bad_image,
     decode_one,
-    find_images,
     good_images,
     load_images,
     resize,
@@ -28,16 +30,19 @@ def image_folder(
     on_bad_image: str = "error",
     drop_remainder: bool = False,
     shard: Sequence[int] | None = None,
+    background: float | Sequence[float] = 1.0,
+    bits: int | None = None,
 ) -> tf.data.Dataset:
     """The images of a folder, and of the folders in it, as float32 in [0, 1].
 
     Args:
-        folder: Path of the folder. JPEG, PNG, BMP (without a palette) and GIF files (the first frame) are read, as
-            TensorFlow decodes them: no turning by EXIF, no transparency. Hidden files are left out.
+        folder: Path of the folder. JPEG and PNG files are read by TensorFlow, and BMP, GIF, WebP, TIFF, PNM, TGA, JPEG
+            2000 and AVIF files (the first frame) by Pillow; EXIF turns none of them. Linked folders are read too,
+            each folder once. Hidden files and those of other suffixes are left out, and a line counts them.
         batch_size: Int >= 1. Images per batch, of all processes together; the last may be smaller.
         image_size: Int or `(height, width)`, pixels: the largest part in the middle with these proportions is resized.
             `None`: all images have the size of the first, and stay as they are.
-        channels: 3 for colour, 1 for gray.
+        channels: 3 for color, 1 for gray.
         shuffle: Bool. Draws a new order for each pass; `False` is the order of the names.
         seed: Int or `None`. The same seed gives the same stream.
         on_bad_image: What to do with a file that cannot be decoded. `"error"`: the pass ends with an error that
@@ -45,6 +50,10 @@ def image_folder(
         drop_remainder: Bool. Leaves out the last batch where it is smaller.
         shard: `(index, count)`: only the part of every batch that process `index` of `count` reads, as
             `GroundTruth.tf_dataset`; the folder must be the same in all of them.
+        background: Color behind transparent pixels, in [0, 1]: a gray, or (red, green, blue). 1 is white.
+        bits: Int of 1 .. 16 or `None`. Significant bits of PNG and TIFF files of 16 bits: 12 for a camera whose white
+            is 4095. `None`: 16, and a file that uses 14 or fewer counts as one that cannot be decoded. Files of 8
+            bits stay as they are.
 
     Returns:
         A `tf.data.Dataset` of float32 `(batch, height, width, channels)`; `len` works.
@@ -61,19 +70,19 @@ def image_folder(
     _, shards = checked_shard(shard, batch_size)
     seed = chosen_seed(seed, shard)
     if channels not in (1, 3) or isinstance(channels, bool):
-        raise ValueError(f"`channels` must be 3 (colour) or 1 (gray). Received: channels={channels!r}.")
+        raise ValueError(f"`channels` must be 3 (color) or 1 (gray). Received: channels={channels!r}.")
     size = None if image_size is None else _height_and_width(image_size)
-    paths = good_images(find_images(folder), channels, on_bad_image)
+    how = Decoding(channels, _color(background), _checked_bits(bits))
+    paths = good_images(find_images(folder, on_bad_image), how, on_bad_image)
+    first = decode_one(paths[0], how)
     if size is None:
-        size = decode_one(paths[0], channels).shape[:2]
+        size = first.shape[:2]
         prepare = _same_size(paths[0], *size)
     else:
         prepare = _resized(*size)
     shape = (*size, channels)
     numbers = index_batches(len(paths), batch_size, seed, shuffle, drop_remainder=drop_remainder, shard=shard)
-    ds = load_images(numbers.unbatch(), paths, channels, prepare).map(
-        lambda number, image: tf.ensure_shape(image, shape)
-    )
+    ds = load_images(numbers.unbatch(), paths, how, prepare).map(lambda number, image: tf.ensure_shape(image, shape))
     ds = ds.batch(batch_size // shards, drop_remainder=drop_remainder)
     ds = ds.apply(tf.data.experimental.assert_cardinality(len(numbers)))
     return ds.prefetch(tf.data.AUTOTUNE)
@@ -89,15 +98,37 @@ def _height_and_width(image_size):
     return size
 
 
+def _color(background):
+    color = tuple(background) if isinstance(background, Sequence) else (background,) * 3
+    if not all(isinstance(value, Real) for value in color):
+        raise TypeError(f"`background` must be a number or (red, green, blue). Received: background={background!r}.")
+    if len(color) != 3 or not all(0 <= value <= 1 for value in color):
+        raise ValueError(
+            "`background` must be a gray in [0, 1], or (red, green, blue) of such; divide by 255? "
+            f"Received: background={background!r}."
+        )
+    return tuple(map(float, color))
+
+
+def _checked_bits(bits):
+    if bits is None:
+        return None
+    check_count("bits", bits)
+    if bits > 16:
+        raise ValueError(f"`bits` must be 16 at most. Received: bits={bits}.")
+    return int(bits)
+
+
 def _resized(height, width):
-    return lambda image, path: resize(center_crop(image, height, width), height, width)
+    return lambda image, name: resize(center_crop(image, height, width), height, width)
 
 
 def _same_size(first_path, height, width):
-    def prepare(image, path):
+    rule = f"All images must be {height} x {width} as {shown(first_path)}, or pass `image_size`. Received:"
+
+    def prepare(image, name):
         size = tf.shape(image)[:2]
-        rule = f"All images must be {height} x {width} as {first_path}, or pass `image_size`. Received:"
-        with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(size == (height, width)), [rule, path, size])]):
+        with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(size == (height, width)), [rule, name, size])]):
             return tf.cast(image, tf.float32) / 255.0
 
     return prepare

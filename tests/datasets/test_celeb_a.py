@@ -106,6 +106,38 @@ def test_images_that_are_not_listed_are_left_out_and_a_line_says_so(folder, caps
     assert "1 images are not in " in capsys.readouterr().out
 
 
+def test_of_two_releases_the_aligned_one_is_read_by_its_stems(folder, capsys):
+    """The official PNG files, beside the images as they were found."""
+    for path in (folder / "img_align_celeba").iterdir():
+        write(folder / "img_celeba" / f"{path.stem}.png", np.zeros((8, 8, 3), "uint8")).rename(
+            folder / "img_celeba" / path.name
+        )
+        path.rename(path.with_suffix(".png"))
+    write(folder / "img_celeba/000021.png", aligned(21))
+    images, attributes = next(iter(celeb_a("test", source=folder, with_attributes=True)))
+    assert faces([images]) == [16, 17, 18, 19, 20]
+    assert attributes[3].numpy().tolist() == [1, 1, 0]  # of 19
+    assert "reads img_align_celeba; 21 images of other releases" in capsys.readouterr().out
+
+
+def test_an_image_that_is_there_twice_is_refused(folder):
+    other = write(folder / "mine/000003.png", aligned(3))
+    (folder / "img_align_celeba").rename(folder / "faces")
+    with pytest.raises(
+        ValueError, match="names each image once. Received: .*faces/000003.jpg and .*both 000003.jpg"
+    ) as e:
+        celeb_a("test", source=folder)
+    assert str(other) in str(e.value)
+
+
+def test_lists_beside_a_link_to_the_images_are_found(folder, tmp_path_factory):
+    link = folder / "link"
+    target = tmp_path_factory.mktemp("elsewhere") / "faces"
+    (folder / "img_align_celeba").rename(target)
+    link.symlink_to(target)
+    assert celeb_a_attributes(link) == NAMES
+
+
 @pytest.mark.parametrize("kind", ["txt", "csv"])
 def test_attributes_stay_with_their_faces(folder, kind):
     path = folder / "list_attr_celeba.txt"

@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -5,6 +7,8 @@ from PIL import Image
 
 import keras_provlae as kp
 from keras_provlae.datasets import image_folder
+from keras_provlae.datasets.folder_files import find_images
+from keras_provlae.datasets.image_files import Decoding, decode_one, resize
 
 
 def picture(number, height=20, width=30):
@@ -89,15 +93,167 @@ def test_hidden_files_and_folders_are_no_images(folder):
     assert len(next(iter(image_folder(folder)))) == 7
 
 
+def save(path, pixels, mode=None, **how):
+    """Writes pixels with Pillow, in a mode of its own; `"P"` has a palette whose first color is the first pixel's."""
+    image = Image.fromarray(np.asarray(pixels))
+    image = image.quantize(2) if mode == "P" else image.convert(mode) if mode else image
+    image.save(path, **how)
+
+
+def over(color, alpha):
+    """20 x 30 pixels of a color and an alpha."""
+    return np.full((20, 30, 4), (color, color, color, alpha), "uint8")
+
+
 def test_other_formats(tmp_path):
-    """A BMP file, an animated GIF (its first frame) and a CMYK JPEG, in colour and in gray."""
-    frames = [Image.fromarray(np.full((20, 30, 3), value, "uint8")) for value in (200, 10)]
-    frames[0].save(tmp_path / "a.BMP", format="bmp")
+    """All are of one color; what is transparent hides another one."""
+    plain, frames = np.full((20, 30, 3), 200, "uint8"), [Image.new("L", (30, 20), value) for value in (200, 10)]
+    save(tmp_path / "a.BMP", plain)
     frames[0].save(tmp_path / "b.gif", save_all=True, append_images=frames[1:])
-    frames[0].convert("CMYK").save(tmp_path / "c.jpeg", quality=100)
+    save(tmp_path / "c.jpeg", plain, "CMYK", quality=100)
+    for mode in "P", "L", "RGBA":
+        save(tmp_path / f"d {mode}.bmp", plain, mode)
+    save(tmp_path / "e.webp", plain, lossless=True)
+    save(tmp_path / "f.jfif", plain, format="jpeg", quality=100)
+    save(tmp_path / "g.jpg", plain, format="webp", lossless=True)
+    for mode in "P", "CMYK", "RGB":
+        save(tmp_path / f"h {mode}.tif", plain, mode)
+    save(tmp_path / "i.TIFF", plain[..., 0] * np.uint16(257))
+    save(tmp_path / "j.png", plain[..., 0] * np.uint16(257))
+    save(tmp_path / "k.pgm", plain[..., 0])
+    for mode, how in ("RGBA", {}), ("LA", {}), ("P", {"transparency": 0}):
+        save(tmp_path / f"l {mode}.png", over(90, 0), mode, **how)
+    save(tmp_path / "m.png", np.full((20, 30), 90, "uint8"), transparency=90)
+    save(tmp_path / "n.png", np.full((20, 30, 3), 90, "uint8"), transparency=(90, 90, 90))
+    save(tmp_path / "o.gif", np.full((20, 30), 90, "uint8"), "P", transparency=0)
+    save(tmp_path / "p.webp", over(90, 0), lossless=True, exact=True)
+    count = len(list(tmp_path.iterdir()))
     for channels in 1, 3:
-        images = next(iter(image_folder(tmp_path, 3, channels=channels, shuffle=False)))
-        np.testing.assert_allclose(images, np.full((3, 20, 30, channels), 200 / 255), atol=6 / 255)
+        images = next(iter(image_folder(tmp_path, channels=channels, shuffle=False, background=200 / 255)))
+        assert images.shape == (count, 20, 30, channels)
+        np.testing.assert_allclose(np.ptp(images, axis=(1, 2, 3)), 0, atol=1e-6)
+        np.testing.assert_allclose(images[:, 0, 0, 0], np.full(count, 200 / 255), atol=6 / 255)
+
+
+@pytest.mark.parametrize("background", [(255, 255, 255), (10, 200, 30)])
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "deep"])
+def test_transparency_shows_the_background(tmp_path, mode, background):
+    rng = np.random.default_rng(0)
+    pixels = np.kron(rng.integers(0, 256, (4, 3, 4)), np.ones((5, 10, 1))).astype("uint8")
+    image = Image.fromarray(pixels).convert("RGBA" if mode == "deep" else mode)
+    path = tmp_path / "a.png"
+    if mode == "deep":
+        path.write_bytes(tf.io.encode_png(pixels * np.uint16(257)).numpy())
+    else:
+        image.save(path, **({"transparency": bytes(range(0, 200, 20))} if mode == "P" else {}))
+        image = Image.open(path).convert("RGBA")
+    expected = Image.alpha_composite(Image.new("RGBA", image.size, background), image).convert("RGB")
+    how = Decoding(background=tuple(value / 255 for value in background))
+    np.testing.assert_allclose(decode_one(str(path), how).astype(int), np.asarray(expected), atol=1)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])
+def test_how_many_of_16_bits_are_used_is_not_guessed(tmp_path, name):
+    camera = (picture(3).astype("uint16") * 16)[..., 0]
+    save(tmp_path / name, camera)
+    with pytest.raises(
+        ValueError, match=rf"Cannot decode .*{name} : its largest value is {camera.max()} of 65535.*`bits="
+    ):
+        image_folder(tmp_path, image_size=8)
+    path = str(tmp_path / name)
+    np.testing.assert_allclose(
+        decode_one(path, Decoding(bits=12))[..., 0].astype(int), np.rint(camera / 4095 * 255), atol=1
+    )
+    assert decode_one(path, Decoding(bits=16)).max() == np.rint(camera.max() / 257)
+    with pytest.raises(ValueError, match="more than `bits=10` can say"):
+        decode_one(path, Decoding(bits=10))
+    save(tmp_path / name, camera * 0)
+    assert decode_one(path, Decoding()).max() == 0
+
+
+def test_pixels_of_unknown_range_are_refused(tmp_path):
+    save(tmp_path / "a.tif", np.ones((4, 4), "float32"))
+    with pytest.raises(ValueError, match=r"a.tif : its pixels are numbers of 32 bits"):
+        image_folder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "it is empty"),
+        (b"<html>", "it is no image that"),
+        (b"\x89PNG\r\n\x1a\n", "Invalid PNG"),
+        (b"BM", "it is no image"),
+    ],
+)
+def test_an_error_says_why_a_file_cannot_be_decoded(tmp_path, content, reason):
+    (tmp_path / "a.png").write_bytes(content)
+    with pytest.raises(ValueError, match=f"Cannot decode .*a.png : {reason}"):
+        image_folder(tmp_path)
+
+
+def test_names_need_not_be_utf_8(tmp_path, capsys):
+    for name, values in (b"a\xe9.png", 3), (b"b\xe9.bmp", 4), (b"z\xe9.png", 5):
+        save(os.fsdecode(os.fsencode(tmp_path) + b"/" + name), picture(values))
+    (tmp_path / os.fsdecode(b"notes.\xe9")).touch()
+    assert numbers(next(iter(image_folder(tmp_path, shuffle=False)))) == [3, 4, 5]
+    assert "3 images. Left out: .\\xe9 (1)." in capsys.readouterr().out
+    with open(os.fsencode(tmp_path) + b"/z\xe9.png", "r+b") as file:
+        file.truncate(100)
+    with pytest.raises(
+        tf.errors.InvalidArgumentError, match=r"Cannot decode .*z\\+xe9.png : Invalid PNG data, size 100\."
+    ):
+        list(image_folder(tmp_path, shuffle=False))
+    with pytest.warns(UserWarning, match=r"1 of 3 .* left out: .*z\\xe9.png. The first: Invalid PNG data"):
+        assert len(image_folder(tmp_path, 1, on_bad_image="skip")) == 2
+    save(os.fsdecode(os.fsencode(tmp_path) + b"/z\xe9.png"), picture(5, 8, 8))
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"All images must be .*a\\+xe9.png.*z\\+xe9.png"):
+        list(image_folder(tmp_path, shuffle=False))
+
+
+def test_linked_folders_are_read_once_and_nothing_is_lost_without_a_word(folder, tmp_path, capsys):
+    for number in 1, 2:
+        write(tmp_path / f"elsewhere/deep/{number}.png", picture(number))
+    (folder / "linked").symlink_to(tmp_path / "elsewhere")
+    (folder / "again").symlink_to(folder / "0-a")
+    (folder / "loop").symlink_to(folder)
+    (folder / "gone.png").symlink_to(tmp_path / "gone.png")
+    (folder / "self").symlink_to(folder / "self")
+    for name in "1.heic", "2.HEIC", "README", ".hidden.png":
+        (folder / name).touch()
+    paths = find_images(folder)
+    assert len(paths) == 9
+    assert [path.removeprefix(str(folder)) for path in paths[-2:]] == ["/linked/deep/1.png", "/linked/deep/2.png"]
+    assert str(folder / "0-a/0.png") in paths
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith(f"{folder}: 9 images. Left out: ")
+    kinds = {".heic (2)", ".txt (1)", "without a suffix (1)", "hidden (1)", "broken links (2)"}
+    assert {*line.removesuffix(".").split("Left out: ")[1].split(", ")} == {*kinds, "links to folders already read (2)"}
+    find_images(tmp_path / "elsewhere")
+    assert not capsys.readouterr().out
+
+
+def test_a_folder_that_cannot_be_read_is_an_error_or_counted(folder, monkeypatch, capsys):
+    scandir = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("0-a"):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(PermissionError, match="0-a"):
+        find_images(folder)
+    assert len(find_images(folder, "skip")) == 6
+    assert "folders that cannot be read (1)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("size", [3, 7, 10, 33, 64])
+def test_resizing_never_leaves_0_and_1(size):
+    image = 255 * (np.indices((20, 21)).sum(axis=0) // 5 % 2)[..., np.newaxis].astype("uint8")
+    for pixels in image, np.full_like(image, 255):
+        resized = resize(tf.constant(pixels), size, size + 1).numpy()
+        assert (resized.min() >= 0, resized.max() <= 1) == (True, True)
 
 
 def test_a_small_image_of_long_proportions(tmp_path):
@@ -179,10 +335,19 @@ def test_a_folder_of_nothing_good(folder):
     ("change", "error", "message"),
     [
         ({"folder": "no/such"}, FileNotFoundError, "no/such', which is no folder"),
-        ({"folder": "empty"}, FileNotFoundError, "has no image: no file that ends in .jpg, .jpeg, .png"),
+        (
+            {"folder": "empty"},
+            FileNotFoundError,
+            "has no image: no file that ends in .jpg, .jpeg, .png.* an empty folder",
+        ),
+        ({"folder": "texts"}, FileNotFoundError, r"has no image: .* Received: .txt \(1\)"),
+        ({"background": 255}, ValueError, r"in \[0, 1\], .* divide by 255\? Received: background=255"),
+        ({"background": (0, 1)}, ValueError, r"Received: background=\(0, 1\)"),
+        ({"background": "white"}, TypeError, "must be a number or .*Received: background='white'"),
+        ({"bits": 17}, ValueError, "`bits` must be 16 at most. Received: bits=17"),
         ({"seed": -1}, ValueError, "`seed` must be at least 0"),
         ({"channels": True}, ValueError, "Received: channels=True"),
-        ({"channels": 4}, ValueError, r"3 \(colour\) or 1 \(gray\). Received: channels=4"),
+        ({"channels": 4}, ValueError, r"3 \(color\) or 1 \(gray\). Received: channels=4"),
         ({"image_size": 0}, ValueError, "`image_size` must be at least 1"),
         ({"image_size": (8, 8, 3)}, ValueError, r"an int or \(height, width\). Received: image_size=\(8, 8, 3\)"),
         ({"image_size": 8.5}, TypeError, "`image_size` must be"),
@@ -194,6 +359,8 @@ def test_a_folder_of_nothing_good(folder):
 )
 def test_bad_settings_are_refused(folder, tmp_path, monkeypatch, change, error, message):
     (tmp_path / "empty").mkdir()
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts/a.txt").touch()
     monkeypatch.chdir(tmp_path)
     with pytest.raises(error, match=message):
         image_folder(**{"folder": folder, **change})
