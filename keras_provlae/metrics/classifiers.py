@@ -62,7 +62,7 @@ def dci(mean: Any, factors: Any, train_rows: Any = None, test_rows: Any = None, 
 
     with without_remarks(), ThreadPoolExecutor(available_cores()) as pool:
         importance, accuracy = zip(*pool.map(boost, list(data.labels())), strict=True)
-    importance = np.stack(importance, axis=1)
+    importance = np.maximum(np.stack(importance, axis=1), 0.0)  # trees round some of them to -1e-18
     return DCIScores(disentanglement(importance), completeness(importance), float(np.mean(accuracy)), importance)
 
 

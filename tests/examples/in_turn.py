@@ -3,6 +3,7 @@
 The processes are forks of this one, which has imported TensorFlow and started nothing of it.
 """
 
+import gc
 import json
 import os
 import runpy
@@ -31,4 +32,5 @@ def run(example, *arguments):
 
 
 if __name__ == "__main__":
+    gc.freeze()  # each end would search all that is imported here for garbage, for more than a second
     Path(sys.argv[2]).write_text(json.dumps([run(*command) for command in json.loads(sys.argv[1])]))

@@ -20,6 +20,19 @@ def test_golden_dci(case):
     assert found.importance.shape == np.shape(expected["importance"])
 
 
+def test_importance_that_trees_round_below_zero_is_zero(monkeypatch):
+    class Trees:
+        feature_importances_ = np.array([1.0, -1e-18])
+
+        def __init__(self, random_state):
+            self.fit, self.score = lambda mean, labels: self, lambda mean, labels: 1.0
+
+    monkeypatch.setattr("sklearn.ensemble.GradientBoostingClassifier", Trees)
+    found = dci(np.eye(20)[:, :2], np.arange(20)[:, None] % 2, np.arange(10), np.arange(10, 20))
+    assert found.importance.tolist() == [[1.0], [0.0]]
+    assert found.completeness == pytest.approx(1)
+
+
 def test_golden_dci_formulas(case):
     expected = _expected(case, "dci")
     importance = np.array(expected["importance"])
