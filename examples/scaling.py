@@ -20,9 +20,7 @@ FLAGS = flags.FLAGS
 flags.DEFINE_string("output", "output/scaling", "Folder for the weights: one that every process can read.")
 flags.DEFINE_list("addresses", [], "host:port of every process, in order; none for a single one.")
 flags.DEFINE_integer("rank", 0, "Which of them this process is, counted from 0.", lower_bound=0)
-flags.DEFINE_integer(
-    "cpus", None, "Splits the CPU into so many devices; in TensorFlow for one process alone.", lower_bound=1
-)
+flags.DEFINE_integer("cpus", None, "Devices to split the CPU into; in TensorFlow for one process alone.", lower_bound=1)
 flags.DEFINE_integer("batch_size", 128, "Images per step, of all devices together.", lower_bound=1)
 flags.DEFINE_integer("epochs", 30, "Epochs of the whole training, shared by the rungs.", lower_bound=1)
 flags.DEFINE_integer("steps_per_epoch", 80, "Optimiser steps per epoch.", lower_bound=1)

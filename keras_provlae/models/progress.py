@@ -24,7 +24,7 @@ class ProgressBar(keras.callbacks.ProgbarLogger):
     `CSVLogger` and TensorBoard have all values.
 
     Example:
-        >>> progress_line(step=30, steps=120, logs={"loss": 110.25, "elbo": -110.25}, seconds=3.0, width=60)
+        >>> progress_line(step=30, steps=120, logs={"loss": 110.25, "elbo": -110.25}, seconds=3.0, width=79)
         '30/120 ━━━━━─────────────── 9s 100ms/step  loss 110.25  elbo -110.25'
     """
 

@@ -421,7 +421,7 @@ def test_mistakes_are_told_the_way_out(truth, make_model):
         GroundTruth(["a"], (4, 6, 1), draw, "numbers", "drawn")
     model = make_model(image_shape=(8, 8, 1))
     model.compile()
-    with pytest.raises(TypeError, match=r"give its `tf_dataset\(batch_size, seed=0\)`"):
+    with pytest.raises(TypeError, match=r"pass `truth.tf_dataset\(batch_size, seed=0\)`"):
         model.fit(truth)
 
 
@@ -431,7 +431,7 @@ def test_data_without_an_end_need_steps(make_model, method):
     model = make_model(num_rungs=1)
     model.compile()
     ds = tf.data.Dataset.from_tensors(np.zeros((2, 8, 8, 1), "float32")).repeat()
-    with pytest.raises(ValueError, match="has no end: give the number of steps"):
+    with pytest.raises(ValueError, match="has no end: pass `steps"):
         getattr(model, method)(ds, verbose=0)
     getattr(model, method)(ds, verbose=0, **{"steps_per_epoch" if method == "fit" else "steps": 2})
 

@@ -350,7 +350,11 @@ def test_a_standard_deviation_in_place_of_a_log_variance_warns(random_codes):
     [
         (lambda m, v, f: (m * np.nan, v, f), ValueError, r"`mean` must be finite. Received: NaN .* 60 of 60 rows"),
         (lambda m, v, f: (m, v + np.inf, f), ValueError, r"`log_var` must be finite"),
-        (lambda m, v, f: (m, v, f * 0.1), ValueError, r"`factors` must be integers.*float64, 0.1 in row .*return_inv"),
+        (
+            lambda m, v, f: (m, v, f * 0.1),
+            ValueError,
+            r"`factors` must be integers.*float64, 0\.\d in row .*return_inv",
+        ),
         (lambda m, v, f: (m, v, f * np.nan), ValueError, r"`factors` must be integers.*nan in row 0 of column 0"),
         (lambda m, v, f: (m, v, f + 1e300), ValueError, r"`factors` must be integers.*1e\+300 in row 0"),
         (lambda m, v, f: (m, v, f.astype(str)), TypeError, r"`factors` must be integers.*return_inverse"),

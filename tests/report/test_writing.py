@@ -250,7 +250,7 @@ def test_unfit_arguments_are_refused_and_leave_no_file(trained, images, tmp_path
             "The report cannot be written to .*png",
         ),
         ({"data": (images, np.zeros((40, 2), int)), "factor_names": ["x"]}, ValueError, "must name 2 factors"),
-        ({"data": (images, np.ones((40, 2)) / 2)}, TypeError, "`factors` must be integers"),
+        ({"data": (images, np.ones((40, 2)) / 2)}, ValueError, "`factors` must be integers"),
         ({"card": _card(3, (1, 2))}, ValueError, r"with the rungs \[2, 1\]. Received: \[1, 2\]"),
         ({"card": _card(4, (2, 1))}, ValueError, "with 3 latents. Received: 4"),
     ]:
