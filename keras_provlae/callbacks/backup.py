@@ -1,6 +1,7 @@
 """A backup that is whole whatever happens while it is written."""
 
 import contextlib
+import json
 import os
 import re
 import time
@@ -14,6 +15,7 @@ from keras_provlae.folders import check_path, check_writable
 
 SAVED = re.compile(r"epoch_(\d+)\.weights\.h5")
 UNFINISHED = "unfinished.weights.h5"
+SETTINGS = "settings of the model"  # an attribute of the file
 
 
 class BackupAndRestore(keras.callbacks.BackupAndRestore):
@@ -27,7 +29,8 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
     A backup is due at the end of every epoch, and left out as long as it would take more than `max_share` of the time
     since the last: of epochs of a few seconds, not every one is kept. Weights that are not finite are not backed up.
 
-    A backup of another network, or with another kind of optimizer, is refused before a weight of the model changes.
+    A backup of another network or other settings of the model (its `get_config`), or with another kind of optimizer, is
+    refused before a weight of the model changes. The learning rate is that of the backup.
 
     Args:
         backup_dir: Folder of the backup, of this training alone; it is made.
@@ -38,7 +41,7 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
     Raises:
         TypeError: If `backup_dir` is no path.
         ValueError: If `max_share` is out of range, or `backup_dir` a URL; at the start of `fit`, if the backup in the
-            folder is not of this network and optimizer, not whole, or written by Keras's own callback.
+            folder is not of this model and optimizer, not whole, or written by Keras's own callback.
         OSError: At the start of `fit`, if the folder cannot be written to; at the end of an epoch, if the
             backup cannot be written. The message says which backup there is, whole; the same command goes on from it.
 
@@ -82,7 +85,7 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
             optimizer.build(self.model.trainable_variables)
         now = Path(self.backup_dir) / UNFINISHED
         try:
-            self.model.save_weights(now, overwrite=True)
+            self._write(now)
         except Exception as error:
             now.unlink(missing_ok=True)
             raise OSError(
@@ -114,7 +117,7 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         unfinished, file = folder / UNFINISHED, folder / f"epoch_{self._current_epoch}.weights.h5"
         before = self._saved()
         try:
-            self.model.save_weights(unfinished, overwrite=True)
+            self._write(unfinished)
             with unfinished.open("rb") as written:
                 os.fsync(written.fileno())
             unfinished.replace(file)
@@ -131,6 +134,14 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         now = time.perf_counter()
         self._next = now + (now - begin) / self.max_share
 
+    def _write(self, file):
+        """The weights, and beside them the settings of the model, which equal shapes do not tell."""
+        import h5py
+
+        self.model.save_weights(file, overwrite=True)
+        with h5py.File(file, "a") as weights:
+            weights.attrs[SETTINGS] = np.void(json.dumps(_settings(self.model)).encode())
+
     def _saved(self):
         """`[(epochs that were trained, file)]`, the last one last."""
         found = [(SAVED.fullmatch(path.name), path) for path in Path(self.backup_dir).glob("*.h5")]
@@ -138,7 +149,7 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
 
 
 def _layout(file):
-    """What a file of weights holds: `({name of an array: its shape}, kind of the optimizer or None)`."""
+    """What a file of weights holds: `({name of an array: its shape}, kind of the optimizer or None, settings)`."""
     import h5py
 
     shapes = {}
@@ -151,23 +162,33 @@ def _layout(file):
         weights.visititems(look)
         attributes = weights["optimizer/vars"].attrs if "optimizer/vars" in weights else {}
         kind = attributes.get("name")
-    return shapes, kind and re.sub(r"_\d+$", "", kind)  # Keras numbers the optimizers of one process
+        settings = json.loads(weights.attrs[SETTINGS].tobytes()) if SETTINGS in weights.attrs else {}
+    return shapes, kind and re.sub(r"_\d+$", "", kind), settings  # Keras numbers the optimizers of one process
+
+
+def _settings(model):
+    """`{name: text}` of the configuration of a ladder model; of others, arrays alone are compared."""
+    if not hasattr(model, "rung_slices"):
+        return {}
+    return {name: repr(value) for name, value in model.get_config().items() if name not in ("name", "preset")}
 
 
 def _difference(backup, model):
     """What a backup and a model do not have in common, in words, or `None`."""
-    (backup, backup_optimizer), (model, optimizer) = backup, model
+    (backup, backup_optimizer, theirs), (model, optimizer, ours) = backup, model
+    names = [name for name in theirs if theirs[name] != ours.get(name)]
+    differing = [f"{name} was {theirs[name]} and is {ours.get(name, 'missing')}" for name in names]
     networks = [
         {name: shapes[name] for name in shapes if not name.startswith("optimizer/")} for shapes in (backup, model)
     ]
-    theirs, ours = networks
-    if theirs != ours:
-        other = [name for name in sorted(theirs.keys() | ours.keys()) if theirs.get(name) != ours.get(name)]
-        first = f"{other[0]} is {_shape(theirs, other[0])} there and {_shape(ours, other[0])} in the model"
-        return f"it is of another network, of which {len(other)} of {len(theirs | ours)} arrays differ ({first})"
+    before, now = networks
+    if before != now:
+        other = [name for name in sorted(before.keys() | now.keys()) if before.get(name) != now.get(name)]
+        first = f"{other[0]} is {_shape(before, other[0])} there and {_shape(now, other[0])} in the model"
+        return f"it is of another network, of which {len(other)} of {len(before | now)} arrays differ ({first})"
     if (backup, backup_optimizer) != (model, optimizer):
         return f"it was trained with another optimizer ({backup_optimizer or 'none'}, here {optimizer or 'none'})"
-    return None
+    return f"its settings are others: {'; '.join(differing)}" if differing else None
 
 
 def _shape(shapes, name):

@@ -25,7 +25,6 @@ from keras_provlae.losses import (
 )
 from keras_provlae.models.dispatch import predict_on_batch
 from keras_provlae.models.image_model import ImageModel
-from keras_provlae.models.trackers import OptionalMean
 from keras_provlae.models.validation import (
     LOSS_RULE,
     OWN_LOSS_RULE,
@@ -118,7 +117,7 @@ class LadderVAE(ImageModel, abc.ABC):
         self.kl_tracker = keras.metrics.Mean(name="kl")
         self.rung_trackers = [keras.metrics.Mean(name=f"kl_rung_{rung}") for rung in rungs]
         self.elbo_tracker = keras.metrics.Mean(name="elbo")
-        self.regularization_tracker = OptionalMean(name="regularization")
+        self.regularization_tracker = keras.metrics.Mean(name="regularization")
 
         # === Config ===
         self.beta = non_negative("beta", beta)
@@ -369,7 +368,8 @@ class LadderVAE(ImageModel, abc.ABC):
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """Reconstruction, the weighted KL of every rung (equation 11) and further terms, averaged over the batch.
 
-        Regularizers of weights and activities, and what `add_loss` was given, are added as in any Keras model.
+        Regularizers of weights and activities, and what `add_loss` was given, are added as in any Keras model. Set
+        them before `compile`, and again on a loaded model: files do not keep them.
         """
         if sample_weight is not None:
             raise ValueError(OWN_LOSS_RULE.format(name="sample_weight"))

@@ -16,11 +16,3 @@ class LastValue(keras.metrics.Metric):
 
     def result(self):
         return self.value + 0.0  # a copy: the variable itself would show later values
-
-
-class OptionalMean(keras.metrics.Mean):
-    """A `keras.metrics.Mean` that a file of an earlier version may lack."""
-
-    def load_own_variables(self, store):
-        if store.keys():
-            super().load_own_variables(store)

@@ -178,21 +178,27 @@ def check_validation_data(data: Any, image_shape: tuple, steps: int | None = Non
     Raises:
         TypeError, ValueError: As `check_data`.
     """
+    try:
+        return _checked_validation_data(data, image_shape, steps)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"`validation_data`: {error}") from None
+
+
+def _checked_validation_data(data, image_shape, steps):
     images, _, weights = keras.utils.unpack_x_y_sample_weight(data)
     if weights is not None:
-        raise ValueError(OWN_LOSS_RULE.format(name="the sample weights of validation_data"))
+        raise ValueError(OWN_LOSS_RULE.format(name="the sample weights"))
     check_data(images, image_shape, steps, "fit", "validation_data")
     if hasattr(images, "shape") or not hasattr(images, "__iter__") or _is_distributed(images):
         return data
     batches = iter(images)
     first = next(batches, None)
     if first is None:
-        received = "validation_data without a batch"
-        raise ValueError(EMPTY_RULE.format(method="fit", received=received))
+        raise ValueError(EMPTY_RULE.format(method="fit", received="a data set without a batch"))
     if batches is images and not isinstance(first, tuple):
         raise TypeError(
             "A Python generator must yield tuples, `(images,)` or `(images, labels)`, as Keras asks. "
-            f"Received: validation_data that yields {_describe(first)}."
+            f"Received: one that yields {_describe(first)}."
         )
     batch = _images_of(first)
     check_images(batch, image_shape)

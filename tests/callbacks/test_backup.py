@@ -148,8 +148,8 @@ def backed_up(tmp_path_factory):
     return (folder / "epoch_5.weights.h5").read_bytes(), model
 
 
-def compiled(cls=kp.ProgressiveVAE, num_rungs=1):
-    model = cls((8, 8, 1), num_rungs, 2, channels=4, dense=8)
+def compiled(cls=kp.ProgressiveVAE, num_rungs=1, **settings):
+    model = cls((8, 8, 1), num_rungs, 2, channels=4, dense=8, **settings)
     model.compile(kp.optimizers.adam())
     return model
 
@@ -169,6 +169,7 @@ def values(model):
             {"cls": kp.VLAE},
             r"of another network, of which 4 of .*vars/0 is of shape \(\) there and missing in the model",
         ),
+        ({"gamma": 0.25}, r"its settings are others: gamma was 0.5 and is 0.25. To go on"),
         ({"optimizer": "sgd"}, r"trained with another optimizer \(fused_adam, here sgd\)"),
         ({"optimizer": "adam"}, r"trained with another optimizer \(fused_adam, here adam\)"),
     ],

@@ -46,7 +46,7 @@ UNFIT = {
 @pytest.mark.parametrize("case", UNFIT)
 def test_unfit_validation_data_are_refused_before_the_first_step(model, images, case):
     make, error, message = UNFIT[case]
-    with pytest.raises(error, match=message):
+    with pytest.raises(error, match=f"^`validation_data`: .*{message}"):
         model.fit(images, validation_data=make(images), verbose=0)
     assert int(model.optimizer.iterations) == 0
 
