@@ -195,7 +195,7 @@ def _over(background, image):
 
 def _cannot_decode(path, how):
     return (
-        f'Cannot decode {shown(path)} : {_why_not(path, how)}. Get it again, remove it, or set `on_bad_image="skip"`.'
+        f"Cannot decode {shown(path)} : {_why_not(path, how)}. Get it again, remove it, or set `on_bad_image` to skip."
     )
 
 
