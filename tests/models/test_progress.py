@@ -36,10 +36,10 @@ def test_fit_prints_lines_of_at_most_80_columns(make_model, images, capsys, monk
     monkeypatch.setattr(progress, "_is_redrawn", lambda: redrawn)
     monkeypatch.setattr(progress, "INTERVAL", 0.0)
     monkeypatch.setenv("COLUMNS", "80")
-    model = make_model(kp.ProgressiveVAE, num_rungs=2)
+    model = make_model(kp.ProgressiveVAE, num_rungs=1)
     model.compile(run_eagerly=True)
-    history = model.fit(images[:16], batch_size=8, epochs=2, validation_data=images[:8])
-    model.evaluate(images[:8], verbose=1)
+    history = model.fit(images[:4], batch_size=2, epochs=2, validation_data=images[:2])
+    model.evaluate(images[:2], verbose=1)
     printed = capsys.readouterr().out
     lines = [line for line in re.split("[\r\n]", printed) if line.strip()]
     assert max(map(len, lines)) < 80
