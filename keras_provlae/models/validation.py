@@ -150,7 +150,8 @@ def check_data(data: Any, image_shape: tuple, steps: int | None, method: str, na
             f"`{name}` needs batches of images: pass `truth.tf_dataset(batch_size, seed=0)`. "
             f"Received: {type(data).__name__}."
         )
-    batches = int(data.cardinality()) if _is_tf_dataset(data) else None  # -1: no end, -2: not known
+    counts = callable(getattr(data, "cardinality", None))
+    batches = int(data.cardinality()) if counts else None  # -1: no end, -2: not known
     if steps is None and batches == -1:
         steps_name = {"x": "steps_per_epoch" if method == "fit" else "steps"}.get(name, "validation_steps")
         raise ValueError(f"The data set `{name}` has no end: pass `{steps_name}` as well, or leave out `.repeat()`.")
