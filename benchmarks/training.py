@@ -299,7 +299,7 @@ def matrix_product(_):
 
 def step_flops(model, stage):
     """Multiplications and additions of one step: forward, and twice that back, but for what images have no gradient."""
-    from keras_provlae.stage_graphs import stage_decoder
+    from keras_provlae.acceleration.step_networks import stage_decoder
 
     def of_layer(layer):
         if not hasattr(layer, "kernel"):

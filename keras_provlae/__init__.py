@@ -11,13 +11,12 @@ representations", ICLR.
 """
 
 from keras_provlae import (
-    auto_growth,
+    acceleration,
     callbacks,
     conversion,
     datasets,
     export,
     growth,
-    guard,
     ladder,
     layers,
     losses,
@@ -26,12 +25,14 @@ from keras_provlae import (
     optimizers,
     presets,
     report,
+    training,
     visualization,
 )
-from keras_provlae.auto_growth import AutoGrowth
-from keras_provlae.growth import GrowthCallback, GrowthSchedule
-from keras_provlae.guard import GrowthGuard
+from keras_provlae.growth import AutoGrowth, GrowthCallback, GrowthGuard, GrowthSchedule
 from keras_provlae.models import VLAE, BetaVAE, LadderVAE, ProgressiveVAE, TeacherStudentVAE
+from keras_provlae.training.errors import InvalidImagesError, NonFiniteLossError
+
+acceleration.install()
 
 __version__ = "0.1.0"
 
@@ -42,16 +43,17 @@ __all__ = [
     "GrowthCallback",
     "GrowthGuard",
     "GrowthSchedule",
+    "InvalidImagesError",
     "LadderVAE",
+    "NonFiniteLossError",
     "ProgressiveVAE",
     "TeacherStudentVAE",
-    "auto_growth",
+    "acceleration",
     "callbacks",
     "conversion",
     "datasets",
     "export",
     "growth",
-    "guard",
     "ladder",
     "layers",
     "losses",
@@ -60,5 +62,6 @@ __all__ = [
     "optimizers",
     "presets",
     "report",
+    "training",
     "visualization",
 ]

@@ -14,6 +14,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_provlae.models.ladder_vae import LadderVAE
+
 BATCH_NORM_EPSILON = 1e-3
 _OPTIMIZER_VARIABLE = re.compile(r"(/Adam(_\d+)?$)|((^|/)beta[12]_power(_\d+)?$)|((^|/)global_step$)")
 
@@ -45,7 +47,7 @@ def load_authors_weights(model: keras.Model, source: Mapping[str, Any] | str | o
 
     Source: the authors' released program.
     """
-    if not hasattr(model, "spec"):
+    if not isinstance(model, LadderVAE):
         raise TypeError(f"`model` must be a LadderVAE, such as ProgressiveVAE. Received: {type(model).__name__}.")
     arrays = dict(source) if isinstance(source, Mapping) else _read_checkpoint(source)
     arrays = {name.removesuffix(":0"): np.asarray(array) for name, array in arrays.items()}

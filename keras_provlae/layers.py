@@ -1,38 +1,26 @@
-"""The small layers that the ladder is made of; each one is serialisable."""
+"""The small layers that the ladder is made of; each one is serializable."""
 
 from typing import Any
 
 import keras
 from keras import ops
 
-from keras_provlae.replicas import SeedGenerator
+from keras_provlae.training.replicas import SeedGenerator
 
 PACKAGE = "keras_provlae"
 
 
-def tensorflow_on_cpu() -> bool:
-    """Whether TensorFlow computes and sees no GPU: what is faster then was tried nowhere else."""
-    if keras.backend.backend() != "tensorflow":
-        return False
-    import tensorflow as tf
-
-    return not tf.config.get_visible_devices("GPU")
-
-
 @keras.saving.register_keras_serializable(package=PACKAGE)
 class Sampling(keras.layers.Layer):
-    """Draws `z = mean + exp(log_var / 2) * noise`, the reparameterised sample of q(z | x).
+    """Draws `z = mean + exp(log_var / 2) * noise`, the reparameterized sample of q(z | x).
 
-    The layer owns its noise: the state of its `SeedGenerator` is saved with the
-    weights, so a training that is resumed draws the noise that the
-    uninterrupted one would have drawn. (Keras itself does not save that state.)
-    Replicas of `tf.distribute` draw noise of their own.
+    The state of the layer's `SeedGenerator` is saved with the weights, so a resumed run draws the same noise as an
+    uninterrupted one. (Keras itself does not save that state.) Under `tf.distribute` each replica draws its own noise.
 
     Args:
         seed: Int or `None`. Seed of the noise; `None` takes one from
             `keras.utils.set_random_seed`.
-        **kwargs: Arguments of `keras.layers.Layer`. The dtype is float32
-            whatever the policy, as the posterior's is.
+        **kwargs: Arguments of `keras.layers.Layer`. The dtype is always float32, like the posterior's.
 
     Call arguments:
         mean: Float tensor `(batch, latent_dim)`.
@@ -78,17 +66,15 @@ class Sampling(keras.layers.Layer):
 class ChannelAffine(keras.layers.Layer):
     """Scales and shifts every channel: `gain * x / sqrt(1 + epsilon) + offset`.
 
-    This is what the authors' batch normalisation amounts to: they run it with
-    the moving mean 0 and the moving variance 1 that it starts with, in training
-    as well, and never update either. Batch statistics are never used.
+    This is what the authors' batch normalization amounts to: even in training they run it with its initial moving
+    mean 0 and moving variance 1 and never update them. Batch statistics are never used.
 
     Args:
-        epsilon: Float >= 0. What batch normalisation adds to the variance.
+        epsilon: Float >= 0. Added to the variance, as in batch normalization.
         **kwargs: Arguments of `keras.layers.Layer`.
 
     Call arguments:
         inputs: Float tensor `(batch, ..., channels)`.
-        training: Bool. The same values either way; TensorFlow computes maps in one operation if true, on a CPU.
 
     Returns:
         Float tensor like `inputs`.
@@ -115,31 +101,13 @@ class ChannelAffine(keras.layers.Layer):
         self.gain = self.add_weight(initializer="ones", name="gain", **channels)
         self.offset = self.add_weight(initializer="zeros", name="offset", **channels)
 
-    def call(self, inputs: Any, training: bool | None = None) -> Any:
-        if training and self._can_fuse(inputs.shape):
-            return self._fused(inputs)
+    def call(self, inputs: Any) -> Any:
         return inputs * ops.cast(self.scale, inputs.dtype) + ops.cast(self.offset, inputs.dtype)
 
     @property
     def scale(self) -> Any:
-        """What every channel is multiplied by, `gain / sqrt(1 + epsilon)`: tensor `(channels,)`."""
+        """The factor of every channel, `gain / sqrt(1 + epsilon)`: tensor `(channels,)`."""
         return self.gain * (1.0 + self.epsilon) ** -0.5
-
-    def _can_fuse(self, shape):
-        """Not small maps: the operation waits for its threads longer than it works."""
-        if self.variable_dtype != "float32":
-            return False
-        return len(shape) == 4 and None not in shape[1:] and shape[1] * shape[2] >= 128 and tensorflow_on_cpu()
-
-    def _fused(self, maps):
-        """The same: the gradients of gain, offset and maps in one pass over the maps, not in four."""
-        import tensorflow as tf
-
-        mean, variance = tf.zeros_like(self.offset.value), tf.ones_like(self.gain.value)
-        return tf.raw_ops.FusedBatchNormV3(
-            x=maps, scale=self.gain.value, offset=self.offset.value, mean=mean, variance=variance,
-            epsilon=self.epsilon, is_training=False,
-        ).y  # fmt: skip
 
     def compute_output_shape(self, input_shape):
         return input_shape
@@ -150,7 +118,7 @@ class ChannelAffine(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
 class Gate(keras.layers.Layer):
-    """Multiplies the features of one rung by that rung's gate, its alpha.
+    """Multiplies the features of one rung by its gate, alpha.
 
     Args:
         index: Int. The rung's place in the gate vector, 0 for the deepest.

@@ -6,8 +6,8 @@ from typing import Any
 
 import keras
 
-from keras_provlae.metrics.encoding import has_rungs
-from keras_provlae.metrics.posteriors import check_count
+from keras_provlae.checks import check_count
+from keras_provlae.models.ladder_vae import LadderVAE
 
 
 def check_every(every: Any) -> None:
@@ -40,8 +40,7 @@ def is_chosen(every: int | Sequence[int] | None, epoch: int, epochs: int, times:
 
 def check_ladder(callback: keras.callbacks.Callback, model: keras.Model) -> None:
     """Raises a `TypeError` for a model that has no rungs to encode."""
-    if not has_rungs(model):
+    if not isinstance(model, LadderVAE):
         raise TypeError(
-            f"{type(callback).__name__} needs a model with `encode` and `rung_slices`, such as ProgressiveVAE. "
-            f"Received: {type(model).__name__}."
+            f"{type(callback).__name__} needs a LadderVAE, such as ProgressiveVAE. Received: {type(model).__name__}."
         )

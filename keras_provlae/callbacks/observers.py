@@ -9,8 +9,9 @@ import keras
 
 from keras_provlae import metrics
 from keras_provlae.callbacks.checks import check_epochs, check_every, check_ladder, is_chosen
+from keras_provlae.checks import check_count
 from keras_provlae.metrics.encoding import check_encodable, encode_all, held_subset
-from keras_provlae.metrics.posteriors import check_count, check_varied
+from keras_provlae.metrics.posteriors import check_varied
 
 TIMES = 10  # measurements over the epochs of `fit`, where nothing else is asked for
 
@@ -20,9 +21,7 @@ class PosteriorObserver(keras.callbacks.Callback, abc.ABC):
 
     Values go into `logs` at the end of the epoch, so `History`, `CSVLogger`, `TensorBoard` and `ModelCheckpoint`
     that come after this callback in the list see them. Epochs without a measurement repeat the last one.
-    What was measured, and when, is in `records`; the measurement of an unlock, before the first step of the new
-    stage, is there only (put this callback after `GrowthCallback`, or it is missed; an unlock in
-    the middle of an epoch is measured at the end of that epoch).
+    Every measurement is in `records`; that of an unlock, before the first step of the new stage, is there only.
 
     Args:
         every: Int >= 1: measure at the end of every so many epochs. Or a list of epochs, counted from 0 as Keras
@@ -58,22 +57,28 @@ class PosteriorObserver(keras.callbacks.Callback, abc.ABC):
         self.params.setdefault("logged", []).extend(self.names())  # a `CSVLogger` that comes later knows its columns
         self.records = []
         self._values = self._epoch_missed = None
+        self._epoch = 0
+        if self.model.grows:
+            self.model.growth_listeners.append(self)
 
     def on_epoch_begin(self, epoch, logs=None):
-        stage = getattr(self.model, "stage", None)
-        if self._values is not None and stage != self._stage:  # not at the first: `fit` may have resumed there
-            self._record("unlock", epoch)
-        self._stage = stage
+        self._epoch = epoch
+
+    def before_unlock(self, model: keras.Model) -> None:
+        """Nothing to do: the end of the epoch before has measured the model."""
+
+    def after_unlock(self, model: keras.Model) -> None:
+        """Measures the model at an unlock; called by `model.grow`."""
+        self._record("unlock", self._epoch)
 
     def on_epoch_end(self, epoch, logs=None):
         epochs = self.params.get("epochs") or epoch + 1
-        self._stage = getattr(self.model, "stage", None)
-        unlocked = self._values is None or self._stage != self._stage_at_measurement
+        unlocked = self._values is None or self.model.stage != self._stage_at_measurement
         last = epoch + 1 == epochs or self.model.stop_training
         self._epoch_missed = None
         if is_chosen(self.every, epoch, epochs, TIMES) or last or unlocked:
             self._values = self._record("epoch", epoch)
-            self._stage_at_measurement = self._stage
+            self._stage_at_measurement = self.model.stage
         else:
             self._epoch_missed = epoch
         if logs is not None:
@@ -86,7 +91,7 @@ class PosteriorObserver(keras.callbacks.Callback, abc.ABC):
 
     def _record(self, when, epoch):
         values = self.measure()
-        facts = {name: getattr(self.model, name, None) for name in ("iteration", "stage")}
+        facts = {"iteration": self.model.iteration, "stage": self.model.stage}
         self.records.append({"when": when, "epoch": epoch, **facts, **values})
         return values
 

@@ -9,12 +9,12 @@ import numpy as np
 from PIL import Image  # which matplotlib brings
 
 from keras_provlae.callbacks.checks import check_epochs, check_every, check_ladder, is_chosen
+from keras_provlae.checks import check_count, optional
 from keras_provlae.folders import check_path, check_writable
 from keras_provlae.metrics.encoding import BATCH, check_encodable, held_subset
-from keras_provlae.metrics.posteriors import check_count, optional
 from keras_provlae.visualization import Snapshot, growth_timeline, traversals
-from keras_provlae.visualization.latent_use import held_codes
-from keras_provlae.visualization.snapshot import iteration_of, snapshot_files
+from keras_provlae.visualization.model_images import held_codes
+from keras_provlae.visualization.snapshot import snapshot_files
 from keras_provlae.visualization.writers import rendered
 
 TIMES = 3  # snapshots over the epochs of `fit`, where nothing else is asked for
@@ -104,7 +104,8 @@ class TraversalSnapshots(keras.callbacks.Callback):
             check_writable("Pictures", os.path.join(self.log_dir, "pictures"))
         self.params = {} if self.params is None else self.params
         check_epochs(self)
-        self.params.setdefault("before_growth", []).append(self.take)
+        if self.model.grows:
+            self.model.growth_listeners.append(self)
         self._begun = False
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -117,11 +118,10 @@ class TraversalSnapshots(keras.callbacks.Callback):
             self.take()
 
     def on_train_end(self, logs=None):
-        self.params.pop("before_growth", None)  # of this `fit`; `History` keeps the others, which are plain numbers
-        while self.snapshots and self.snapshots[-1].iteration > iteration_of(self.model):
+        while self.snapshots and self.snapshots[-1].iteration > self.model.iteration:
             _remove(self._path(self.snapshots.pop()))  # EarlyStopping brought earlier weights back
         stopped = getattr(self.model, "stop_training", False)
-        if stopped and self.snapshots and self.snapshots[-1].iteration == iteration_of(self.model):
+        if stopped and self.snapshots and self.snapshots[-1].iteration == self.model.iteration:
             self.snapshots.pop()  # it may be that of weights which EarlyStopping replaced
         self.take()
         self.write_timeline()
@@ -129,9 +129,16 @@ class TraversalSnapshots(keras.callbacks.Callback):
             self._board.close()
             self._board = None
 
+    def before_unlock(self, model: keras.Model) -> None:
+        """Takes a snapshot at the end of a stage; called by `model.grow`."""
+        self.take()
+
+    def after_unlock(self, model: keras.Model) -> None:
+        """Nothing to do."""
+
     def take(self) -> None:
         """Takes a snapshot of the model as it is, unless there is one of this step."""
-        iteration, stage = iteration_of(self.model), getattr(self.model, "stage", 0)
+        iteration, stage = self.model.iteration, self.model.stage
         if any((one.iteration, one.stage) == (iteration, stage) for one in self.snapshots):
             return
         how = {"around": self.around, "n": self.n, "draws": self.draws, "seed": self.seed}
@@ -172,7 +179,7 @@ class TraversalSnapshots(keras.callbacks.Callback):
         except (ValueError, TypeError):
             return None
         shape = (*(rung for rung, _ in self.model.rung_slices), self.n, *self.images.shape[1:])
-        return snapshot if snapshot.kind == shape and snapshot.iteration <= iteration_of(self.model) else None
+        return snapshot if snapshot.kind == shape and snapshot.iteration <= self.model.iteration else None
 
     def _path(self, snapshot):
         return self.folder / f"step_{snapshot.iteration:07}_stage_{snapshot.stage}.npz"
@@ -187,7 +194,7 @@ class TraversalSnapshots(keras.callbacks.Callback):
         if self._board is None:
             self._board = tf.summary.create_file_writer(os.path.join(self.log_dir, "pictures"))
         with self._board.as_default():
-            tf.summary.image(tag or name, pixels[None], step=iteration_of(self.model))
+            tf.summary.image(tag or name, pixels[None], step=self.model.iteration)
         self._board.flush()
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from keras_provlae.checks import check_count
 from keras_provlae.datasets.availability import keras_datasets, say, tfds_is_prepared
-from keras_provlae.datasets.checks import check_count, checked_shard, chosen_seed
+from keras_provlae.datasets.checks import checked_shard, chosen_seed
 from keras_provlae.datasets.folder_files import find_images, shown, walk
 from keras_provlae.datasets.image_files import (
     Decoding,
@@ -18,7 +19,7 @@ from keras_provlae.datasets.image_files import (
     load_images,
     resize,
 )
-from keras_provlae.datasets.passes import index_batches
+from keras_provlae.datasets.index_batches import index_batches
 
 _LISTS = (".txt", ".csv")
 _SPLITS = ("train", "validation", "test")  # in the order of their numbers in list_eval_partition

@@ -3,17 +3,10 @@
 import random
 from collections.abc import Sequence
 from numbers import Integral
-from typing import Any
+
+from keras_provlae.checks import check_count
 
 MOST_CHANNELS = 4  # of a picture: red, green, blue and alpha
-
-
-def check_count(name: str, number: Any, least: int = 1) -> None:
-    """An integer that must be at least so large."""
-    if not isinstance(number, Integral) or isinstance(number, bool):
-        raise TypeError(f"`{name}` must be an integer. Received: {name}={number!r}.")
-    if number < least:
-        raise ValueError(f"`{name}` must be at least {least}. Received: {name}={number}.")
 
 
 def check_channels(shape: Sequence[int], data_format: str | None = None) -> None:

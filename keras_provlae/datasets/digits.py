@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from keras_provlae.checks import check_count
 from keras_provlae.datasets.availability import NETWORK_SECONDS, network_answers, say, tfds_is_prepared
-from keras_provlae.datasets.checks import check_count, chosen_seed
+from keras_provlae.datasets.checks import chosen_seed
 from keras_provlae.datasets.idx import load_idx_folder
 
 _MNIST_HOST = "https://storage.googleapis.com/cvdf-datasets/mnist/"

@@ -9,9 +9,10 @@ from typing import Any, Self
 import numpy as np
 import tensorflow as tf
 
-from keras_provlae.datasets.checks import check_count, chosen_seed
-from keras_provlae.datasets.kept_images import arranged, checked_images, render_rows
-from keras_provlae.datasets.passes import index_batches
+from keras_provlae.checks import check_count
+from keras_provlae.datasets.array_images import arranged, checked_images, render_rows
+from keras_provlae.datasets.checks import chosen_seed
+from keras_provlae.datasets.index_batches import index_batches
 from keras_provlae.datasets.renders import Render, Rows
 from keras_provlae.html_table import table
 

@@ -6,7 +6,8 @@ from numbers import Real
 
 import tensorflow as tf
 
-from keras_provlae.datasets.checks import check_count, checked_shard, chosen_seed
+from keras_provlae.checks import check_count
+from keras_provlae.datasets.checks import checked_shard, chosen_seed
 from keras_provlae.datasets.folder_files import find_images, shown
 from keras_provlae.datasets.image_files import (
     Decoding,
@@ -17,7 +18,7 @@ from keras_provlae.datasets.image_files import (
     load_images,
     resize,
 )
-from keras_provlae.datasets.passes import index_batches
+from keras_provlae.datasets.index_batches import index_batches
 
 
 def image_folder(

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_provlae.datasets.array_images import render_rows
 from keras_provlae.datasets.availability import keras_datasets, keras_home, network_answers, say, tfds_is_prepared
 from keras_provlae.datasets.ground_truth import GroundTruth
-from keras_provlae.datasets.kept_images import render_rows
 from keras_provlae.datasets.official_files import AT_ONCE, Original, numbers_in_grid, unfit
 from keras_provlae.datasets.renders import Render, Rows
 from keras_provlae.datasets.unpacking import unpacked

@@ -27,6 +27,7 @@ from keras_provlae.experiments.tables import (
     of,
     spread,
 )
+from keras_provlae.thresholds import LEAST_NATS
 from keras_provlae.visualization import Snapshot, growth_timeline, write_png
 
 TITLE = "Information flow (figure 5, tables 1 and 3 to 8)"
@@ -35,7 +36,6 @@ BETA = {
     "small": {"shapes3d": 4, "mnist": 1},
     "paper": {"shapes3d": 8, "mnist": 1},
 }
-USED = 0.1  # nats: a rung that knows less is not used
 
 
 def grid(scale: str, seed: int) -> list[dict]:
@@ -158,7 +158,7 @@ def _claims_of(table, results):
     ordered = sum(all(a >= b for a, b in itertools.pairwise(mi)) for mi in last)
     totals = [result["stages"][-1]["mi_total"] - result["stages"][0]["mi_total"] for result in results]
     given = [result["stages"][-1]["mi"][str(table.L)] - result["stages"][0]["mi"][str(table.L)] for result in results]
-    used = sum(all(value >= USED for value in mi) for mi in last)
+    used = sum(all(value >= LEAST_NATS for value in mi) for mi in last)
     return [
         Claim(
             f"{where}: descending from deep to shallow", _most(ordered, results), f"in {ordered} of {len(results)} runs"
@@ -166,7 +166,7 @@ def _claims_of(table, results):
         Claim(
             f"{where}: the total rises with the growth",
             majority([above(totals)]),
-            f"by {spread(totals)} nats; {used} of {len(results)} runs use every rung (at least {USED:g} nats)",
+            f"by {spread(totals)} nats; {used} of {len(results)} runs use every rung (at least {LEAST_NATS:g} nats)",
         ),
         Claim(
             f"{where}: information moves out of z_{table.L}",

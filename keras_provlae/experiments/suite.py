@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from keras_provlae.checks import check_count
 from keras_provlae.experiments import ablation, comparison, information_flow, runs, scales, traversals
 from keras_provlae.experiments.records import read_results
 from keras_provlae.experiments.runner import FailedRunsError, execute_all
 from keras_provlae.folders import check_writable
-from keras_provlae.metrics.posteriors import check_count
 
 EXPERIMENTS = {
     "comparison": comparison,

@@ -19,9 +19,8 @@ from keras_provlae.experiments import sources
 from keras_provlae.experiments.records import only_one
 from keras_provlae.experiments.runs import build, complete, grows, key, stage_ends
 from keras_provlae.metrics.encoding import BATCH, encode, encode_all, read
-from keras_provlae.models.validation import LOSS_RULE
+from keras_provlae.training.errors import NonFiniteLossError
 from keras_provlae.visualization import Snapshot
-from keras_provlae.visualization.snapshot import iteration_of
 
 CHUNKS = 30  # parts of a training at least; after each the half-run may be kept
 PART_STEPS = 500  # optimiser steps of a part at most
@@ -29,7 +28,6 @@ KEEP_EVERY = 20.0  # seconds between two checkpoints at least: one takes some 0.
 PROBES = 500  # images whose posterior variances are followed
 EVALUATED = 10_000  # images at most that reconstruction and KL are means over
 STAGE_DRAWS = 2000  # of (x, z), for I(x; z_l) at the end of a stage
-NOT_FINITE = LOSS_RULE.split(",")[0]  # how a training says that its loss is not finite
 RESULT = "result.json"
 
 
@@ -79,7 +77,7 @@ def _execute(run, folder, data, progress):
     keras.utils.set_random_seed(run["seed"])
     checkpoint = _Checkpoint(folder)
     model, log = checkpoint.restore(data.name) or (build(run, data.truth.image_shape, len(data.truth)), _new_log(data))
-    watch = _Watch(run, data, log, checkpoint, progress, done=iteration_of(model))
+    watch = _Watch(run, data, log, checkpoint, progress, done=model.iteration)
     result = {"run": run, "key": key(run), "data": data.name, "real": data.real, "images": len(data.truth)}
     try:
         _fit(model, run, data, watch)
@@ -87,9 +85,7 @@ def _execute(run, folder, data, progress):
         result |= {"finite": True, "stopped_at": run["iterations"], **_score(model, run, data, log)}
         log["seconds"]["scores"] += time.perf_counter() - begin
         _plain(model).save(folder / "model.keras")
-    except ValueError as error:
-        if not str(error).startswith(NOT_FINITE):
-            raise
+    except NonFiniteLossError as error:
         # the model itself may be gone: a step of JAX gives its state away
         result |= {"finite": False, "stopped_at": watch.done, "error": str(error)}
     result |= {"stages": log["stages"], "variance": log["variance"]}
@@ -111,7 +107,7 @@ def _fit(model, run, data, watch):
     steps, rest = divmod(run["iterations"], parts)
     whole = run["iterations"] - rest
     for begin, end, length in (0, whole, steps), (whole, run["iterations"], rest):
-        done = iteration_of(model)
+        done = model.iteration
         if done < end:
             ds = data.truth.tf_dataset(run["batch_size"], seed=run["seed"], start_step=done, repeat=True)
             epochs = {"initial_epoch": (done - begin) // length, "epochs": (end - begin) // length}
@@ -130,12 +126,13 @@ class _Watch(keras.callbacks.Callback):
         self.probes, _ = data.truth.sample(min(PROBES, len(data.truth)), seed=0)
 
     def on_train_begin(self, logs=None):
-        self.params.setdefault("before_growth", []).append(self._end_stage)
+        if self.model.grows:
+            self.model.growth_listeners.append(self)
         self._begin = self._kept = time.perf_counter()
 
     def on_epoch_end(self, epoch, logs=None):
         self._count("training")
-        self.done = iteration = iteration_of(self.model)
+        self.done = iteration = self.model.iteration
         self.log["variance"].append([iteration, self._variance()])
         if iteration == self.run["iterations"]:
             self._end_stage()
@@ -146,9 +143,15 @@ class _Watch(keras.callbacks.Callback):
         if self.progress is not None:
             self.progress(iteration, dict(self.log["seconds"]))
 
+    def before_unlock(self, model):
+        self._end_stage()
+
+    def after_unlock(self, model):
+        pass
+
     def _end_stage(self):
         self._count("training")
-        stage = getattr(self.model, "stage", 0)
+        stage = self.model.stage if self.model.grows else 0
         before = [scores for scores in self.log["stages"] if scores["stage"] < stage]  # a resumed run may see it again
         self.log["stages"] = [*before, stage_scores(self.model, self.run, self.data, stage)]
         Snapshot.of(self.model, self.probes).save(self.checkpoint.folder / f"stage_{stage}.npz")
@@ -172,7 +175,7 @@ def stage_scores(model: keras.Model, run: Mapping[str, Any], data: Any, stage: i
     mean, log_var, factors = _encoded(model, run, data)
     flow = metrics.information_flow(mean, log_var, _unlocked_slices(model), draws=STAGE_DRAWS, seed=0)
     rungs = {str(rung): round(float(mi), 4) for rung, mi in zip(flow.rungs, flow.mi, strict=True)}
-    scores = {"stage": stage, "iteration": iteration_of(model), "mi": rungs, "mi_total": round(flow.total, 4)}
+    scores = {"stage": stage, "iteration": model.iteration, "mi": rungs, "mi_total": round(flow.total, 4)}
     scores |= {"ceiling": round(flow.ceiling, 4), "standard_error": round(float(flow.standard_error.max()), 4)}
     if data.has_factors:
         found = metrics.mutual_information(mean, log_var, factors)
@@ -184,8 +187,7 @@ def stage_scores(model: keras.Model, run: Mapping[str, Any], data: Any, stage: i
 
 
 def _unlocked_slices(model):
-    stage = getattr(model, "stage", model.num_rungs - 1)
-    return model.rung_slices[: stage + 1]
+    return model.rung_slices[: len(model.unlocked_rungs)]
 
 
 def _score(model, run, data, log):
@@ -220,7 +222,7 @@ def _encoded(model, run, data):
     """Mean, log variance and factors of the images that are scored."""
     mean, log_var, factors = encode(model, read(data.truth, BATCH), None, False, 0, run["num_images"])
     if not (np.isfinite(mean).all() and np.isfinite(log_var).all()):
-        raise ValueError(f"{NOT_FINITE}: neither are the codes.")
+        raise NonFiniteLossError("The loss is not finite: neither are the codes.")
     return mean, log_var, factors
 
 
@@ -269,7 +271,7 @@ class _Checkpoint:
         if log["data"] != data:
             return None
         model = keras.models.load_model(self.model)
-        iteration = iteration_of(model)
+        iteration = model.iteration
         log["stages"] = [stage for stage in log["stages"] if stage["iteration"] <= iteration]
         log["variance"] = [pair for pair in log["variance"] if pair[0] <= iteration]
         return model, log

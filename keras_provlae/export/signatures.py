@@ -5,7 +5,7 @@ from typing import Any
 import tensorflow as tf
 
 from keras_provlae.export.image_bytes import CHANNELS, image_decoder
-from keras_provlae.models.validation import in_range
+from keras_provlae.training.image_checks import in_range
 
 PIXEL_RULE = "`images` must hold finite values in [0, 1], or uint8 values; lowest and highest value received:"
 

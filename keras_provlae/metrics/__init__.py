@@ -4,7 +4,12 @@ from keras_provlae.metrics.binned import histogram_information, histogram_mig, l
 from keras_provlae.metrics.card import MetricCard, Score
 from keras_provlae.metrics.classifiers import DCIScores, completeness, dci, disentanglement, explicitness, sap
 from keras_provlae.metrics.evaluation import evaluate, evaluate_codes
-from keras_provlae.metrics.faces import (
+from keras_provlae.metrics.fixed_factor import beta_vae_score, factor_vae_score
+from keras_provlae.metrics.flow import RungInformation, information_flow
+from keras_provlae.metrics.groups import GROUPS
+from keras_provlae.metrics.infomec import InfoMECScores, infomec
+from keras_provlae.metrics.information import MutualInformation, active_latents, mutual_information
+from keras_provlae.metrics.keras_metrics import (
     DCI,
     IRS,
     MIG,
@@ -21,12 +26,7 @@ from keras_provlae.metrics.faces import (
     PosteriorMetric,
     WassersteinCorrelation,
 )
-from keras_provlae.metrics.fixed_factor import beta_vae_score, factor_vae_score
-from keras_provlae.metrics.flow import RungInformation, information_flow
-from keras_provlae.metrics.gaps import mig, mig_sup
-from keras_provlae.metrics.groups import GROUPS
-from keras_provlae.metrics.information import MutualInformation, active_latents, mutual_information
-from keras_provlae.metrics.mec import InfoMECScores, infomec
+from keras_provlae.metrics.mig import mig, mig_sup
 from keras_provlae.metrics.robustness import irs
 from keras_provlae.metrics.rung_factors import MapStability, RungFactorMap, map_stability, rung_factor_map
 from keras_provlae.metrics.unsupervised import gaussian_total_correlation, wasserstein_correlation

@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from keras_provlae.metrics.gaps import row_gaps
-from keras_provlae.metrics.posteriors import check_count, check_factors, check_mean, check_varied, varied_latents
+from keras_provlae.checks import check_count
+from keras_provlae.metrics.mig import row_gaps
+from keras_provlae.metrics.posteriors import check_factors, check_mean, check_varied, varied_latents
 
 BINS = 20  # Locatello et al. (2019)
 ROUNDING = 1e-12  # nats; what is below is no information

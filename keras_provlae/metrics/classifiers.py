@@ -8,16 +8,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from keras_provlae.metrics.gaps import row_gaps
+from keras_provlae.checks import check_seed, optional
+from keras_provlae.metrics.mig import row_gaps
 from keras_provlae.metrics.posteriors import (
     UndefinedScoreError,
     available_cores,
     check_mean,
     check_rows,
-    check_seed,
     check_varied,
     factor_name,
-    optional,
     to_numpy,
 )
 

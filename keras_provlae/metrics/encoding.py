@@ -8,15 +8,9 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
+from keras_provlae.checks import check_count, check_seed
 from keras_provlae.metrics.flow import check_slices
-from keras_provlae.metrics.posteriors import (
-    check_count,
-    check_labels,
-    check_names,
-    check_seed,
-    random_rows,
-    to_numpy,
-)
+from keras_provlae.metrics.posteriors import check_labels, check_names, random_rows, to_numpy
 
 BATCH = 256  # images encoded at once
 FEWEST_ROWS = 100  # fewer are not worth a score, however short the time

@@ -13,18 +13,12 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_provlae.checks import check_number, check_seed
 from keras_provlae.metrics.card import ALL_COUNT, MetricCard
 from keras_provlae.metrics.encoding import BATCH, check_readable, encode, has_rungs, read
 from keras_provlae.metrics.flow import check_slices
 from keras_provlae.metrics.groups import GROUPS, Codes, Scores
-from keras_provlae.metrics.posteriors import (
-    UndefinedScoreError,
-    check_factors,
-    check_number,
-    check_posterior,
-    check_seed,
-    random_rows,
-)
+from keras_provlae.metrics.posteriors import UndefinedScoreError, check_factors, check_posterior, random_rows
 
 ENCODING_SHARE = 0.5  # of `max_seconds` that encoding may take
 

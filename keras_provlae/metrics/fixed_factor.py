@@ -5,15 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from keras_provlae.metrics.posteriors import (
-    check_count,
-    check_mean,
-    check_number,
-    check_seed,
-    check_varied,
-    optional,
-    varied_latents,
-)
+from keras_provlae.checks import check_count, check_number, check_seed, optional
+from keras_provlae.metrics.posteriors import check_mean, check_varied, varied_latents
 
 BATCH_SIZE, STD_THRESHOLD = 64, 0.05  # Locatello et al. (2019)
 VOTES_AT_ONCE = 512

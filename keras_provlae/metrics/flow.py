@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from keras_provlae.checks import check_count, check_seed
 from keras_provlae.metrics.aggregate import marginal_entropies
 from keras_provlae.metrics.kernel import log_aggregate_density
-from keras_provlae.metrics.posteriors import check_count, check_posterior, check_seed
+from keras_provlae.metrics.posteriors import check_posterior
 
 DRAWS_PER_CONTROL = 10  # below it the fit of the control variates would flatter the standard error
 CEILING_MARGIN = 1e-3  # nats; at the ceiling the standard error itself goes to 0

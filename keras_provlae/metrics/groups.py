@@ -5,10 +5,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from keras_provlae.metrics import binned, classifiers, fixed_factor, gaps, mec, robustness, unsupervised
+from keras_provlae.metrics import binned, classifiers, fixed_factor, robustness, unsupervised
 from keras_provlae.metrics.card import Score
 from keras_provlae.metrics.flow import information_flow
+from keras_provlae.metrics.infomec import ACTIVE_RANGE, infomec
 from keras_provlae.metrics.information import ACTIVE_VARIANCE, mutual_information
+from keras_provlae.metrics.mig import mig, mig_sup
 from keras_provlae.metrics.posteriors import Factors, UndefinedScoreError, random_rows
 from keras_provlae.metrics.rung_factors import rung_factor_map
 
@@ -59,8 +61,8 @@ def _information(codes, _):
     result = mutual_information(codes.mean, codes.log_var, codes.factors, factor_names=codes.factors.names)
     how = {"estimator": "quadrature of the aggregate posterior"}
     scores = [
-        Score("mig", gaps.mig(result.normalized), how),
-        Score("mig_sup", gaps.mig_sup(result.normalized, result.active), {**how, "active": ACTIVE_RULE}),
+        Score("mig", mig(result.normalized), how),
+        Score("mig_sup", mig_sup(result.normalized, result.active), {**how, "active": ACTIVE_RULE}),
         Score("active_latents", float(result.active.sum()), {"estimator": "count", "active": ACTIVE_RULE}),
     ]
     return Scores(scores, result)
@@ -197,11 +199,11 @@ def _dci(codes, size):
 
 def _infomec(codes, size):
     rows = random_rows(len(codes.mean), size, codes.seed)
-    result = mec.infomec(codes.mean, codes.factors, rows, codes.seed)
+    result = infomec(codes.mean, codes.factors, rows, codes.seed)
     how = {
         "estimator": "nearest neighbours, logistic regression",
         "computed on": len(rows),
-        "active": f"range of the means > {mec.ACTIVE_RANGE:g} of the widest",
+        "active": f"range of the means > {ACTIVE_RANGE:g} of the widest",
     }
     names = "modularity", "explicitness", "compactness"
     scores = [Score(f"infomec_{name}", getattr(result, name), how, seed=codes.seed) for name in names]

@@ -9,22 +9,21 @@ from typing import Any
 
 import numpy as np
 
+from keras_provlae.checks import check_count, check_seed
 from keras_provlae.metrics.aggregate import marginal_entropies
 from keras_provlae.metrics.posteriors import (
     Factors,
     available_cores,
-    check_count,
     check_factors,
     check_mean,
     check_names,
     check_posterior,
-    check_seed,
     check_weights,
     factor_name,
 )
 from keras_provlae.metrics.sampled import sampled_information
+from keras_provlae.thresholds import ACTIVE_VARIANCE
 
-ACTIVE_VARIANCE = 1e-2  # of the means, as in the authors' released program
 LATENTS_AT_ONCE = 4  # each holds some 100 MB of grids, and 500 MB where sigma goes down to 1e-4 of its largest
 
 

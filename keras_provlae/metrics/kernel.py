@@ -6,7 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from keras_provlae.metrics.posteriors import available_cores, check_count
+from keras_provlae.checks import check_count
+from keras_provlae.metrics.posteriors import available_cores
 
 DRAWS_AT_ONCE = 32  # more of few rows
 ROWS_AT_ONCE = 4096  # with 32 draws, half a megabyte in float32: it stays in the cache

@@ -3,12 +3,9 @@
 Rows are images; columns of a posterior are latents, columns of the factors are factors.
 """
 
-import importlib
 import os
 import warnings
 from collections.abc import Iterable, Sequence
-from numbers import Integral, Real
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import keras
@@ -216,28 +213,6 @@ def check_weights(weights: Any, rows: int) -> np.ndarray | None:
     return array * (rows / array.sum())
 
 
-def check_count(name: str, number: Any, least: int = 1) -> None:
-    """An integer that must be at least so large."""
-    if not isinstance(number, Integral) or isinstance(number, bool):
-        raise TypeError(f"`{name}` must be an integer. Received: {name}={number!r}.")
-    if number < least:
-        raise ValueError(f"`{name}` must be at least {least}. Received: {name}={number}.")
-
-
-def check_seed(seed: Any) -> None:
-    """`None` or an integer >= 0."""
-    if seed is not None:
-        check_count("seed", seed, least=0)
-
-
-def check_number(name: str, number: Any, low: float, high: float) -> None:
-    """A real number in [low, high]."""
-    if not isinstance(number, Real) or isinstance(number, bool):
-        raise TypeError(f"`{name}` must be a number. Received: {name}={number!r}.")
-    if not low <= number <= high:
-        raise ValueError(f"`{name}` must be in [{low:g}, {high:g}]. Received: {name}={number}.")
-
-
 def check_rows(name: str, rows: Any, count: int, least: int = 1) -> np.ndarray:
     """Row numbers 0 .. count - 1, at least so many."""
     array = to_numpy(name, rows)
@@ -267,16 +242,6 @@ def factor_name(names: Sequence[str] | None, factor: int) -> str:
 def available_cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def optional(module: str, extra: str, package: str) -> ModuleType:
-    """A module of an optional dependency, with an error that says what to install."""
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise ImportError(
-            f'This needs {package}: pip install "keras_provlae[{extra}]" (or pip install {package}).'
-        ) from error
 
 
 def _renumber(column):

@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from keras_provlae.metrics.posteriors import check_mean, check_number, check_varied, varied_latents
+from keras_provlae.checks import check_number
+from keras_provlae.metrics.posteriors import check_mean, check_varied, varied_latents
 
 QUANTILE = 0.99  # Locatello et al. (2019)
 

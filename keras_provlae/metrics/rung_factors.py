@@ -8,19 +8,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from keras_provlae.checks import check_count, check_seed
 from keras_provlae.metrics.aggregate import marginal_entropies
 from keras_provlae.metrics.flow import Draws, check_slices
 from keras_provlae.metrics.kernel import log_aggregate_density
-from keras_provlae.metrics.posteriors import (
-    check_count,
-    check_factors,
-    check_names,
-    check_posterior,
-    check_seed,
-    factor_name,
-)
-
-HELD = 0.1  # of a factor's entropy: what a rung must know of it to hold it
+from keras_provlae.metrics.posteriors import check_factors, check_names, check_posterior, factor_name
+from keras_provlae.thresholds import HELD_SHARE
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +49,7 @@ class RungFactorMap:
         """The rung that knows most of each factor; `None` where none knows a tenth of it."""
         best = np.nan_to_num(self.normalized)
         return {
-            name: self.rungs[int(column.argmax())] if column.max() >= HELD else None
+            name: self.rungs[int(column.argmax())] if column.max() >= HELD_SHARE else None
             for name, column in zip(self.factor_names, best.T, strict=True)
         }
 

@@ -1,13 +1,13 @@
 """The abstract ladder VAE that grows: its stage, its iteration and its fade-in are state of the model."""
 
 import warnings
-from numbers import Integral
+from typing import Any
 
 from keras import ops
 
+from keras_provlae.checks import check_count
 from keras_provlae.models.ladder_vae import LadderVAE
 from keras_provlae.models.trackers import LastValue
-from keras_provlae.stage_graphs import StageGraphs
 
 FADE_IN_STEPS = 5000  # iterations of the fade-in, section 3.3
 
@@ -19,9 +19,14 @@ class GrowingVAE(LadderVAE):
         *args: As `LadderVAE`.
         **kwargs: As `LadderVAE`.
 
+    Attributes:
+        growth_listeners: Objects whose methods `before_unlock(model)` and `after_unlock(model)` are called by `grow`. A
+            callback appends itself in `on_train_begin`; the end of `fit` removes it.
+
     Source: Li et al. (2020), sections 3.2 and 3.3.
     """
 
+    grows = True
     fades_in = True  # whether a new rung is blended in by alpha
 
     def build(self, input_shape):
@@ -33,57 +38,70 @@ class GrowingVAE(LadderVAE):
         self.fade_in_steps_variable = self._counter("fade_in_steps")
         self.stage_tracker = LastValue(name="stage")
         self.alpha_tracker = LastValue(name="alpha")
-        self._graphs = StageGraphs(self.encoder, self.decoder, self.spec.num_rungs)
+        self.growth_listeners = []
+
+    def _counter(self, name):
+        return self.add_weight(
+            shape=(),
+            dtype="int",
+            initializer="zeros",
+            trainable=False,
+            aggregation="only_first_replica",
+            name=name,
+        )
 
     # === Growth ===
 
     @property
     def stage(self) -> int:
-        """The progressive step s, 0 .. L - 1: the rungs L .. L - s are unlocked."""
         return int(ops.convert_to_numpy(self.stage_variable))
 
     @property
     def alpha(self) -> float:
-        """The fade-in coefficient of the newest rung, 0.0 .. 1.0; 1.0 at stage 0."""
         return float(ops.convert_to_numpy(self._alpha()))
 
     @property
     def iteration(self) -> int:
-        """Optimiser steps that this model has been trained for, over all calls of `fit`."""
         return int(ops.convert_to_numpy(self.iteration_variable))
 
     @property
     def fade_in_steps(self) -> int:
-        """Length of the newest rung's fade-in, in optimiser steps."""
+        """Length of the newest rung's fade-in, in optimizer steps."""
         return int(ops.convert_to_numpy(self.fade_in_steps_variable))
 
-    def grow(self, fade_in_steps: int = FADE_IN_STEPS) -> None:
+    def grow(self, fade_in_steps: int = FADE_IN_STEPS, to_stage: int | None = None) -> None:
         """Unlocks the next rung, L - s - 1, and starts its fade-in.
 
-        The rung before it counts as grown from now on: a fade-in that is not over ends here.
+        The previous rung counts as grown from now on, even if its fade-in was not over.
 
         Args:
-            fade_in_steps: Int >= 0. Optimiser steps over which alpha rises from 0 to 1;
-                0 blends the rung in at once (the paper's ablation), as a model with `fades_in` false always does.
+            fade_in_steps: Int >= 0. Optimizer steps over which alpha rises from 0 to 1. 0 blends the rung in at once
+                (the paper's ablation), as a model with `fades_in` false always does.
+            to_stage: Int or `None`. The stage to reach, if not the next: the rungs are unlocked together, and the
+                newest fades in.
 
         Raises:
-            ValueError: If every rung is unlocked or `fade_in_steps` is negative.
-            TypeError: If `fade_in_steps` is not an integer.
+            ValueError: If every rung is unlocked, `fade_in_steps` is negative or there is no such later stage.
+            TypeError: If a number is not an integer.
         """
-        if self.stage + 1 >= self.num_rungs:
+        if self.is_grown:
             raise ValueError(f"All {self.num_rungs} rungs are unlocked: the model is fully grown (stage {self.stage}).")
-        if not isinstance(fade_in_steps, Integral):
-            raise TypeError(f"`fade_in_steps` must be an integer. Received: fade_in_steps={fade_in_steps!r}.")
-        if fade_in_steps < 0:
-            raise ValueError(f"`fade_in_steps` must not be negative. Received: fade_in_steps={fade_in_steps}.")
-        self.before_unlock()
-        self.stage_variable.assign(self.stage + 1)
-        self.unlocked_at_variable.assign(self.iteration)
-        self.fade_in_steps_variable.assign(int(fade_in_steps) if self.fades_in else 0)
-        self._renew_train_function()
+        check_count("fade_in_steps", fade_in_steps, least=0)
+        to_stage = self.stage + 1 if to_stage is None else to_stage
+        check_count("to_stage", to_stage, least=self.stage + 1)
+        if to_stage >= self.num_rungs:
+            raise ValueError(f"`to_stage` must be at most {self.num_rungs - 1}. Received: to_stage={to_stage}.")
+        for listener in list(self.growth_listeners):
+            listener.before_unlock(self)
+        self._unlock(to_stage, int(fade_in_steps) if self.fades_in else 0)
+        for listener in list(self.growth_listeners):
+            listener.after_unlock(self)
 
-    def before_unlock(self) -> None:
-        """What a model keeps of itself before it grows; nothing by default."""
+    def _unlock(self, stage, fade_in_steps):
+        self.stage_variable.assign(stage)
+        self.unlocked_at_variable.assign(self.iteration)
+        self.fade_in_steps_variable.assign(fade_in_steps)
+        self.renew_train_function()
 
     def _alpha(self):
         """alpha = min(steps since the unlock / fade_in_steps, 1), in the graph: no callback sets it."""
@@ -101,83 +119,63 @@ class GrowingVAE(LadderVAE):
     def _rung_stages(self):
         return ops.arange(self.num_rungs, dtype="int32")
 
-    # === Training ===
+    # === Training: a step decodes the unlocked rungs alone, so it is traced anew after an unlock ===
 
-    def make_train_function(self, force=False):
-        """As Keras does; anew where the training step was made for another stage, or with another guard."""
-        stage = min(self.stage, self._graphs.num_rungs - 1)
-        force = force or (stage, self.is_guarded) != (self._graphs.stage, self._graphs.is_guarded)
-        self._graphs.stage, self._graphs.is_guarded = stage, self.is_guarded
-        super().make_train_function(force=force)
+    _decoded = 0  # rungs that the training step is traced for
 
-    def make_test_function(self, force=False):
-        """As Keras does; anew where it was made with another guard."""
-        force = force or self.is_guarded != self._graphs.test_is_guarded
-        self._graphs.test_is_guarded = self.is_guarded
-        return super().make_test_function(force=force)
+    def step_key(self) -> tuple:
+        self._decoded = self._rungs_to_decode()
+        return (*super().step_key(), self._decoded)
 
-    def reset_metrics(self):
-        """As Keras does, at the beginning of every epoch: weights that a callback restored may be of another stage."""
-        super().reset_metrics()
-        self._renew_train_function()
+    def _rungs_to_decode(self):
+        """The number of unlocked rungs; all where Keras must see every variable, or regularizes activities."""
+        optimizer = getattr(self, "optimizer", None)
+        optimizer = getattr(optimizer, "inner_optimizer", optimizer)  # of mixed precision
+        decays = optimizer is not None and optimizer.weight_decay  # Keras decays variables that have a gradient
+        layers = self.decoder.layers
+        if decays or any(getattr(layer, "activity_regularizer", None) is not None for layer in layers):
+            return self.spec.num_rungs
+        return min(self.stage + 1, self.spec.num_rungs)
 
-    def _renew_train_function(self):
+    def step_inputs(self, images: Any) -> dict[str, Any]:
+        return {"images": images, "rungs": ops.arange(self._decoded or self.spec.num_rungs)}
+
+    def renew_train_function(self) -> None:
+        """Has the training step traced for the present stage, where there is one already."""
         if self.train_function is not None:
             self.make_train_function()
 
-    def _networks_of_step(self):
-        if not self._graphs.in_step or self._regularizes_activities():
-            return super()._networks_of_step()
-        return self._graphs.encoder, self._graphs.of_stage
+    def reset_metrics(self):
+        """As Keras does at the start of every epoch: weights that a callback restored may be of another stage."""
+        super().reset_metrics()
+        self.renew_train_function()
 
-    def _regularizes_activities(self):
-        """Whether a layer must be called itself: the networks of a stage compute several in one."""
-        layers = [*self.encoder.layers, *self.decoder.layers]
-        return any(getattr(layer, "activity_regularizer", None) is not None for layer in layers)
+    def fit(self, *args, **kwargs):
+        listeners = list(self.growth_listeners)
+        try:
+            return super().fit(*args, **kwargs)
+        finally:
+            self.growth_listeners[:] = listeners
+
+    def train_step(self, *args):
+        with warnings.catch_warnings():
+            # a locked rung's maps have no gradient
+            warnings.filterwarnings("ignore", "Gradients do not exist for variables", UserWarning)
+            return super().train_step(*args)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """As `LadderVAE`; every call with `training` true counts as an optimizer step.
 
-        `fit` and `train_on_batch` call it once a step. A training loop of your own calls it once a step, too, and then
-        alpha rises with its steps; pass `training=False` to validate, or for all but one of the batches whose
-        gradients you add up.
+        In a training loop of your own, call it once per step: alpha then rises with your steps. Pass `training=False`
+        to validate, and for all but one of the batches whose gradients you accumulate.
         """
         loss = super().compute_loss(x, y, y_pred, sample_weight, training)
         if training:
             one = ops.maximum(ops.cast(ops.isfinite(loss), "int32"), 1)  # a step that stops at its loss does not count
             self.iteration_variable.assign(self.iteration_variable + ops.cast(one, self.iteration_variable.dtype))
-        if self._graphs.in_step and self._weights_decay():
-            # weights decay where there is a gradient: that of a locked rung is 0, not missing
-            loss += 0.0 * sum(ops.sum(variable) for variable in self._graphs.unused)
         return loss
-
-    def _weights_decay(self):
-        optimizer = getattr(self, "optimizer", None)  # an uncompiled model has none
-        optimizer = getattr(optimizer, "inner_optimizer", optimizer)
-        return optimizer is not None and bool(optimizer.weight_decay)
-
-    def train_step(self, *args):
-        """One step of the backend's trainer, without the locked rungs of the decoder."""
-        self._graphs.in_step = True
-        try:
-            with warnings.catch_warnings():
-                if self._graphs.unused:
-                    warnings.filterwarnings("ignore", "Gradients do not exist for variables", UserWarning)
-                return super().train_step(*args)
-        finally:
-            self._graphs.in_step = False
 
     def _track(self, reconstruction, rung_kls, further, batch):
         super()._track(reconstruction, rung_kls, further, batch)
         self.stage_tracker.update_state(self.stage_variable)
         self.alpha_tracker.update_state(self._alpha())
-
-    def _counter(self, name):
-        return self.add_weight(
-            shape=(),
-            dtype="int",
-            initializer="zeros",
-            trainable=False,
-            aggregation="only_first_replica",
-            name=name,
-        )

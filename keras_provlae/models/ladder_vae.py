@@ -1,19 +1,20 @@
 """The abstract ladder VAE: everything that all the models of the paper share.
 
-A ladder model answers two questions per optimisation step, each with a vector of one
-entry per rung: how much of the rung passes (its gate), and what its KL weighs. The
-rest, from the network to sampling, is written once, here.
+A ladder model answers two questions per optimizer step, each with a vector of one entry per rung: how much of the rung
+passes (its gate), and the weight of its KL. Everything else, from the network to sampling, is written once, here.
 """
 
 import abc
+import functools
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 import keras
 from keras import ops
 
-from keras_provlae import ladder, presets, replicas
+from keras_provlae import ladder, presets
+from keras_provlae.checks import non_negative
 from keras_provlae.layers import Sampling
 from keras_provlae.losses import (
     bernoulli_nll,
@@ -23,17 +24,10 @@ from keras_provlae.losses import (
     gaussian_nll,
     total_correlation,
 )
-from keras_provlae.models.dispatch import predict_on_batch
-from keras_provlae.models.image_model import ImageModel
-from keras_provlae.models.validation import (
-    LOSS_RULE,
-    OWN_LOSS_RULE,
-    check_images,
-    check_pixels,
-    non_negative,
-    require,
-    within_unit,
-)
+from keras_provlae.training import replicas
+from keras_provlae.training.image_checks import OWN_LOSS_RULE, check_images, check_pixels, within_unit
+from keras_provlae.training.prediction import predict_on_batch
+from keras_provlae.training.trainer import ImageModel
 
 LIKELIHOODS = {
     "bernoulli": bernoulli_nll,
@@ -43,7 +37,7 @@ ARCHITECTURE = set(inspect.signature(ladder.ladder_spec).parameters) - {"image_s
 
 
 class LadderVAE(ImageModel, abc.ABC):
-    """A variational ladder autoencoder; subclasses say what is gated and what the KL weighs.
+    """A variational ladder autoencoder; subclasses define the gates and the KL weights.
 
     A concrete model defines `encoder_gates`, `decoder_gates` and `kl_weights`.
 
@@ -54,11 +48,11 @@ class LadderVAE(ImageModel, abc.ABC):
         beta: Float >= 0. Weight of the KL terms.
         likelihood: `"bernoulli"`, or `"gaussian"` with unit variance (a smaller variance
             is a smaller `beta`). The decoder's output passes a sigmoid under both.
-        tc_weight: Float >= 0. What the total correlation of the unlocked rungs' latents weighs in the loss,
+        tc_weight: Float >= 0. Weight of the total correlation of the unlocked rungs' latents,
             on top of the KL terms: beta-TCVAE's beta - 1. 0 leaves the term out.
         dataset_size: Int. Number of training images, which the estimate of the total correlation needs.
-        latent_groups: `None`, or the widths of groups of latents that a model of one rung gates one by one,
-            the first group's columns first (see `TeacherStudentVAE`): its `num_rungs` counts them.
+        rung_widths: `None`, or the columns of each rung, deepest first, in a model that divides the code of a single
+            ladder rung into several (`TeacherStudentVAE`).
         name: Name of the model.
         dtype: Dtype policy; `None` takes the global one.
         **architecture: `channels`, `dense`, `stem`, `head_convs`, `head_dense`, `map_dense`,
@@ -72,7 +66,9 @@ class LadderVAE(ImageModel, abc.ABC):
     Chen et al. (2018), equation 4.
     """
 
+    grows = False  # whether rungs are unlocked one by one
     _is_regularized = False  # whether the last loss had terms of regularizers or of `add_loss`
+    step_wiring = ladder  # wires the layers in a training step; may be replaced by functions that give the same numbers
 
     def __init__(
         self,
@@ -83,7 +79,7 @@ class LadderVAE(ImageModel, abc.ABC):
         likelihood: str = "bernoulli",
         tc_weight: float = 0.0,
         dataset_size: int | None = None,
-        latent_groups: Sequence[int] | None = None,
+        rung_widths: Sequence[int] | None = None,
         name: str | None = None,
         dtype: Any = None,
         **architecture: Any,
@@ -91,7 +87,6 @@ class LadderVAE(ImageModel, abc.ABC):
         super().__init__(name=name, dtype=dtype)
         if likelihood not in LIKELIHOODS:
             raise ValueError(f"`likelihood` must be one of {sorted(LIKELIHOODS)}. Received: {likelihood!r}.")
-
         unknown = set(architecture) - ARCHITECTURE
         if unknown:
             raise TypeError(
@@ -99,35 +94,36 @@ class LadderVAE(ImageModel, abc.ABC):
                 f"Its architecture has {', '.join(sorted(ARCHITECTURE))}."
             )
 
-        # === Layers ===
-        self.spec = ladder.ladder_spec(image_shape, num_rungs, latent_dim, **architecture)
-        self.latent_groups = self.spec.latent_dim[::-1] if latent_groups is None else tuple(latent_groups)
-        if latent_groups is not None and (self.spec.num_rungs, self.spec.latent_dim) != (1, (sum(latent_groups),)):
-            raise ValueError(
-                "`latent_groups` divide the latents of a model of one rung. Received: "
-                f"latent_groups={latent_groups}, num_rungs={num_rungs}, latent_dim={latent_dim}."
-            )
-        self.encoder = ladder.build_encoder(self.spec, self.dtype_policy, latent_groups)
-        self.sampling = Sampling(name="sampling")
-        self.decoder = ladder.build_decoder(self.spec, self.dtype_policy, latent_groups)
-
-        # === Trackers ===
-        rungs = range(self.num_rungs, 0, -1)
-        self.reconstruction_tracker = keras.metrics.Mean(name="reconstruction")
-        self.kl_tracker = keras.metrics.Mean(name="kl")
-        self.rung_trackers = [keras.metrics.Mean(name=f"kl_rung_{rung}") for rung in rungs]
-        self.elbo_tracker = keras.metrics.Mean(name="elbo")
-        self.regularization_tracker = keras.metrics.Mean(name="regularization")
-
         # === Config ===
+        self.spec = ladder.ladder_spec(image_shape, num_rungs, latent_dim, **architecture)
+        self.rung_widths = self.spec.latent_dim[::-1] if rung_widths is None else tuple(rung_widths)
+        if sum(self.rung_widths) != sum(self.spec.latent_dim):
+            raise ValueError(f"`rung_widths` must divide {self.spec.latent_dim} latents. Received: {rung_widths}.")
         self.beta = non_negative("beta", beta)
         self.likelihood = likelihood
         self.tc_weight = non_negative("tc_weight", tc_weight)
         self.dataset_size = dataset_size
         if self.tc_weight > 0:
             check_dataset_size(dataset_size)
-        self.further_trackers = {name: keras.metrics.Mean(name=name) for name in LadderVAE.further_weights(self)}
-        self.preset = None  # `from_preset` says which
+        self.preset = None  # set by `from_preset`
+
+        # === Layers ===
+        self._encoder_layers = ladder.encoder_layers(self.spec, self.dtype_policy)
+        self.encoder = ladder.encoder_network(self.spec, self._encoder_layers)
+        self.sampling = Sampling(name="sampling")
+        self._decoder_layers = ladder.decoder_layers(self.spec, self.dtype_policy)
+        self.decoder = ladder.decoder_network(self.spec, self._decoder_layers)
+
+        # === Trackers ===
+        rungs = range(len(self.rung_widths), 0, -1)
+        self.reconstruction_tracker = keras.metrics.Mean(name="reconstruction")
+        self.kl_tracker = keras.metrics.Mean(name="kl")
+        self.rung_trackers = [keras.metrics.Mean(name=f"kl_rung_{rung}") for rung in rungs]
+        self.elbo_tracker = keras.metrics.Mean(name="elbo")
+        self.regularization_tracker = keras.metrics.Mean(name="regularization")
+        further = ["total_correlation"] if self.tc_weight > 0 else []
+        self.further_trackers = {name: keras.metrics.Mean(name=name) for name in further}
+
         self.build((None, *self.spec.image_shape))
 
     @classmethod
@@ -160,32 +156,60 @@ class LadderVAE(ImageModel, abc.ABC):
 
     @abc.abstractmethod
     def encoder_gates(self) -> Any:
-        """How much of h_l the head of each rung sees: float32 `(num_rungs,)`, deepest first."""
+        """The share of h_l that the head of each rung sees: float32 `(num_rungs,)`, deepest first."""
 
     @abc.abstractmethod
     def decoder_gates(self) -> Any:
-        """How much of m_l(z_l) enters the decoder: float32 `(num_rungs,)`, deepest first."""
+        """The share of m_l(z_l) that enters the decoder: float32 `(num_rungs,)`, deepest first."""
 
     @abc.abstractmethod
     def kl_weights(self) -> Any:
-        """What the KL of each rung weighs in the loss: float32 `(num_rungs,)`, deepest first."""
+        """The weight of each rung's KL in the loss: float32 `(num_rungs,)`, deepest first."""
 
     def unlocked(self) -> Any:
-        """1 for rungs that are part of the model so far, else 0: float32 `(num_rungs,)`."""
+        """1 for unlocked rungs, else 0: float32 `(num_rungs,)`, deepest first."""
         return ops.ones(self.num_rungs, "float32")
 
     def further_weights(self) -> dict[str, float]:
-        """What the terms of the loss beside reconstruction and KL weigh: `{name: weight}`; constant."""
+        """Weights of the loss terms other than reconstruction and KL: `{name: weight}`."""
         return {"total_correlation": self.tc_weight} if self.tc_weight > 0 else {}
 
     def further_terms(self, images: Any, y_pred: dict[str, Any]) -> dict[str, Any]:
-        """These terms for one batch: `{name: float32 scalar}`, with the names of `further_weights`."""
+        """Those terms for one batch: `{name: float32 scalar}`, with the names of `further_weights`."""
         if self.tc_weight == 0:
             return {}
         codes, mean, log_var = (y_pred[name] for name in ("codes", "mean", "log_var"))
         unlocked = self.per_latent(self.unlocked())
         estimate = total_correlation(codes, mean, log_var, self.dataset_size, unlocked)
         return {"total_correlation": replicas.batch_mean(estimate)}
+
+    # === State; a model that grows answers from its own counters ===
+
+    @property
+    def stage(self) -> int:
+        """The progressive step s, 0 .. L - 1: the rungs L .. L - s are unlocked."""
+        return self.num_rungs - 1
+
+    @property
+    def alpha(self) -> float:
+        """The fade-in coefficient of the newest rung, 0.0 .. 1.0."""
+        return 1.0
+
+    @property
+    def iteration(self) -> int:
+        """Optimizer steps that this model has been trained for."""
+        optimizer = getattr(self, "optimizer", None)  # an uncompiled model has none
+        return 0 if optimizer is None else int(ops.convert_to_numpy(optimizer.iterations))
+
+    @property
+    def unlocked_rungs(self) -> list[int]:
+        """Rungs that are part of the model so far: L .. L - s."""
+        return list(range(self.num_rungs, self.num_rungs - self.stage - 1, -1))
+
+    @property
+    def is_grown(self) -> bool:
+        """Whether every rung is unlocked."""
+        return self.stage == self.num_rungs - 1
 
     # === The model as a function ===
 
@@ -197,32 +221,56 @@ class LadderVAE(ImageModel, abc.ABC):
     @property
     def num_rungs(self) -> int:
         """L, the number of rungs."""
-        return len(self.latent_groups)
+        return len(self.rung_widths)
 
     @property
     def rung_slices(self) -> list[tuple[int, slice]]:
         """`[(L, slice), ..., (1, slice)]`: the columns of each rung in means, log variances and codes."""
         slices, start = [], 0
-        for rung, width in zip(range(self.num_rungs, 0, -1), self.latent_groups, strict=True):
+        for rung, width in zip(range(self.num_rungs, 0, -1), self.rung_widths, strict=True):
             slices.append((rung, slice(start, start + width)))
             start += width
         return slices
 
     def per_latent(self, per_rung: Any) -> Any:
-        """A vector with an entry per rung, `(num_rungs,)`, with an entry per latent: `(sum of latent_dim,)`."""
-        index = [index for index, width in enumerate(self.latent_groups) for _ in range(width)]
+        """Repeats each rung's entry for each of its latents: from `(num_rungs,)` to `(sum of latent_dim,)`."""
+        index = [index for index, width in enumerate(self.rung_widths) for _ in range(width)]
         return ops.take(per_rung, ops.convert_to_tensor(index, "int32"))
 
-    def call(self, images: Any, training: bool | None = None) -> dict[str, Any]:
-        """The posterior, a sample of it, and the logits decoded from that: a dict of four tensors.
+    def inference(self, images: Any, encode: Callable) -> tuple[Any, Any]:
+        """q(z | x): `(mean, log_var)`, by a function of images and gates."""
+        mean, log_var = encode(images, self.encoder_gates())
+        return mean, bounded_log_var(log_var)
 
-        Keras hands `training` on to the layers: `ChannelAffine` asks for it.
+    def generative(self, codes: Any, decode: Callable) -> Any:
+        """p(x | z): logits, by a function of codes and gates."""
+        return decode(codes, self.decoder_gates())
+
+    def call(self, inputs: Any, training: bool | None = None) -> dict[str, Any]:
+        """The posterior, a sample of it, and the logits decoded from that sample.
+
+        Args:
+            inputs: Float tensor `(batch, height, width, channels)` in [0, 1]; or a dict of it as `"images"` and of
+                `"rungs"`, int `(n,)`: the deepest n rungs are decoded. The others must be locked.
+            training: Bool. Whether this is a training step.
+
+        Returns:
+            Dict of float32 tensors: `mean`, `log_var`, `codes` and `logits`.
         """
-        encoder, decoder = self._networks_of_step()
-        mean, log_var = self._infer(self._checked(images), encoder)
+        images, rungs = self._images_and_rungs(inputs)
+        wiring = self.step_wiring if training else ladder
+        encode = functools.partial(wiring.encode, self._encoder_layers)
+        decode = functools.partial(wiring.decode, self._decoder_layers, rungs=rungs)
+        mean, log_var = self.inference(self.checked(images), encode)
         codes = self.sampling(mean, log_var)
-        logits = decoder([codes, self.decoder_gates()])
-        return {"mean": mean, "log_var": log_var, "codes": codes, "logits": logits}
+        return {"mean": mean, "log_var": log_var, "codes": codes, "logits": self.generative(codes, decode)}
+
+    def _images_and_rungs(self, inputs):
+        """The images, and the rungs to decode: `None` for all. A dict without `rungs` reaches the checks as it is."""
+        if not (isinstance(inputs, dict) and "rungs" in inputs):
+            return inputs, None
+        deepest = self.spec.num_rungs
+        return inputs["images"], range(deepest, deepest - inputs["rungs"].shape[0], -1)
 
     def encode(self, images: Any) -> tuple[Any, Any]:
         """The posterior q(z | x) of every rung, in one pass; see `encode_on_batch` for many batches.
@@ -240,7 +288,7 @@ class LadderVAE(ImageModel, abc.ABC):
         """
         check_images(images, self.image_shape)
         check_pixels(images)
-        return self._infer(within_unit(images), self.encoder)
+        return self.inference(within_unit(images), lambda images, gates: self.encoder([images, gates]))
 
     def encode_on_batch(self, images: Any) -> tuple[Any, Any]:
         """As `encode`, in a compiled function: several times faster for many batches of the same size.
@@ -256,8 +304,8 @@ class LadderVAE(ImageModel, abc.ABC):
         """
         check_images(images, self.image_shape)
         check_pixels(images)
-        mean, log_var = predict_on_batch(self.encoder, [within_unit(images), self.encoder_gates()])
-        return mean, ops.convert_to_numpy(bounded_log_var(log_var))
+        encode = functools.partial(_on_batch, self.encoder)
+        return tuple(map(ops.convert_to_numpy, self.inference(within_unit(images), encode)))
 
     def decode(self, codes: Any) -> Any:
         """The image that each code stands for.
@@ -272,7 +320,7 @@ class LadderVAE(ImageModel, abc.ABC):
             ValueError: If the codes have another width.
         """
         codes = self._checked_codes(ops.convert_to_tensor(codes, "float32"))
-        return ops.sigmoid(self.decoder([codes, self.decoder_gates()]))
+        return ops.sigmoid(self.generative(codes, lambda codes, gates: self.decoder([codes, gates])))
 
     def decode_on_batch(self, codes: Any) -> Any:
         """As `decode`, in a compiled function: several times faster for many batches.
@@ -287,7 +335,7 @@ class LadderVAE(ImageModel, abc.ABC):
             ValueError: As `decode`.
         """
         codes = self._checked_codes(ops.convert_to_numpy(codes).astype("float32"))
-        logits = predict_on_batch(self.decoder, [codes, self.decoder_gates()])
+        logits = self.generative(codes, functools.partial(_on_batch, self.decoder))
         return ops.convert_to_numpy(ops.sigmoid(logits))
 
     def reconstruct(self, images: Any) -> Any:
@@ -333,16 +381,12 @@ class LadderVAE(ImageModel, abc.ABC):
             raise ValueError(f"`around` needs the `rung` to draw, one of 1 .. {self.num_rungs}. Received: rung=None.")
         return self.decode(codes)
 
-    def _networks_of_step(self):
-        """What `call` encodes and decodes with: a model may have quicker ones for a training step."""
-        return self.encoder, self.decoder
-
     def _checked_codes(self, codes):
         width = sum(self.spec.latent_dim)
         if len(codes.shape) != 2 or codes.shape[1] != width:
             raise ValueError(
                 f"`codes` must have the shape (batch, {width}): {self.num_rungs} rungs of widths "
-                f"{self.latent_groups}, deepest first. Received: codes.shape={tuple(codes.shape)}."
+                f"{self.rung_widths}, deepest first. Received: codes.shape={tuple(codes.shape)}."
             )
         return codes
 
@@ -358,11 +402,6 @@ class LadderVAE(ImageModel, abc.ABC):
         held = ops.repeat(held, codes.shape[0], axis=0)
         return ops.concatenate([held[:, : columns.start], codes[:, columns], held[:, columns.stop :]], axis=1)
 
-    def _infer(self, images, encoder):
-        images = ops.convert_to_tensor(images)
-        mean, log_var = encoder([images, self.encoder_gates()])
-        return mean, bounded_log_var(log_var)
-
     # === The objective ===
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
@@ -373,7 +412,8 @@ class LadderVAE(ImageModel, abc.ABC):
         """
         if sample_weight is not None:
             raise ValueError(OWN_LOSS_RULE.format(name="sample_weight"))
-        images = within_unit(ops.cast(x, "float32"))
+        images, _ = self._images_and_rungs(x)
+        images = within_unit(ops.cast(images, "float32"))
         reconstruction = replicas.batch_mean(LIKELIHOODS[self.likelihood](images, y_pred["logits"]))
         kls = gaussian_kl(y_pred["mean"][..., None], y_pred["log_var"][..., None])  # each latent by itself
         kls = replicas.batch_mean(kls)
@@ -382,14 +422,13 @@ class LadderVAE(ImageModel, abc.ABC):
         further, weights = self.further_terms(images, y_pred), self.further_weights()
         loss += sum(weights[name] * term for name, term in further.items())
         regularization = [ops.sum(ops.cast(term, "float32")) for term in self.losses]
-        self._is_regularized = len(regularization) > 0
-        if self._is_regularized:
-            loss += sum(regularization)
-        if not self.is_guarded:
-            loss = require(loss, ops.isfinite(loss), LOSS_RULE, reconstruction, ops.sum(rung_kls))
+        self._is_regularized = bool(regularization)
+        loss += sum(regularization)
+        if training:
+            loss = self.check_loss(loss, reconstruction, ops.sum(rung_kls))
         batch = ops.shape(images)[0]
         self._track(reconstruction, rung_kls, further, batch)
-        if self._is_regularized:
+        if regularization:
             self.regularization_tracker.update_state(sum(regularization), sample_weight=batch)
         return replicas.share_of_loss(loss, batch)
 
@@ -414,7 +453,7 @@ class LadderVAE(ImageModel, abc.ABC):
         return logs
 
     def _repr_html_(self):
-        """What a notebook shows: a table of the rungs."""
+        """A table of the rungs, for notebooks."""
         from keras_provlae.models.rungs_table import rungs_table
 
         return rungs_table(self)
@@ -426,7 +465,6 @@ class LadderVAE(ImageModel, abc.ABC):
         return {
             **self.spec._asdict(),
             "num_rungs": self.spec.num_rungs,
-            **({} if self.latent_groups == self.spec.latent_dim[::-1] else {"latent_groups": self.latent_groups}),
             "beta": self.beta,
             "likelihood": self.likelihood,
             **({"tc_weight": self.tc_weight, "dataset_size": self.dataset_size} if self.tc_weight else {}),
@@ -442,3 +480,7 @@ class LadderVAE(ImageModel, abc.ABC):
         model = super().from_config(settings)
         model.preset = preset
         return model
+
+
+def _on_batch(network, inputs, gates):
+    return predict_on_batch(network, [inputs, gates])

@@ -7,21 +7,20 @@ import keras
 from keras import ops
 
 from keras_provlae import presets
+from keras_provlae.checks import non_negative
 from keras_provlae.models.growing_vae import GrowingVAE
-from keras_provlae.models.validation import non_negative
 
 
 @keras.saving.register_keras_serializable(package="keras_provlae")
 class ProgressiveVAE(GrowingVAE):
     """A ladder VAE that grows from its deepest rung to its shallowest.
 
-    At stage s the rungs L .. L - s are unlocked. The newest is blended in by alpha, which
-    rises from 0 to 1 by one step per optimiser step; the KL of unlocked rungs weighs `beta`,
-    that of locked ones `gamma`. Nothing is ever frozen, and growing recompiles nothing.
+    At stage s the rungs L .. L - s are unlocked. The newest is blended in by alpha, which rises linearly from 0 to 1
+    over the optimizer steps of the fade-in. The KL of unlocked rungs is weighted by `beta`, that of locked rungs by
+    `gamma`. No weight is ever frozen and the optimizer goes on; the training step is traced anew once per unlock.
 
-    Stage, iteration and fade are variables of the model: `.keras` files, `save_weights` and
-    `BackupAndRestore` carry them, so a training killed in the middle of a fade resumes in it.
-    `GrowthCallback` unlocks the rungs during `fit`.
+    Stage, iteration and fade are variables of the model: `.keras` files, `save_weights` and `BackupAndRestore` carry
+    them, so a run killed mid-fade resumes in it. `GrowthCallback` unlocks the rungs during `fit`.
 
     Args:
         image_shape: `(height, width, channels)` in pixels.
@@ -52,8 +51,9 @@ class ProgressiveVAE(GrowingVAE):
         gamma: float = 0.5,
         **kwargs: Any,
     ):
+        gamma = non_negative("gamma", gamma)
         super().__init__(image_shape, num_rungs, latent_dim, beta=beta, **kwargs)
-        self.gamma = non_negative("gamma", gamma)
+        self.gamma = gamma
 
     @classmethod
     def preset_settings(cls, preset: str) -> dict:

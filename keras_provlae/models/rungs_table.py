@@ -23,7 +23,7 @@ def rungs_table(model: Any) -> str:
     header = ["rung", "state", "latents (columns)", "feature map", "encoder gate", "decoder gate", "KL weight"]
     facts = [f"images {_sizes(model.image_shape)}", f"{model.count_params():,} parameters"]
     facts += [f"preset {model.preset}"] if model.preset else []
-    if hasattr(model, "stage"):
+    if model.grows:
         facts.append(f"stage {model.stage} of 0 .. {model.num_rungs - 1}, alpha {model.alpha:.3g}")
     about = f"<p><b>{type(model).__name__}</b> {escape(model.name)}: {escape('; '.join(facts))}</p>"
     return about + table(header, rows, numbers=(4, 5, 6))

@@ -10,7 +10,7 @@ import numpy as np
 from keras_provlae import metrics
 from keras_provlae.metrics.encoding import encode_all, held_subset
 from keras_provlae.metrics.posteriors import check_factors, check_names
-from keras_provlae.visualization.latent_use import LatentUse, latent_use, locked_rungs
+from keras_provlae.visualization.model_images import LatentUse, latent_use, locked_rungs
 
 QUICK_SCORES = (  # no classifier, nothing that needs another package
     "mutual_information", "information_flow", "rung_factor_map", "factor_vae_score", "unsupervised", "histograms",

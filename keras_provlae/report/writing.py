@@ -9,15 +9,15 @@ from typing import Any
 import keras
 
 from keras_provlae import metrics, visualization
+from keras_provlae.checks import check_count, check_seed
 from keras_provlae.folders import check_path, check_writable, replace_text
-from keras_provlae.metrics.posteriors import check_count, check_seed
-from keras_provlae.report import parts
-from keras_provlae.report.findings import findings
+from keras_provlae.report import sections as written
 from keras_provlae.report.measurements import measure
+from keras_provlae.report.model_warnings import model_warnings
 from keras_provlae.report.page import page, picture, warnings
 from keras_provlae.visualization.history import read_history, rungs_of
-from keras_provlae.visualization.latent_use import check_model
-from keras_provlae.visualization.snapshot import as_snapshots, iteration_of
+from keras_provlae.visualization.model_images import check_model
+from keras_provlae.visualization.snapshot import as_snapshots
 
 
 def write_report(
@@ -97,20 +97,20 @@ def write_report(
     found = measure(model, data, name, factor_names, card, num_images, draws, seed)
     course = [] if curves is None else [("Training", picture(curves, "The course of the training, epoch by epoch."))]
     sections = [
-        ("Warnings", warnings([*findings(model, found, history, snapshots or ()), *notes, *later])),
-        ("What was trained", parts.trained(model, data, name, found, history, seed, facts or {})),
-        ("Rungs", parts.rungs(model, found)),
+        ("Warnings", warnings([*model_warnings(model, found, history, snapshots or ()), *notes, *later])),
+        ("What was trained", written.trained(model, data, name, found, history, seed, facts or {})),
+        ("Rungs", written.rungs(model, found)),
         *course,
         (
-            "Growth" if hasattr(model, "stage") else "Information",
-            parts.growth(model, found, snapshots, name, draws, seed),
+            "Growth" if model.grows else "Information",
+            written.growth(model, found, snapshots, name, draws, seed),
         ),
-        ("Latents", parts.latents(model, found, name)),
-        ("Samples", parts.samples(model, found, name, seed)),
-        ("Reconstructions", parts.reconstructions(model, found, name)),
+        ("Latents", written.latents(model, found, name)),
+        ("Samples", written.samples(model, found, name, seed)),
+        ("Reconstructions", written.reconstructions(model, found, name)),
     ]
     if found.card is not None:
-        sections.append(("Factors", parts.factors(model, found, name, factor_names)))
+        sections.append(("Factors", written.factors(model, found, name, factor_names)))
         sections.append(("Metric card", found.card._repr_html_()))
     lead = f"What a {type(model).__name__} with {model.num_rungs} rung{'s' if model.num_rungs > 1 else ''} learned."
     footer = f"Written by keras_provlae on {datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC."
@@ -138,7 +138,7 @@ def _checked_snapshots(model, snapshots):
             f"`snapshots` must be those of this model: {model.num_rungs} rungs, images {tuple(model.image_shape)}. "
             f"Received: {len(rungs)} rungs and images {(height, width, channels)}."
         )
-    reached = iteration_of(model)
+    reached = model.iteration
     until_now = [one for one in snapshots if one.iteration <= reached] or snapshots
     number = len(snapshots) - len(until_now)
     later = f"{number} snapshots of steps after the model's {reached:,} are left out: its weights were brought back."

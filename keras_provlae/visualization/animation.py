@@ -7,9 +7,9 @@ from typing import Any
 import keras
 
 from keras_provlae.visualization.grids import add_grid, columns_that_fit, geometry, grid, label_rows
+from keras_provlae.visualization.latent_traversals import make_sweep
 from keras_provlae.visualization.picture import Picture, own_style
 from keras_provlae.visualization.style import TITLE_HEIGHT, WIDTH, ink, name_data, place, rung_color, text_width, write
-from keras_provlae.visualization.sweeps import make_sweep
 from keras_provlae.visualization.traversals import AXIS_HEIGHT, RUNG_WIDTH
 from keras_provlae.visualization.writers import rendered, write_gif
 

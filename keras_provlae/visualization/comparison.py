@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from keras_provlae.metrics.posteriors import check_count
+from keras_provlae.checks import check_count
 from keras_provlae.visualization.picture import Picture, own_style
 from keras_provlae.visualization.style import PALETTE, WIDTH, ink, name_data, text_width
 

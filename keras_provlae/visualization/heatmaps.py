@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from keras_provlae.visualization.latent_use import as_information, names_of_factors, result_in
+from keras_provlae.visualization.model_images import as_information, names_of_factors, result_in
 from keras_provlae.visualization.picture import Picture, own_style
 from keras_provlae.visualization.style import WIDTH, ink, latent_names, letters, name_data, rung_color, star
 

@@ -12,7 +12,7 @@ from keras import ops
 from matplotlib.figure import Figure
 
 from keras_provlae.visualization.grids import add_grid, columns_that_fit, geometry, label_rows
-from keras_provlae.visualization.latent_use import as_images, check_model, decode_all, locked_rungs
+from keras_provlae.visualization.model_images import as_images, check_model, decode_all, locked_rungs
 from keras_provlae.visualization.picture import Picture, own_style
 from keras_provlae.visualization.style import TITLE_HEIGHT, WIDTH, code_name, ink, name_data, rung_color
 

@@ -6,9 +6,9 @@ import keras
 import numpy as np
 from matplotlib.figure import Figure
 
-from keras_provlae.metrics.posteriors import check_count
+from keras_provlae.checks import check_count
 from keras_provlae.visualization.grids import add_grid, geometry
-from keras_provlae.visualization.latent_use import check_model, decode_all, held_codes, locked_rungs
+from keras_provlae.visualization.model_images import check_model, decode_all, held_codes, locked_rungs
 from keras_provlae.visualization.picture import Picture, own_style
 from keras_provlae.visualization.style import TITLE_HEIGHT, WIDTH, code_name, ink, name_data, rung_color, text_width
 

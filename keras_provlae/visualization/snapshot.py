@@ -9,11 +9,10 @@ from typing import Any, Self
 
 import keras
 import numpy as np
-from keras import ops
 
 from keras_provlae.metrics import information_flow
 from keras_provlae.metrics.encoding import encode_all
-from keras_provlae.visualization.latent_use import as_images, check_model, locked_rungs, rung_images
+from keras_provlae.visualization.model_images import as_images, check_model, locked_rungs, rung_images
 
 FILE_NAME = re.compile(r"step_\d{7,}_stage_\d+\.npz")  # as `TraversalSnapshots` names them
 
@@ -62,7 +61,7 @@ class Snapshot:
         """The snapshot of a model as it is.
 
         Args:
-            model: A `LadderVAE`; one that does not grow is at stage 0.
+            model: A `LadderVAE`; one that does not grow is at its last stage.
             images: Float array `(rows, height, width, channels)` in [0, 1], at least two: those that I(x; z_l) is of.
             around: One image, `(1, height, width, channels)`, whose codes are held; `None` takes the first.
             n: Int >= 1. Images drawn for each rung, from the same codes in every snapshot with the same seed.
@@ -81,9 +80,9 @@ class Snapshot:
         flow = information_flow(*encode_all(model, images), model.rung_slices, draws, seed)
         locked = locked_rungs(model)
         return cls(
-            stage=getattr(model, "stage", 0),
-            alpha=getattr(model, "alpha", 1.0),
-            iteration=iteration_of(model),
+            stage=model.stage,
+            alpha=model.alpha,
+            iteration=model.iteration,
             rungs=np.array(flow.rungs),
             locked=np.array([rung in locked for rung in flow.rungs]),
             samples=np.round(255 * rung_images(model, around, n, seed)).astype("uint8"),
@@ -110,14 +109,6 @@ class Snapshot:
         except Exception as error:  # a damaged file fails in many ways
             raise ValueError(f"This file is no snapshot, or not a whole one: {path} ({error}).") from error
         return cls(**{name: value if value.ndim else value.item() for name, value in values.items()})
-
-
-def iteration_of(model: keras.Model) -> int:
-    """Optimiser steps that a model has been trained for, as far as it knows."""
-    if hasattr(model, "iteration"):
-        return model.iteration
-    optimizer = getattr(model, "optimizer", None)
-    return 0 if optimizer is None else int(ops.convert_to_numpy(optimizer.iterations))
 
 
 def snapshot_files(folder: str | os.PathLike) -> list[Path]:

@@ -5,11 +5,11 @@ from typing import Any
 import keras
 from matplotlib.figure import Figure
 
-from keras_provlae.metrics.rung_factors import HELD
+from keras_provlae.thresholds import HELD_SHARE
 from keras_provlae.visualization.grids import add_grid, geometry, label_rows
+from keras_provlae.visualization.latent_traversals import make_sweep
 from keras_provlae.visualization.picture import Picture, own_style
 from keras_provlae.visualization.style import TITLE_HEIGHT, WIDTH, ink, name_data, rung_color, text_width, write
-from keras_provlae.visualization.sweeps import make_sweep
 
 ROWS_IN_A_COLUMN = 24  # more latents go into two columns
 RUNG_WIDTH, BETWEEN_RUNGS, AXIS_HEIGHT = 0.78, 0.06, 0.24  # inches
@@ -92,7 +92,7 @@ def traversals(
 def _foot(sweep, with_kl, with_factors):
     """The lines below a figure that say what its marks and numbers are."""
     numbers = ["KL in nats"] * with_kl + [
-        f"the factor that the latent knows most of, from {HELD:g} of its entropy on"
+        f"the factor that the latent knows most of, from {HELD_SHARE:g} of its entropy on"
     ] * with_factors
     return [NOT_ACTIVE] * sweep.starred + ["; ".join(numbers)] * bool(numbers)
 

@@ -11,7 +11,7 @@ from matplotlib.image import imread
 
 import keras_provlae as kp
 from keras_provlae.metrics import evaluate
-from keras_provlae.report import measurements, parts, write_report
+from keras_provlae.report import measurements, sections, write_report
 from keras_provlae.visualization import Snapshot
 from tests.metrics.conftest import Blobs
 
@@ -167,11 +167,11 @@ def test_the_card_is_in_it(page, trained, truth):
 def test_a_card_that_is_given_is_taken(trained, truth, tmp_path, monkeypatch):
     card = evaluate(trained[0], truth, include=["mig", "irs"], progress=False)
     asked = []
-    traversals, reconstructions, shown = parts.visualization.traversals, parts.visualization.reconstructions, []
+    traversals, reconstructions, shown = sections.visualization.traversals, sections.visualization.reconstructions, []
     spy = lambda model, images, data: shown.append(images) or reconstructions(model, images, data)  # noqa: E731
-    monkeypatch.setattr(parts.visualization, "reconstructions", spy)
+    monkeypatch.setattr(sections.visualization, "reconstructions", spy)
     monkeypatch.setattr(
-        parts.visualization, "traversals", lambda *args, **how: asked.append(how) or traversals(*args, **how)
+        sections.visualization, "traversals", lambda *args, **how: asked.append(how) or traversals(*args, **how)
     )
     page = Page(write_report(trained[0], truth, path=tmp_path / "a.html", card=card, draws=100))
     cells = {row[0]: row[1] for row in page.rows["metric-card"] if len(row) == 5}

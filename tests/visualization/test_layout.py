@@ -7,8 +7,8 @@ import pytest
 from keras_provlae import metrics
 from keras_provlae import visualization as v
 from keras_provlae.visualization.animation import _cells
+from keras_provlae.visualization.latent_traversals import make_sweep
 from keras_provlae.visualization.style import PALETTE, WIDTH, ink, rung_color
-from keras_provlae.visualization.sweeps import make_sweep
 from tests.visualization.conftest import Painter, overlaps
 
 CASES = {

@@ -4,8 +4,8 @@ from keras import ops
 
 import keras_provlae as kp
 from keras_provlae import metrics
-from keras_provlae.visualization import animation, sweeps, traversals, traversals_gif
-from keras_provlae.visualization.latent_use import LatentUse
+from keras_provlae.visualization import animation, latent_traversals, traversals, traversals_gif
+from keras_provlae.visualization.model_images import LatentUse
 from keras_provlae.visualization.style import ink, rung_color
 from tests.visualization.conftest import Painter, blocks, labels, read_gif
 
@@ -127,7 +127,7 @@ def test_every_frame_shows_every_latent_at_its_value(model, images, monkeypatch,
         return np.zeros((2, 2, 3), "uint8")
 
     monkeypatch.setattr(animation, "rendered", look)
-    monkeypatch.setattr(sweeps, "latent_use", lambda *codes: use)
+    monkeypatch.setattr(latent_traversals, "latent_use", lambda *codes: use)
     mean = ops.convert_to_numpy(model.encode(images)[0])
     use = LatentUse(np.ones(6), np.ones(6, bool), mean)
     traversals_gif(model, tmp_path / "a.gif", images[:1], steps=3, images=images, quantiles=(0.05, 0.95))

@@ -1,0 +1,148 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+import keras_provlae as kp
+from keras_provlae.metrics import RungInformation
+from keras_provlae.report.measurements import Measurements
+from keras_provlae.report.model_warnings import model_warnings
+from keras_provlae.visualization import Snapshot
+from keras_provlae.visualization.model_images import LatentUse
+
+
+@pytest.fixture
+def model(make_model):
+    model = make_model()
+    model.grow(fade_in_steps=0)
+    model.grow(fade_in_steps=0)
+    model.iteration_variable.assign(100)
+    return model
+
+
+@pytest.fixture
+def found():
+    return measured()
+
+
+def measured(mi=(3.0, 2.0, 1.0), total=5.0, active=(True,) * 6, locked=(), factors=None):
+    flow = RungInformation(
+        rungs=(3, 2, 1), mi=np.array(mi), standard_error=np.zeros(3), total=total, total_standard_error=0.0,
+        i_over=sum(mi) - total, i_over_standard_error=0.0, ceiling=np.log(1000), rows=1000, draws=100,
+    )  # fmt: skip
+    use = LatentUse(np.array(mi).repeat(2) * 0.6, np.array(active), np.zeros((1, 6)))
+    slices = [(3, slice(0, 2)), (2, slice(2, 4)), (1, slice(4, 6))]
+    return Measurements(None, None, factors, None, None, flow, use, None, set(locked), slices)
+
+
+def test_factors_that_do_not_vary(model):
+    assert model_warnings(model, measured(factors=np.array([[1, 2], [1, 3]]))) == []
+    (sentence,) = model_warnings(model, measured(factors=np.ones((3, 2))))
+    assert sentence.startswith("Every factor has one value in these images")
+
+
+def test_a_good_training_has_none(model, found):
+    assert model_warnings(model, found, {"loss": [2.0, 1.0], "stage": [0, 1], "alpha": [1.0, 1.0]}) == []
+    assert model_warnings(model, found, None) == []
+
+
+def test_a_rung_that_carries_little(model):
+    (sentence,) = model_warnings(model, measured(mi=(3.0, 2.0, 0.099)), None)
+    assert sentence.startswith("Less than 0.1 nats of the image are carried by rung 1 (0.099). Either the other rungs")
+    (sentence,) = model_warnings(model, measured(mi=(3.0, -0.05, 0.0)))
+    assert "rungs 2 (0.000), 1 (0.000)." in sentence
+    assert model_warnings(model, measured(mi=(3.0, 2.0, 0.1)), None) == []
+
+
+def test_latents_that_are_never_used(model):
+    (sentence,) = model_warnings(model, measured(active=(True, False, True, True, True, False)), None)
+    assert sentence.startswith("2 of 6 latents are never used")
+    assert sentence.endswith("z_3[1], z_1[1].")
+    (sentence,) = model_warnings(model, measured(active=(True,) * 5 + (False,)), None)
+    assert sentence.startswith("1 of 6 latents is never used")
+
+
+def test_the_ceiling(model):
+    (sentence,) = model_warnings(model, measured(mi=(6.8, 2.0, 1.0), total=6.9), None)
+    assert sentence.startswith("I(x; z_3) = 6.80, I(x; z) = 6.90 are at the ceiling or within 2 % of it: 1,000 images")
+    assert model_warnings(model, measured(total=6.7), None) == []
+
+
+def test_rungs_that_are_still_locked_are_not_blamed_for_it(make_model):
+    found = measured(mi=(3.0, 0.0, 0.0), active=(True, True, False, False, False, False), locked=(2, 1))
+    model = make_model()
+    model.iteration_variable.assign(1)
+    assert model_warnings(model, found) == ["Rungs 2, 1 are still locked: the training ended at stage 0 of 2."]
+
+
+def test_a_fade_that_never_finished(make_model, found):
+    model = make_model()
+    model.grow(fade_in_steps=0)
+    model.grow(fade_in_steps=10)
+    model.iteration_variable.assign(5)
+    (sentence,) = model_warnings(model, found)
+    assert sentence == "The fade-in of rung 1 never finished: alpha is 0.5, 5 of its 10 steps were taken."
+
+
+def test_a_fade_that_an_unlock_cut_short(model, found):
+    history = {"stage": [0, 1, 1, 2], "alpha": [1.0, 0.3, 0.6, 1.0]}
+    (sentence,) = model_warnings(model, found, history)
+    assert sentence.startswith(
+        "The fade-in of stage 1 may never have finished: alpha was 0.6 at the last step of epoch 3"
+    )
+    assert model_warnings(model, found, {**history, "alpha": [1.0, 0.3, 0.95, 1.0]}) == []  # its last step made it 1
+    known = [snapshot(0, 10, 1.0), snapshot(1, 20, 0.2), snapshot(1, 30, 0.25), snapshot(2, 40, 1.0)]
+    (sentence,) = model_warnings(model, found, history, known)
+    assert sentence.startswith("The fade-in of rung 2 (stage 1) never finished: alpha was 0.25 after 30 steps")
+    known[2] = snapshot(1, 30, 1.0)
+    assert model_warnings(model, found, history, known) == []  # the snapshots know better than the history
+
+
+def snapshot(stage, iteration, alpha):
+    return Snapshot(stage, alpha, iteration, np.array([3, 2, 1]), None, None, None, 0.0, 1000)
+
+
+def test_a_loss_that_is_not_finite(model, found):
+    assert model_warnings(model, found, {"loss": [1.0, float("nan"), float("inf")]}) == [
+        "The loss was not finite in epoch 2 and others."
+    ]
+
+
+def test_a_loss_that_was_still_falling(model, found):
+    stages = [0] * 5 + [1] * 10
+    falling = {"loss": [900.0] * 5 + [100.0 - 2 * epoch for epoch in range(10)], "stage": stages}
+    (sentence,) = model_warnings(model, found, falling)
+    assert sentence.startswith("The loss was still falling when the training ended: from 86 to 82 in the last 2 epochs")
+    assert (
+        model_warnings(
+            model, found, {"loss": [900.0] * 5 + [100.0 - 0.2 * epoch for epoch in range(10)], "stage": stages}
+        )
+        == []
+    )
+
+
+def test_a_model_that_was_never_trained(make_model, found):
+    assert "The model was never trained: it has taken no step." in model_warnings(make_model(num_rungs=3), found)
+
+
+def test_few_images(model, found):
+    flow = dataclasses.replace(found.flow, rows=99)
+    (sentence,) = model_warnings(model, found._replace(flow=flow))
+    assert sentence.startswith("Only 99 images were measured")
+
+
+def test_kl_that_carries_nothing(model, found):
+    use = found.use._replace(kl=np.array([2.0, 2.0, 1.0, 1.0, 2.6, 2.6]))
+    (sentence,) = model_warnings(model, found._replace(use=use))
+    assert sentence.startswith("Rung 1 pays 5.20 nats of KL and carries 1.00")
+
+
+def test_many_latents_are_named_by_their_ends(make_model):
+    model = make_model(num_rungs=1, latent_dim=6)
+    model.iteration_variable.assign(1)
+    (sentence,) = model_warnings(model, measured(active=(True, *[False] * 5)))
+    assert sentence.endswith("z_1[1] .. z_1[5].")
+
+
+def test_models_that_do_not_grow(make_model, found):
+    assert model_warnings(make_model(kp.VLAE), found, None) == []
