@@ -16,8 +16,19 @@ import keras
 from keras import layers as kl
 from keras import ops
 
-from keras_provlae.architecture import LadderSpec
+from keras_provlae.architecture import LadderSpec, ladder_spec
 from keras_provlae.layers import ChannelAffine, Gate
+
+__all__ = [
+    "LadderSpec",
+    "decode",
+    "decoder_layers",
+    "decoder_network",
+    "encode",
+    "encoder_layers",
+    "encoder_network",
+    "ladder_spec",
+]
 
 # every convolution of the authors' networks
 _CONV = {"kernel_size": 4, "padding": "same", "data_format": "channels_last"}
