@@ -33,6 +33,8 @@ def case(request, tmp_path_factory):
 
 def assert_close(values, expected, case):
     for name, value in values.items():
+        if name not in expected:
+            continue  # 0.1.0 had no stage of models that do not grow
         of_float32 = SMALL.get(name, TOLERANCE)
         tolerance = of_float32 if name in GROWTH else MIXED.get(case, of_float32)
         np.testing.assert_allclose(value, expected[name], err_msg=name, **tolerance)
