@@ -95,7 +95,7 @@ def test_the_widths_are_those_of_the_active_latents(make_model, images):
 
     def set_means(rung, scales):
         layer = model.encoder.get_layer(f"mean_{rung}")
-        layer.kernel.assign(np.ones(layer.kernel.shape) * scales)
+        layer.kernel.assign(100 * np.ones(layer.kernel.shape) * scales)
         layer.bias.assign(np.full(len(scales), 3.0))
 
     for rung, scales in {3: [1.0], 2: [0.0, 0.0], 1: [1.0, 0.0, 2.0]}.items():
