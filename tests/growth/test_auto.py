@@ -124,7 +124,7 @@ def test_a_training_grows_by_itself(make_model, images, capsys):
 
 
 def test_a_rung_below_an_empty_one_does_not_count():
-    advice = AutoGrowth().end(SimpleNamespace(stage=2, num_rungs=3), {f"val_kl_rung_{r}": r % 2 for r in (1, 2, 3)})
+    advice = AutoGrowth().end(Grown(num_rungs=3, stage=2), {f"val_kl_rung_{r}": r % 2 for r in (1, 2, 3)})
     assert (advice.num_rungs, advice.fully_grown) == (1, False)
 
 
