@@ -37,7 +37,7 @@ class Run:
         self.processes = []
         for rank in self.ranks:
             deadly = {"DIE_AT": str(die_at)} if die_at and rank == self.ranks[-1] else {}
-            command = [sys.executable, "-m", f"tests.{self.module}", *self.flags, f"--rank={rank}"]
+            command = [sys.executable, "-m", f"tests.training.{self.module}", *self.flags, f"--rank={rank}"]
             with self.path(rank, "log").open("w") as log:
                 record = f"--record={self.path(rank, 'npz').with_suffix('')}"
                 self.processes.append(
