@@ -171,7 +171,7 @@ def test_a_second_even_fit_leaves_a_grown_model_grown_and_shares_what_is_left():
     assert len(model.unlocks) == 2
     by_hand = CountingModel()
     by_hand.grow(0, to_stage=1)
-    assert fit(by_hand, GrowthCallback(), epochs=4) == [1, 1, 2, 2]
+    assert fit(by_hand, GrowthCallback(), epochs=6) == [1, 1, 1, 2, 2, 2]
 
 
 @pytest.mark.parametrize("schedule", [None, GrowthSchedule(epochs_per_rung=3), GrowthSchedule(unlock_epochs=[3, 6])])
@@ -240,6 +240,10 @@ def test_a_schedule_longer_than_the_training_warns():
         assert fit(CountingModel(), GrowthCallback(GrowthSchedule(epochs_per_rung=5)), epochs=7) == [0] * 5 + [1] * 2
     with pytest.warns(UserWarning, match=r"iterations \[10, 100\].*ends at iteration 70"):
         fit(CountingModel(), GrowthCallback(GrowthSchedule(unlock_iterations=[10, 100])), epochs=7)
+    model = CountingModel()
+    model.iteration = 50
+    with pytest.warns(UserWarning, match="ends at iteration 70"):
+        fit(model, GrowthCallback(GrowthSchedule(unlock_iterations=[10, 75])), epochs=7, initial_epoch=5)
     with pytest.warns(UserWarning, match="longer"):  # two epochs of unknown length for three rungs
         assert fit(CountingModel(), GrowthCallback(), epochs=2, known=False) == [0, 1]
 

@@ -222,14 +222,15 @@ def test_a_problem_at_the_end_is_undone_without_another_attempt(model, images):
     assert_restored(model, state(model), harm.before)
 
 
-def test_a_model_that_does_not_fade_in_has_one_attempt(model, images, monkeypatch):
+def test_a_model_that_does_not_fade_in_has_one_attempt(model, images, monkeypatch, capsys):
     assert not kp.TeacherStudentVAE.fades_in
     harm = Harm(BREAK)
     monkeypatch.setattr(model, "fades_in", False)
-    growth = kp.GrowthCallback(kp.GrowthSchedule(unlock_epochs=[1]), guard=True)
+    growth = kp.GrowthCallback(kp.GrowthSchedule(unlock_epochs=[1]), guard=True, verbose=1)
     with pytest.warns(UserWarning, match="the training stops: 1 attempt failed"):
         model.fit(images, epochs=3, callbacks=[growth, harm], **FIT)
     assert model.stage == 0
+    assert "Stage 1: rung 1 unlocked, without a fade-in" in capsys.readouterr().out
 
 
 def test_without_a_guard_a_loss_that_is_not_finite_is_an_error(model, images):
@@ -286,6 +287,14 @@ def test_a_schedule_of_steps_goes_on_from_the_restored_step(images):
     model.fit(images, batch_size=4, verbose=0, callbacks=[growth, harm])
     assert [(shock["stage"], shock["iteration"]) for shock in growth.shocks] == [(1, 1), (1, 1), (2, 5)]
     assert model.iteration == 6  # of 10: four steps were undone when the fifth was due
+
+
+def test_undone_steps_count_for_the_length_of_an_epoch(images):
+    """The fade of stage 2 is half of two epochs of two steps, though both steps of epoch 1 were undone."""
+    model, harm = ScriptedVAE(num_rungs=3), Harm(set_terms(np.nan, 2, 2, 2), at=3)
+    growth = kp.GrowthCallback(kp.GrowthSchedule(unlock_epochs=[1, 2]), guard=True)
+    model.fit(images, epochs=4, callbacks=[growth, harm], **FIT)
+    assert [(shock["stage"], shock["fade_in_steps"]) for shock in growth.shocks] == [(1, 1), (1, WINDOW), (2, 2)]
 
 
 # === The loss around an unlock ===
