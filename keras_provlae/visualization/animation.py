@@ -89,7 +89,7 @@ def _cells(model, sweep, data):
 
 def _add_slider(figure, ends, width, above_bottom):
     """Draws a slider at the bottom of the figure, from the first value to the last; returns its dot."""
-    label = text_width(ends, points=8) + 0.12
+    label = text_width(ends, points=8) + 0.16  # "%" is wider than a letter
     length = width - 2 * label
     axes = place(figure, RUNG_WIDTH + label, figure.get_figheight() - above_bottom, length, 0.2)
     axes.plot([0, 1], [0, 0], color="silver", linewidth=2, solid_capstyle="round")
