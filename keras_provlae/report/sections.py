@@ -40,7 +40,7 @@ def trained(
         **{key: config[key] for key in ("beta", "gamma", "likelihood") if key in config},
         "precision": model.dtype_policy.name,
     }
-    if about["iteration"] is not None:
+    if model.grows:
         rows["growth"] = f"stage {model.stage} of 0 to {model.num_rungs - 1}, alpha {model.alpha:.3g}"
         rows |= {"last fade-in": f"{model.fade_in_steps:,} steps"} if model.stage else {}
     rows["steps"] = f"{model.iteration:,}"
