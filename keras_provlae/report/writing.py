@@ -111,7 +111,7 @@ def write_report(
     if found.card is not None:
         sections.append(("Factors", written.factors(model, found, name, factor_names)))
         sections.append(("Metric card", found.card._repr_html_()))
-    lead = f"What a {type(model).__name__} with {model.num_rungs} rung{'s' if model.num_rungs > 1 else ''} learned."
+    lead = f"Report on a {type(model).__name__} with {model.num_rungs} rung{'s' if model.num_rungs > 1 else ''}."
     footer = f"Written by keras_provlae on {datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC."
     text = page(name, lead, sections, footer)
     replace_text(path, text.encode("utf-8", "backslashreplace").decode("utf-8"))  # names may have undecodable bytes
