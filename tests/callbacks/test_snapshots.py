@@ -1,5 +1,6 @@
 """Snapshots: when they are taken, what they show, and which of an earlier run are kept."""
 
+import dataclasses
 import sys
 
 import keras
@@ -104,27 +105,30 @@ def test_three_snapshots_by_default(single, images, tmp_path):
 
 def test_a_resumed_run_keeps_its_snapshots(images, tmp_path):
     """The first run is killed in epoch 3, right after epoch 2; the second unlocks a rung at once."""
+    model = small(3)
 
-    def new():
-        return TraversalSnapshots(tmp_path, images, every=[0, 2], **QUICK), small(3)
+    def new(iteration=0):
+        model.stage_variable.assign(0)
+        callback = TraversalSnapshots(tmp_path, images, every=[2], **QUICK)
+        return begun(callback, model, iteration, epochs=6)
 
-    callback, model = new()
-    train(begun(callback, model, epochs=6), model, 0, 3, unlock_epoch=2)
-    callback, model = new()
-    begun(callback, model, epochs=6)
+    train(new(), model, 0, 3, unlock_epoch=2)
+    last = tmp_path / "step_0000006_stage_1.npz"
+    dataclasses.replace(Snapshot.load(last), mi_total=42.0).save(last)
+    callback = new()
     model.stage_variable.assign(1)
     model.iteration_variable.assign(6)  # as BackupAndRestore does after the start of this callback
     train(callback, model, 3, 6, unlock_epoch=3)
     callback.on_train_end()
-    whole = [(2, 0), (4, 0), (6, 1), (12, 2)]
+    whole = [(4, 0), (6, 1), (12, 2)]
     assert [(one.iteration, one.stage) for one in callback.snapshots] == whole
+    assert callback.snapshots[1].mi_total == 42.0  # kept, not taken again
     assert len(growth_timeline(tmp_path).axes) == 3 * 4
-    callback, model = new()
-    callback = begun(callback, model, 6)  # another `fit`, from step 6
+    callback = new(6)  # another `fit`, from step 6
     callback.on_epoch_begin(0)
-    assert [one.iteration for one in callback.snapshots] == [2, 4, 6]
+    assert [one.iteration for one in callback.snapshots] == [4, 6]
     files = [path.name for path in sorted(tmp_path.glob("step_*"))]
-    stems = [f"step_{iteration:07}_stage_{stage}" for iteration, stage in whole[:3]]
+    stems = [f"step_{iteration:07}_stage_{stage}" for iteration, stage in whole[:2]]
     assert files == [f"{stem}.{end}" for stem in stems for end in ("npz", "png")]
     begun(callback, model).on_epoch_begin(0)  # from the start
     assert callback.snapshots == []
