@@ -90,7 +90,7 @@ class CSVLogger(keras.callbacks.CSVLogger):
 
     def on_train_end(self, logs=None):
         if self.params:
-            self.params.pop("logged", None)  # private to `fit`: `History` keeps `params`
+            self.params.pop("logged", None)  # `History` keeps `params`: only numbers may stay
 
     def _check_header(self, path):
         """Checks the header for the columns that are known before the first epoch."""

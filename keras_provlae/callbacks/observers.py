@@ -91,7 +91,7 @@ class PosteriorObserver(keras.callbacks.Callback, abc.ABC):
             logs.update(self._values)
 
     def on_train_end(self, logs=None):
-        self.params.pop("logged", None)  # private to `fit`: `History` keeps `params`
+        self.params.pop("logged", None)  # `History` keeps `params`: only numbers may stay
         if self._missed_epoch is not None:  # a later callback stopped the training
             self._record("end", self._missed_epoch)
 

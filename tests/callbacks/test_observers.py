@@ -192,7 +192,7 @@ def test_a_resume_is_not_an_unlock(make_model):
 
 @pytest.mark.parametrize(("order", "when"), [("before", "epoch"), ("after", "end")])
 def test_a_stopped_training_ends_with_a_measurement(model, order, when):
-    """Whether the callback that stops it comes before or after the observer."""
+    """The callback that stops it may come before or after the observer."""
     callback = begun(Counter(every=10), model, epochs=30)
     for epoch in range(4):
         callback.on_epoch_begin(epoch)
