@@ -6,7 +6,6 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-import keras_provlae as kp
 from keras_provlae.datasets import image_folder
 from keras_provlae.datasets.folder_files import find_images
 from keras_provlae.datasets.image_files import Decoding, center_crop, decode_one, good_images, resize
@@ -311,12 +310,10 @@ def test_an_unreadable_folder_raises_or_is_counted(folder, monkeypatch, capsys):
 # === Bad images and arguments ===
 
 
-def test_a_bad_image_stops_the_training_with_its_name(folder, make_model):
+def test_a_bad_image_is_named(folder):
     path = truncate(folder, 3)
-    model = make_model(image_shape=(8, 8, 3), num_rungs=1)
-    model.compile(run_eagerly=True)
     with pytest.raises(tf.errors.InvalidArgumentError, match=f"Cannot decode {path} .*set `on_bad_image` to skip"):
-        model.fit(image_folder(folder, 4, 8), verbose=0, epochs=3, callbacks=[kp.GrowthCallback()])
+        list(image_folder(folder, 4, 8))
 
 
 def test_bad_images_are_skipped_with_a_warning(folder):
