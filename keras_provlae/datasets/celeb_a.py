@@ -58,7 +58,7 @@ def celeb_a(
         batch_size: Int >= 1. Images per batch, of all processes together; the last may be smaller.
         source: Where the images come from:
             `"auto"`: `"tfds"` if it is prepared, else the folder `~/.keras/datasets/img_align_celeba`.
-            `"tfds"`: data prepared by tensorflow-datasets; trains with a shuffle buffer of 10,000 images.
+            `"tfds"`: data prepared by tensorflow-datasets. `"train"` uses a shuffle buffer of 10,000 images.
             A path: a folder of image files at any depth, read like `image_folder`. If it contains several published
             releases, the aligned one is used, and a printed line says so. Files are matched to the lists by stem:
             `000001.png` is listed as `000001.jpg`.
