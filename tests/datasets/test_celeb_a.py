@@ -213,7 +213,7 @@ def test_auto_finds_the_folder_where_keras_stores_data(monkeypatch, tfds_folder)
     monkeypatch.setenv("KERAS_HOME", str(tfds_folder))
     images = tfds_folder / "datasets/img_align_celeba"
     write(images / "000001.png", aligned(1))
-    (images.parent / "list_eval_partition.txt").write_text("000001.jpg 0")
+    (images.parent / "list_eval_partition.txt").write_text("000001.jpg 0", encoding="utf-8-sig")
     with pytest.raises(ValueError, match=f"Received: {images}, with 1 in other splits"):
         celeb_a("validation")
 

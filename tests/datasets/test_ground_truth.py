@@ -295,7 +295,7 @@ def mapped(path, mode="r+", change=lambda images: images):
         ),
         (lambda path: mapped(path, change=lambda images: images[3:13]), 2000),
         (lambda path: mapped(path, change=lambda images: images[3:13, 2:6, ::2]), 2000),
-        (lambda path: mapped(path, "c", lambda images: images[:10]), 3000),
+        (lambda path: mapped(path, "c", lambda images: np.invert(images, out=images)[:10]), 3000),
         (lambda path: mapped(path, change=lambda images: np.array(images[:10]) / 255), 8000),
         (lambda path: shapes3d("procedural").downscale(4).downscale(2), 3000),
     ],
