@@ -1,5 +1,6 @@
 import sys
 import time
+import types
 
 import pytest
 import requests
@@ -42,6 +43,14 @@ def test_tfds_is_imported_only_if_its_folder_has_the_data_set(monkeypatch, tmp_p
         (tmp_path / "mnist").mkdir()
     assert availability.tfds_is_prepared("mnist") == prepared
     assert ("tensorflow_datasets" in sys.modules) == prepared
+
+
+def test_tfds_is_asked_if_it_is_imported(monkeypatch, tmp_path):
+    """It may have other data folders."""
+    builder = types.SimpleNamespace(is_prepared=lambda: True)
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", types.SimpleNamespace(builder=lambda name: builder))
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    assert availability.tfds_is_prepared("mnist")
 
 
 def test_keras_home_can_be_moved(monkeypatch, tmp_path):
