@@ -366,8 +366,9 @@ def test_constant_factors_are_left_out_and_named(whole, oracle, blobs):
     settings = {"seed": 5, "data": "blobs drawn", "progress": False}
     settings["include"] = ["mig", "irs", "factor_vae_score", "histograms", "rung_holds_", "sap"]
     with_constant = np.concatenate([factors, np.full((60, 1), 7)], axis=1)
-    with pytest.warns(UserWarning, match="shade: one value in all rows, so left out of every score"):
+    with pytest.warns(UserWarning, match="shade: one value in all rows, so left out of every score") as caught:
         card = evaluate(oracle, (images, with_constant), factor_names=["x", "y", "size", "shade"], **settings)
+    assert len(caught) == 1
     assert not card.skipped
     assert card["mig"].convention["factors"] == ["x (5)", "y (4)", "size (3)"]
     assert set(card.compare(whole).values()) == {0.0}

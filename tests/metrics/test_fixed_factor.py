@@ -56,11 +56,11 @@ def test_the_seed_determines_the_score():
 
 
 def test_evaluation_votes_are_not_training_votes():
-    """A single training vote predicts itself perfectly and new votes only by chance."""
+    """A single training vote predicts itself perfectly and another vote only by chance."""
     factors = np.stack(np.meshgrid(range(6), range(6), range(6)), axis=-1).reshape(-1, 3)
     mean = np.random.default_rng(0).standard_normal((216, 3))
-    scores = [factor_vae_score(mean, factors, seed, num_train=1, num_eval=300) for seed in range(5)]
-    assert np.mean(scores) < 0.5
+    scores = [factor_vae_score(mean, factors, seed, num_train=1, num_eval=1) for seed in range(30)]
+    assert 0.1 < np.mean(scores) < 0.7
 
 
 @pytest.mark.parametrize("name", having("beta_vae_score"))

@@ -295,6 +295,14 @@ def test_few_draws_are_unbiased_and_their_error_is_the_spread_over_seeds(random_
     np.testing.assert_allclose(error, spread, rtol=0.35)
 
 
+def test_rows_in_both_entropies_add_no_error(random_codes):
+    mean, log_var, factors = random_codes
+    with pytest.warns(UserWarning, match="one value in all rows"):
+        result = mutual_information(mean, log_var, 0 * factors, method="sample")
+    np.testing.assert_allclose(result.mi, 0, atol=1e-6)
+    np.testing.assert_allclose(result.standard_error, 0, atol=1e-6)
+
+
 def test_the_seed_determines_the_samples(random_codes):
     one, same, other = (mutual_information(*random_codes, method="sample", seed=seed).mi for seed in (1, 1, 2))
     assert (one == same).all()

@@ -17,7 +17,7 @@ def test_mig_sees_splitting_and_mig_sup_sees_merging():
 
 
 def test_negative_values_count_as_0():
-    assert mig([[0.5, -0.3]]) == pytest.approx(0.5)
+    assert mig([[0.5, -0.3], [-0.1, -0.2]]) == pytest.approx(0.25)
 
 
 def test_inactive_latents_count_only_for_mig():
