@@ -16,8 +16,9 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequenc
         HTML string.
 
     Example:
-        >>> "a &lt; b</td>" in table(["name"], [["a < b"]])
-        True
+        >>> html = table(["name", "count"], [["a < b", "3"]], numbers=[1])
+        >>> "a &lt; b</td>" in html, 'text-align: right">3</td>' in html
+        (True, True)
     """
     kinds = [  # inline styles: notebooks right-align cells by default
         ' class="number" style="text-align: right"' if column in numbers else ' style="text-align: left"'

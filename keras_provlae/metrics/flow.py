@@ -99,7 +99,7 @@ def information_flow(
     Example:
         >>> mean = np.repeat(np.eye(4) * 50, 25, axis=0)  # 100 images in 4 groups of the same code
         >>> flow = information_flow(mean, np.zeros((100, 4)), [(2, slice(0, 1)), (1, slice(1, 4))])
-        >>> round(flow.total, 3), round(flow.ceiling, 3)  # log 4 of log 100
+        >>> round(flow.total, 3), round(flow.ceiling, 3)  # log 4, and at most log 100
         (1.386, 4.605)
 
     Source: Li et al. (2020), section 4 (information flow) and tables 1 and 3 to 8.

@@ -42,7 +42,8 @@ def codes():
     """24 rows of two factors; a third, inactive latent holds the first factor, too."""
     rng = np.random.default_rng(0)
     factors = np.stack(np.meshgrid(range(3), range(4), range(2)), axis=-1).reshape(-1, 3)[:, :2]
-    mean = np.concatenate([factors + 0.4 * rng.standard_normal((24, 2)), 0.05 * factors[:, :1]], axis=1)
+    mean = factors @ [[1.0, 0.7], [-0.6, 1.0]] + 0.8 * rng.standard_normal((24, 2))
+    mean = np.concatenate([mean, 0.05 * factors[:, :1]], axis=1)
     return factors, mean.astype("float32"), np.full((24, 3), -9.0, "float32")
 
 
