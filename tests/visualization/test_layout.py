@@ -64,7 +64,8 @@ def test_pictures_of_factors(painter, drawn):
     information = metrics.mutual_information(mean, log_var, factors, factor_names=FACTORS)
     check(v.traversals(painter, drawn[:1], images=drawn, information=information, order="factor", data=NAME))
     check(v.mutual_information_heatmap(information, painter.rung_slices, data=NAME))
-    check(v.latent_responses(mean, log_var, factors, painter.rung_slices, FACTORS, data=NAME))
+    if painter.num_rungs == 1:  # many latents take long and only make the figure taller
+        check(v.latent_responses(mean, log_var, factors, painter.rung_slices, FACTORS, data=NAME))
 
 
 @cases("8 rungs of 8, color", "flat images", "tall images", "tiny images")

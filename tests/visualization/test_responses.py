@@ -71,7 +71,7 @@ def test_many_factors_are_wrapped(codes):
 
 def test_invalid_arrays_are_rejected(codes):
     mean, log_var, factors = codes
-    with pytest.raises(ValueError, match="a row for each row of the codes"):
+    with pytest.raises(ValueError, match="one row per row of the codes"):
         latent_responses(mean, log_var, factors[:5])
     with pytest.raises(ValueError, match="`factor_names` must name 3 factors"):
         latent_responses(mean, log_var, factors, factor_names=["hue"])
