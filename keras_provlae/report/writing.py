@@ -85,7 +85,6 @@ def write_report(
     if card is not None and not isinstance(card, metrics.MetricCard):
         raise TypeError(f"`card` must be the result of `metrics.evaluate`. Received: {type(card).__name__}.")
     check_count("draws", draws, least=2)
-    check_count("num_images", num_images, least=2)
     check_seed(seed)
     name = str(data_name or (data if hasattr(data, "factor_names") else "unnamed images"))
     history, notes = (None, []) if history is None else _checked_history(model, history)
