@@ -75,7 +75,7 @@ def measure(
 
 
 def vary(factors: np.ndarray) -> bool:
-    """Whether some factor has two values, without which no score is defined."""
+    """Returns whether some factor has two values, without which no score is defined."""
     return bool((factors != factors[:1]).any())
 
 

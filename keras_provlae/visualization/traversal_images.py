@@ -27,7 +27,7 @@ class Sweep(NamedTuple):
 
     @property
     def starred(self) -> bool:
-        """Whether a latent is marked as not active."""
+        """Returns whether a latent is marked as not active."""
         return any(name.endswith("*") for name in self.names)
 
     def rung_name(self, rung: int) -> str:
