@@ -32,7 +32,7 @@ def check_epochs(callback: keras.callbacks.Callback) -> None:
 
 
 def is_due(every: int | Sequence[int] | None, epoch: int, epochs: int, times: int) -> bool:
-    """Returns whether an epoch's end is due: a multiple of `every` epochs, listed in it, or one of about `times` in all."""
+    """Returns whether the end of an epoch is due: a multiple of `every`, listed in it, or one of about `times`."""
     if isinstance(every, Sequence):
         return epoch in every
     return (epoch + 1) % (every or -(-epochs // times)) == 0
