@@ -40,7 +40,7 @@ def train(output):
     model = kp.ProgressiveVAE.from_preset(
         "mnist", num_rungs=FLAGS.num_rungs, latent_dim=FLAGS.latent_dim, beta=FLAGS.beta, gamma=FLAGS.gamma
     )
-    model.compile(keras.optimizers.Adam(FLAGS.learning_rate, epsilon=1e-8))
+    model.compile(kp.optimizers.adam(FLAGS.learning_rate, epsilon=1e-8))
     history = model.fit(
         train_ds.repeat(),
         epochs=FLAGS.epochs,

@@ -123,7 +123,8 @@ def write_converted(model: keras.Model, folder: str, suffix: str) -> None:
     write, run = {"onnx": (_write_onnx, _run_onnx), "tflite": (_write_litert, _run_litert)}[suffix]
     metadata.write(metadata.describe(model), Path(folder) / f"{suffix}_metadata.json")
     for part, (function, name, example) in inputs.items():
-        traced = tf.function(function, input_signature=[tf.TensorSpec((None, *example.shape[1:]), tf.float32, name)])
+        spec = tf.TensorSpec((None, *example.shape[1:]), tf.float32, name)
+        traced = tf.function(function, [spec], autograph=False)
         file = Path(folder) / f"{part}.{suffix}"
         write(part, traced, file)
         _compare(file, run(part, file, {name: example}), traced(example))

@@ -39,6 +39,7 @@ def image_decoder(image_shape: tuple[int, int, int]) -> Any:
         or declares more than 2 ** 25 pixels.
     """
 
+    @tf.autograph.experimental.do_not_convert
     def read(number, data):
         """Returns the index, the declared size and the pixels, which are blank if the size is over the limit."""
         size = tf.cond(_starts(data, PNG), lambda: _png_size(data), lambda: _jpeg_size(data))
@@ -47,7 +48,7 @@ def image_decoder(image_shape: tuple[int, int, int]) -> Any:
 
     blank = tf.zeros(image_shape)
 
-    @tf.function(input_signature=[tf.TensorSpec((None,), tf.string)])
+    @tf.function(input_signature=[tf.TensorSpec((None,), tf.string)], autograph=False)
     def decode_batch(image_bytes):
         count = tf.size(image_bytes, tf.int64)
         with _required(_starts(image_bytes, PNG) | _starts(image_bytes, JPEG), _FILES):

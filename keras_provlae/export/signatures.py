@@ -43,7 +43,7 @@ def traced_signatures(model: Any) -> tuple[tf.Module, dict[str, Any]]:
     for name, inputs in specs.items():
         function_name = name.removesuffix("_uint8")
         if not hasattr(module, function_name):
-            setattr(module, function_name, tf.function(getattr(functions, function_name)))
+            setattr(module, function_name, tf.function(getattr(functions, function_name), autograph=False))
         signatures[name] = getattr(module, function_name).get_concrete_function(*inputs)
     signatures["serving_default"] = signatures["reconstruct"]
     module.used_variables = used_variables(*signatures.values())
@@ -77,8 +77,8 @@ class _Functions:
         self.image_shape = model.image_shape
         images = tf.TensorSpec((None, *model.image_shape), tf.float32)
         codes = tf.TensorSpec((None, model.rung_slices[-1][1].stop), tf.float32)
-        self.model_encode = tf.function(model.encode, input_signature=[images])
-        self.model_decode = tf.function(model.decode, input_signature=[codes])
+        self.model_encode = tf.function(model.encode, [images], autograph=False)
+        self.model_decode = tf.function(model.decode, [codes], autograph=False)
         self.decode_batch = image_decoder(model.image_shape) if model.image_shape[-1] in CHANNELS else None
         self.rung_slices = model.rung_slices
         self.rung_of_latent = [rung for rung, z in self.rung_slices for _ in range(z.start, z.stop)]

@@ -26,12 +26,24 @@ from serving.versions import Version, WatchedModel
 
 
 @pytest.fixture(scope="module")
-def served(exported, tmp_path_factory):
-    """A folder of versions of its own, with version 1."""
+def warm_up_calls():
+    """Names of the signatures called while `served` was loaded."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def served(exported, tmp_path_factory, warm_up_calls):
+    """A model in its own folder, with version 1."""
     folder = tmp_path_factory.mktemp("watched") / "blobs"
     shutil.copytree(exported, folder / "1")
-    yield WatchedModel(folder)
-    gc.unfreeze()  # the server's process is its own, this one is not
+    call = Version.predict
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            Version, "predict", lambda self, name, arrays: warm_up_calls.append(name) or call(self, name, arrays)
+        )
+        model = WatchedModel(folder)
+    yield model
+    gc.unfreeze()  # frozen for a process that only serves
 
 
 @pytest.fixture(scope="module")
@@ -385,19 +397,12 @@ def test_lack_of_memory_is_a_503(client, served, monkeypatch):
     assert predict(client, signature_name="sample", inputs={"n": 1, "seed": 0}).status_code == 503
 
 
-def test_an_export_of_somebody_else_is_served_without_explorer(client, served, monkeypatch):
-    monkeypatch.setattr(served.current, "metadata", None)
-    answer = client.get("/explorer.json")
-    assert (answer.status_code, answer.json()["error"][:36]) == (404, "The latent explorer needs a model ex")
-    assert predict(client, signature_name="sample", inputs={"n": 1, "seed": 0}).status_code == 200
+def test_every_signature_is_called_once_before_it_serves(served, exported, warm_up_calls):
+    assert sorted(warm_up_calls) == sorted(kp.export.read_metadata(exported)["signatures"])
 
 
-def test_every_signature_is_called_once_before_it_serves(exported, monkeypatch):
-    called, call = [], Version.predict
-    monkeypatch.setattr(Version, "predict", lambda *arguments: called.append(arguments[1]) or call(*arguments))
-    version = Version(1, exported)
-    assert sorted(called) == sorted(kp.export.read_metadata(exported)["signatures"])
-    names = list(version.predict("encode", {"images": np.zeros((1, 8, 8, 1), "float32")}))
+def test_outputs_are_in_the_order_of_their_names(served):
+    names = list(served.current.predict("encode", {"images": np.zeros((1, 8, 8, 1), "float32")}))
     assert names == sorted(names)
 
 
@@ -567,21 +572,6 @@ def test_the_watcher_outlives_what_it_meets(stubs, tmp_path, monkeypatch, caplog
     assert len(calls) <= after + 1  # it ends with the server
 
 
-def test_new_versions_replace_the_old_one_and_its_memory(client, served, exported):
-    first, folder = served.current, served.base_path
-    shutil.copytree(folder / "1", folder / "2")
-    served.refresh()
-    assert client.get("/v1/models/blobs").json()["model_version_status"][0]["version"] == "2"
-    assert first.predict("sample", {"n": np.int32(1), "seed": np.int32(0)})  # a request in flight keeps its version
-    graph = weakref.ref(first.signatures["sample"].graph)
-    del first
-    served.refresh()
-    assert graph() is None  # and when it is over, the memory is free
-    assert client.get("/explorer.json").json()["version"] == 2
-    assert predict(client, signature_name="sample", inputs={"n": 1, "seed": 0}).status_code == 200
-    assert client.post("/v1/models/blobs/versions/1:predict", content=b"{}").status_code == 404
-
-
 @pytest.mark.parametrize(
     ("path", "message"),
     [
@@ -636,3 +626,23 @@ def test_other_methods_of_tensorflow_serving_are_named(client):
         assert answer.json()["error"].startswith(
             "The signatures of a model are called with :predict alone. Received: :"
         )
+
+
+def test_new_versions_replace_the_old_one_and_its_memory(client, served, tmp_path):
+    """The last test with `client`: it replaces what is served by a model of another kind."""
+    first = served.current
+    double = tf.function(lambda x: {"twice": 2 * x}, [tf.TensorSpec((None,), tf.float32, "x")])
+    module = tf.Module()
+    tf.saved_model.save(module, str(tmp_path / "new"), signatures={"double": double})
+    (tmp_path / "new").rename(served.base_path / "2")
+    served.refresh()
+    assert client.get("/v1/models/blobs").json()["model_version_status"][0]["version"] == "2"
+    assert first.predict("sample", {"n": np.int32(1), "seed": np.int32(0)})  # an open request keeps its version
+    graph = weakref.ref(first.signatures["sample"].graph)
+    del first
+    served.refresh()
+    assert graph() is None  # once the request is over, the memory is free
+    assert predict(client, signature_name="double", inputs=[1.5]).json() == {"outputs": [3.0]}
+    assert client.post("/v1/models/blobs/versions/1:predict", content=b"{}").status_code == 404
+    answer = client.get("/explorer.json")
+    assert (answer.status_code, answer.json()["error"][:36]) == (404, "The latent explorer needs a model ex")
