@@ -120,7 +120,7 @@ def test_undecodable_files_raise_an_error_with_their_index(loaded):
         ([JPEG[:3], GOOD], "a broken one as item, counted from 0:] .0]"),
         (
             [GOOD, png(8, GRAY, [0], size=(6000, 7000))],
-            "Received a larger one as item, counted from 0, of height and width:] .1] .7000 6000]",
+            "a larger one as item, counted from 0, of height and width:] .1] .7000 6000]",
         ),
         ([png(8, GRAY, [0], size=(2**31 - 1, 2**31 - 1))], "height and width:] .0] .2147483647 2147483647]"),
     ):
