@@ -1,10 +1,10 @@
 """The callback that grows a ladder during `fit`."""
 
 import math
-from numbers import Integral
 
 import keras
 
+from keras_provlae.checks import check_count
 from keras_provlae.growth.auto import AutoGrowth
 from keras_provlae.growth.fit_state import GrowthOfFit
 from keras_provlae.growth.guard import GrowthGuard
@@ -75,10 +75,7 @@ class GrowthCallback(keras.callbacks.Callback):
             raise TypeError(
                 f'`schedule` must be a GrowthSchedule, "auto", an AutoGrowth or None. Received: schedule={schedule!r}.'
             )
-        if not isinstance(fade_in_steps, Integral) or isinstance(fade_in_steps, bool):
-            raise TypeError(f"`fade_in_steps` must be an integer. Received: fade_in_steps={fade_in_steps!r}.")
-        if fade_in_steps < 0:
-            raise ValueError(f"`fade_in_steps` must not be negative. Received: fade_in_steps={fade_in_steps}.")
+        check_count("fade_in_steps", fade_in_steps, least=0)
         if fade_in_steps > LONGEST_FADE:
             raise ValueError(f"`fade_in_steps` must be at most {LONGEST_FADE:,}. Received: {fade_in_steps}.")
         if max_fade_fraction is not None and not 0 < max_fade_fraction < math.inf:
