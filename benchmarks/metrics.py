@@ -47,7 +47,7 @@ def codes(rows):
 
 
 def published(mean, log_var, factors, draws, rng):
-    """Runs the estimator of Chen et al. (2018): one z per row, log q(z) over all rows, for each class of each factor."""
+    """Runs the estimator of Chen et al. (2018): one z per row, log q(z) over all rows, for every class."""
     z = mean + np.exp(0.5 * log_var) * rng.standard_normal(mean.shape).astype("float32")
     for rows in [slice(None), *(column == value for column in factors.T for value in np.unique(column))]:
         mu, scale = mean[rows], np.exp(-0.5 * log_var[rows])
