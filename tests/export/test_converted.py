@@ -108,6 +108,7 @@ def test_onnx_outputs_are_ordered_and_have_a_batch_dimension(paths):
 def test_differences_are_relative_for_values_above_1(received, message):
     expected = {"mean": np.array([100.0, 1.0])}
     converted._compare(Path("encode.onnx"), {"mean": np.array([100.0009, 1.0 + 9e-6])}, expected)
+    converted._compare(Path("encode.onnx"), {"mean": np.array([1e-3 + 9e-6])}, {"mean": np.array([1e-3])})
     with pytest.raises(RuntimeError, match=message):
         converted._compare(Path("encode.onnx"), received, expected)
 

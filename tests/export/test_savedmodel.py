@@ -186,6 +186,10 @@ def test_require_grown_rejects_a_growing_model(tmp_path, growing_model, exported
         kp.export.export_savedmodel(growing_model, tmp_path / "m", require_grown=True)
     assert not (tmp_path / "m").exists()
     assert exported.is_dir()  # without `require_grown`, the same model was exported
+    unlocked = kp.ProgressiveVAE((8, 8, 1), num_rungs=2, latent_dim=1, channels=4, dense=8)
+    unlocked.grow(fade_in_steps=10)
+    with pytest.raises(ValueError, match="still growing: stage 1 of 0 .. 1, alpha 0"):
+        kp.export.export_savedmodel(unlocked, tmp_path / "m", require_grown=True)
 
 
 def test_other_models_are_rejected(tmp_path):

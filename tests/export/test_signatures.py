@@ -75,8 +75,6 @@ def test_traverse_sets_one_latent_to_every_value(loaded, growing_model, eight):
     ("signature", "rest"),
     [
         ("encode", {}),
-        ("reconstruct", {}),
-        ("sample_rung", {"rung": 3, "n": 2, "seed": 0}),
         ("swap_rung", {"rung": 3}),
         ("traverse", {"latent": 0, "values": np.array([1.0], "float32")}),
     ],
