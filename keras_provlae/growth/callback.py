@@ -9,7 +9,7 @@ from keras_provlae.growth.auto import AutoGrowth
 from keras_provlae.growth.fit_state import GrowthOfFit
 from keras_provlae.growth.guard import GrowthGuard
 from keras_provlae.growth.schedule import GrowthSchedule
-from keras_provlae.models.growing_vae import FADE_IN_STEPS, GrowingVAE
+from keras_provlae.models.growing_vae import FADE_IN_STEPS
 
 LONGEST_FADE = 2**31 - 1  # the model counts steps in 32 bits
 
@@ -102,7 +102,7 @@ class GrowthCallback(keras.callbacks.Callback):
         return self._fit.monitor.shocks if self._fit else []
 
     def set_model(self, model):
-        if not isinstance(model, GrowingVAE):
+        if not getattr(model, "grows", False):
             raise TypeError(
                 "GrowthCallback needs a model that can grow, such as ProgressiveVAE. "
                 f"Received: {type(model).__name__}. Leave the callback out for models that train all rungs at once."

@@ -11,6 +11,7 @@ from keras import ops
 import keras_provlae as kp
 from keras_provlae.growth import guard, monitor
 from keras_provlae.growth.monitor import WINDOW
+from keras_provlae.training.graph_checks import require_finite
 
 FIT = {"batch_size": 8, "verbose": 0}  # five steps an epoch
 
@@ -140,14 +141,14 @@ def test_without_a_guard_it_stops_with_an_error(model, images):
     harm = Harm(HARMS[NOT_FINITE], times=1)
     with pytest.raises(ValueError, match="not finite"):
         model.fit(images, epochs=2, callbacks=[kp.GrowthCallback(), harm], **FIT)
-    assert not model.is_guarded
+    assert model.check_loss is require_finite  # and not what the guard set
 
 
 def test_at_stage_0_there_is_nothing_to_go_back_to(model, images):
     HARMS[NOT_FINITE](model)
     with pytest.raises(ValueError, match="stage 0, the loss is not finite, and no unlock of this `fit`"):
         model.fit(images, epochs=2, callbacks=[kp.GrowthCallback(guard=True)], **FIT)
-    assert not model.is_guarded
+    assert model.check_loss is require_finite  # and not what the guard set
 
 
 def test_a_compiled_step_is_made_anew_for_a_guard(make_model, images):
