@@ -241,7 +241,7 @@ def test_celeb_a_trains_the_reduced_network_and_prints_the_scores(faces):
 
 
 def test_celeb_a_without_data_says_how_to_get_them(folder):
-    with pytest.raises(FileNotFoundError, match="Get img_align_celeba.zip.*tfds build celeb_a"):
+    with pytest.raises(FileNotFoundError, match="Download img_align_celeba.zip.*tfds build celeb_a"):
         run("celeb_a")
 
 
