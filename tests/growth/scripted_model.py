@@ -33,9 +33,9 @@ class ScriptedVAE(kp.ProgressiveVAE):
         self.trained.assign(self.trained / 2 + ops.mean(images))
         self.optimizer.iterations.assign_add(1)
         self.sampling.seed_generator.next()
-        loss = self._logged_loss(images)
-        self.check_loss(loss, *self._reconstruction_and_kl())
-        self.iteration_variable.assign_add(1)
+        loss = self.check_loss(self._logged_loss(images), *self._reconstruction_and_kl())
+        one = ops.maximum(ops.cast(ops.isfinite(loss), "int32"), 1)  # waits for the check
+        self.iteration_variable.assign(self.iteration_variable + one)
         return self.get_metrics_result()
 
     def test_step(self, data):

@@ -254,8 +254,10 @@ def test_a_compiled_step_is_traced_for_a_guard_and_again_without_one(images):
     assert [shock.get("problem") for shock in growth.shocks] == [NOT_FINITE, None]
     assert model.stage == 1
     BREAK(model)
+    steps = model.iteration
     with pytest.raises(kp.NonFiniteLossError, match="not finite"):
         model.fit(images, **FIT)
+    assert model.iteration == steps  # the step itself stopped, not the check at the end of the epoch
 
 
 @pytest.mark.parametrize(
