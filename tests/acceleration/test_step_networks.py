@@ -10,7 +10,7 @@ import keras_provlae as kp
 from keras_provlae import ladder
 from keras_provlae.acceleration import convolutions, step_networks
 
-SMALL = {"num_rungs": 3, "latent_dim": (1, 2, 3), "channels": 4, "dense": 8}
+SMALL = {"num_rungs": 3, "latent_dim": (1, 2, 3), "channels": 4, "dense": None}
 
 
 def built(shape=(8, 8, 1), dtype=None, **settings):
@@ -64,18 +64,18 @@ def test_the_decoder_of_every_stage(monkeypatch, shape, dtype, slow, affine):
 
 @pytest.mark.parametrize("wiring", [ladder, step_networks])
 def test_a_locked_rung_is_not_computed(wiring):
-    _, layers, _, network = built()
+    _, layers, _, network = built(channels=5)
     gates, variables = ops.convert_to_tensor([1.0, 0.0, 0.0]), network.trainable_variables
     with tf.GradientTape() as tape:
         logits = wiring.decode(layers, ops.ones((2, 6)), gates, [3])
     gradients = tape.gradient(logits, [variable.value for variable in variables])
     paths = [variable.path for variable, one in zip(variables, gradients, strict=True) if one is not None]
     used = {path.split("/")[-2].removesuffix("_affine") for path in paths}
-    assert used == {"m_3_dense_1", "m_3", "g_3_conv_1", "g_2_conv_1", "g_1_conv_1", "logits"}
+    assert used == {"m_3", "g_3_conv_1", "g_2_conv_1", "g_1_conv_1", "logits"}
     counts = []
     for rungs in [3], None:
         counts.append(operations(lambda z, r=rungs: wiring.decode(layers, z, gates, r), (2, 6)).count("MatMul"))
-    assert counts[1] - counts[0] == 4  # the two dense layers of m_2 and of m_1
+    assert counts[1] - counts[0] == 2  # the dense layers of m_2 and of m_1
 
 
 @pytest.mark.parametrize(
@@ -91,12 +91,11 @@ def test_the_encoder(head_convs, convolutions, dtype):
     layers, _, network, _ = built(dtype=dtype, head_convs=head_convs)
     images = ops.convert_to_tensor(np.random.default_rng(0).random((5, 8, 8, 1), "float32"))
     ungated = ops.convert_to_numpy(network([images, ops.ones(3)])[0])
-    for gates in [1.0, 0.0, 0.4], [0.0, 0.7, 1.0]:
-        gates = ops.convert_to_tensor(gates)
-        whole = network([images, gates])
-        assert np.abs(ops.convert_to_numpy(whole[0]) - ungated).max() > 0.1
-        assert_same(ladder.encode(layers, images, gates), whole, dtype)
-        assert_same(step_networks.encode(layers, images, gates), whole, dtype)
+    gates = ops.convert_to_tensor([0.7, 0.0, 0.4])
+    whole = network([images, gates])
+    assert np.abs(ops.convert_to_numpy(whole[0]) - ungated).max() > 0.1
+    assert_same(ladder.encode(layers, images, gates), whole, dtype)
+    assert_same(step_networks.encode(layers, images, gates), whole, dtype)
     counted = operations(lambda x: step_networks.encode(layers, x, ops.ones(3)), images.shape).count("Conv2D")
     assert counted == convolutions
 

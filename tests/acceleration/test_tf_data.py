@@ -22,7 +22,11 @@ def test_other_options_and_other_data_are_unchanged(images):
 
 def test_fit_reads_images_and_validation_images_without_it(make_model, images, monkeypatch):
     seen = {}
-    monkeypatch.setattr(keras.Model, "fit", lambda self, **given: seen.update(given))
+
+    def fit(self, x, validation_data=None, callbacks=None, **kwargs):
+        seen.update(x=x, validation_data=validation_data)
+
+    monkeypatch.setattr(keras.Model, "fit", fit)
     model = make_model(kp.VLAE, num_rungs=1, dense=None)
     data = tf.data.Dataset.from_tensor_slices(images).batch(8)
     model.fit(data, validation_data=data)

@@ -14,7 +14,7 @@ EAGER = {"run_eagerly": keras.backend.backend() == "tensorflow"}  # a few steps 
 
 
 def build(start):
-    model = kp.ProgressiveVAE((9, 7, 2), num_rungs=2, latent_dim=(3, 2), beta=2.0, channels=4, dense=8)
+    model = kp.ProgressiveVAE((9, 7, 2), num_rungs=2, latent_dim=(3, 2), beta=2.0, channels=4, dense=None)
     model.grow(fade_in_steps=4)
     model.iteration_variable.assign(1)  # alpha 0.25
     for index, variable in enumerate(model.trainable_variables):
@@ -36,7 +36,7 @@ def steps_from_the_same_start(start):
 
 def students_of_the_same_teacher(start):
     """Returns every term of the loss in three steps of a teacher-student model with total correlation."""
-    settings = {"stem": (4,), "channels": 4, "dense": 8, "tc_weight": 2.0, "dataset_size": 100}
+    settings = {"stem": (4,), "channels": 4, "dense": None, "tc_weight": 2.0, "dataset_size": 100}
     model = kp.TeacherStudentVAE((9, 7, 2), num_rungs=2, latent_dim=(3, 2), **settings)
     rng = np.random.default_rng(1)
     for variable in model.trainable_variables:
@@ -58,7 +58,7 @@ def students_of_the_same_teacher(start):
 def growth_through_fit(start):
     """Returns alpha and stage over a `fit` of all stages, and after saving and loading."""
     keras.utils.set_random_seed(0)
-    model = kp.ProgressiveVAE((9, 7, 2), num_rungs=2, latent_dim=2, channels=4, dense=8)
+    model = kp.ProgressiveVAE((9, 7, 2), num_rungs=2, latent_dim=2, channels=4, dense=None)
     model.compile(**EAGER)
     ds = tf.data.Dataset.from_tensor_slices(start["images"]).batch(2)
     callbacks = [kp.GrowthCallback(), kp.callbacks.InformationFlow(ds, every=1, draws=20)]

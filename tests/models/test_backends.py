@@ -38,7 +38,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def source(folder):
     rng = np.random.default_rng(0)
-    model = kp.ProgressiveVAE((9, 7, 2), num_rungs=2, latent_dim=(3, 2), beta=2.0, channels=4, dense=8)
+    model = kp.ProgressiveVAE((9, 7, 2), num_rungs=2, latent_dim=(3, 2), beta=2.0, channels=4, dense=None)
     weights = {f"weight_{i}": 0.3 * rng.standard_normal(v.shape) for i, v in enumerate(model.trainable_variables)}
     images, noise = rng.uniform(size=(4, 9, 7, 2)).astype("float32"), rng.standard_normal((4, 5)).astype("float32")
     np.savez(folder / "start.npz", images=images, noise=noise, **weights)
