@@ -1,4 +1,4 @@
-"""Figure 5, tables 1 and 3 to 8: I(x; z_l) of every rung, step by step of the growth."""
+"""Figure 5, tables 1 and 3 to 8: I(x; z_l) of every rung after each stage."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -39,7 +39,7 @@ BETA = {
 
 
 def grid(scale: str, seed: int) -> list[dict]:
-    """The runs of one seed: the architectures of the tables, and the models that table 1 and figure 5 compare."""
+    """Returns the runs of one seed: the architectures of the tables, and the models of table 1 and figure 5."""
     shapes = [(table.data, table.L, table.latent_dim) for table in paper.FLOW_TABLES]
     grown = [
         run(scale, data, beta=BETA[scale][data], L=rungs, latent_dim=latents, seed=seed)
@@ -51,24 +51,24 @@ def grid(scale: str, seed: int) -> list[dict]:
 
 
 def report(results: Sequence[Mapping[str, Any]], folder: Path) -> str:
-    """The paper's tables beside ours, the claims, and figure 5 as a picture; returns Markdown."""
+    """Draws figure 5 and returns a Markdown page with our tables, the paper's numbers, and the claims."""
     parts = [f"# {TITLE}", how_run(results), *not_finite(results)]
     results = [result for result in results if result["finite"]]
     if not results:
         return "\n\n".join(parts) + "\n"
     parts += [
-        "I(x; z_l) in nats, mean ± standard deviation over the seeds, with the paper's in brackets; `=` where the two "
-        "agree within a tenth of the paper's value, 0.05 nats, or twice their standard deviations together (a quarter "
-        f"of the paper's value at most). No value can exceed ln N of the images that it is of: {_ceilings(results)}. A "
-        "value near it says nothing but that. The absolute values depend on capacity, beta and the length of the "
-        "training, so at a reduced scale look at the split and its direction.",
+        "I(x; z_l) in nats: mean ± standard deviation over the seeds, with the paper's value in brackets. `=` marks "
+        "values within 10% of the paper's, within 0.05 nats, or within twice the combined standard deviation (at most "
+        f"25% of the paper's value). No estimate can exceed ln N for N images: {_ceilings(results)}. A value near this "
+        "ceiling is only a lower bound. The absolute values depend on capacity, beta and training length, so at a "
+        "reduced scale look at how the information is split over the rungs, and in which direction it moves.",
     ]
     for table in (paper.FIGURE_5, *paper.FLOW_TABLES):
         some = of(_growing(results), data=table.data, L=table.L, latent_dim=table.latent_dim)
         parts += [f"## {table.name}: {table.data}, L = {table.L}, {table.latent_dim} latents each", _steps(some, table)]
-    parts += ["## Table 1: pro-VLAE and VLAE when trained", _table_1(results)]
-    parts += ["## What the paper concludes", claims_table(_claims(results)), RULE, *_figure_5(results, folder)]
-    every = "I(x; z_l) at the end of the training, in nats; step by step in `results.jsonl`."
+    parts += ["## Table 1: pro-VLAE and VLAE after training", _table_1(results)]
+    parts += ["## The paper's conclusions", claims_table(_claims(results)), RULE, *_figure_5(results, folder)]
+    every = "I(x; z_l) at the end of training, in nats; `results.jsonl` has every stage."
     parts += ["## Every run", every, _runs(results)]
     return "\n\n".join(parts) + "\n"
 
@@ -83,13 +83,13 @@ def _ceilings(results):
 
 
 def _at(results, step, name):
-    """I(x; z_l) of a rung, or the total, at the end of a step, of all seeds."""
+    """Returns I(x; z_l) of a rung, or the total, of all seeds at the end of a stage."""
     stages = [result["stages"][step] for result in results if step < len(result["stages"])]
     return [stage["mi_total"] if name == "total" else stage["mi"].get(name) for stage in stages]
 
 
 def _steps(results, table):
-    header = ["step", *(f"I(x; z_{rung})" for rung in range(table.L, 0, -1)), "total"]
+    header = ["stage", *(f"I(x; z_{rung})" for rung in range(table.L, 0, -1)), "total"]
     rows = []
     for step, (expected, total) in enumerate(zip(table.steps, table.totals, strict=True)):
         names = [str(table.L - index) for index in range(len(expected))]
@@ -144,7 +144,7 @@ def _claims(results):
             Claim(
                 f"{data}: pro-VLAE puts more of the information into the deepest rung than VLAE (table 1)",
                 majority([compared(*shares)]),
-                f"I(x; z_3) is {mean(shares[0]):.0%} of the rungs' sum against {mean(shares[1]):.0%}",
+                f"I(x; z_3) is {mean(shares[0]):.0%} of the sum over rungs vs. {mean(shares[1]):.0%}",
             )
         )
     claims += _claim_of_student(results)
@@ -152,7 +152,7 @@ def _claims(results):
 
 
 def _claims_of(table, results):
-    """Descending order at the end; from step to step the total rises and the older rungs give away."""
+    """Returns the claims on one architecture: order at the end, rise of the total, loss of the deepest rung."""
     where = f"{table.data}, L = {table.L}, z = {table.latent_dim}"
     last = [[result["stages"][-1]["mi"][str(rung)] for rung in range(table.L, 0, -1)] for result in results]
     ordered = sum(all(a >= b for a, b in itertools.pairwise(mi)) for mi in last)
@@ -161,17 +161,19 @@ def _claims_of(table, results):
     used = sum(all(value >= LEAST_NATS for value in mi) for mi in last)
     return [
         Claim(
-            f"{where}: descending from deep to shallow", _most(ordered, results), f"in {ordered} of {len(results)} runs"
+            f"{where}: I(x; z_l) decreases from deep to shallow",
+            _most(ordered, results),
+            f"in {ordered} of {len(results)} runs",
         ),
         Claim(
-            f"{where}: the total rises with the growth",
+            f"{where}: the total rises as rungs are unlocked",
             majority([above(totals)]),
-            f"by {spread(totals)} nats; {used} of {len(results)} runs use every rung (at least {LEAST_NATS:g} nats)",
+            f"by {spread(totals)} nats; every rung holds at least {LEAST_NATS:g} nats in {used} of {len(results)} runs",
         ),
         Claim(
             f"{where}: information moves out of z_{table.L}",
             majority([above([-value for value in given])]),
-            f"its change is {spread(given)} nats",
+            f"I(x; z_{table.L}) changes by {spread(given)} nats",
         ),
     ]
 
@@ -189,12 +191,12 @@ def _claim_of_student(results):
         Claim(
             "teacher-student moves less into new latents than pro-VLAE (figure 5)",
             majority([compared(*changes)]),
-            f"new rungs know {mean(changes[1]):.2f} against {mean(changes[0]):.2f} nats in all",
+            f"the new rungs hold {mean(changes[1]):.2f} vs. {mean(changes[0]):.2f} nats in total",
         ),
         Claim(
-            "teacher-student has the larger I_over, what several rungs hold at once",
+            "teacher-student has the larger I_over (information shared by several rungs)",
             majority([compared(overlaps[1], overlaps[0])]),
-            f"{mean(overlaps[1]):.2f} against {mean(overlaps[0]):.2f} nats",
+            f"{mean(overlaps[1]):.2f} vs. {mean(overlaps[0]):.2f} nats",
         ),
     ]
 
@@ -220,7 +222,7 @@ def _overlap(result):
 
 
 def _figure_5(results, folder):
-    """The growth of the first seed of pro-VLAE and teacher-student, where their snapshots or pictures are at hand."""
+    """Draws the growth of the first seed of pro-VLAE and teacher-student, if their snapshots or pictures exist."""
     parts = []
     for model in "pro-VLAE", "teacher-student":
         for result in of(results, data="shapes3d", model=model, L=3, latent_dim=3)[:1]:
