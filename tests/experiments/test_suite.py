@@ -20,28 +20,23 @@ TWIN = {"shapes3d": "procedural"}
 def partial(tmp_path_factory, made_up):
     """`(folder, results before, progress lines, error)` of an experiment with two missing runs.
 
-    One had been trained when its runner was killed; the images of the other cannot be read.
+    One had been trained when its runner was killed; the files of the other are damaged.
     """
     folder = tmp_path_factory.mktemp("suite") / "smoke"
-    folder.mkdir()
-    images = folder.parent / "dsprites.npz"
-    images.write_bytes(b"not images")
-    settings = {"seeds": 1, "sources": {**TWIN, "dsprites": str(images)}, "data": ("dsprites", "shapes3d")}
-    for run in suite.grid("comparison", "smoke", **settings):
-        result = made_up(run)
-        if run["model"] != "beta-VAE":
-            append_result(folder, result)
-        elif run["data"] == "shapes3d":
-            trained = folder / "models" / runs.key(run)
-            trained.mkdir(parents=True)
-            (trained / "result.json").write_text(json.dumps(result))
+    grid = suite.grid("ablation", "smoke", 1, TWIN)
+    for run, text in zip(grid[:2], [json.dumps(made_up(grid[0])), "damaged"], strict=True):
+        trained = folder / "models" / runs.key(run)
+        trained.mkdir(parents=True)
+        (trained / "result.json").write_text(text)
+    for run in grid[2:]:
+        append_result(folder, made_up(run))
     before, lines = read_results(folder), []
 
     class Lines:
         write = staticmethod(lines.append)
 
     with contextlib.redirect_stdout(Lines), pytest.raises(FailedRunsError) as caught:
-        suite.run_experiment("comparison", "smoke", folder, **settings)
+        suite.run_experiment("ablation", "smoke", folder, 1, 1, TWIN)
     return folder, before, [line for line in lines if line.strip()], str(caught.value)
 
 
@@ -66,22 +61,24 @@ def command(monkeypatch, capsys):
 
 def test_missing_runs_are_added_and_a_failure_does_not_stop_the_others(partial):
     folder, before, lines, error = partial
+    first, second = suite.grid("ablation", "smoke", 1, TWIN)[:2]
     done = read_results(folder)
-    (added,) = set(done) - set(before)
+    assert set(done) - set(before) == {runs.key(first)}
     assert {name: done[name] for name in before} == before
-    assert (done[added]["run"]["model"], done[added]["run"]["data"]) == ("beta-VAE", "shapes3d")
-    assert not (folder / "models" / added / "result.json").exists()
-    assert "8 runs, 6 already finished" in lines[0]
-    assert re.match(r"\[1/2\] FAILED dsprites_beta-VAE\S+: \S*Error: ", lines[2])
-    assert re.match(r"\[2/2\] beta-VAE .*: mig 0.100.*, training 60 s, scores 6 s · all finished", lines[4])
-    assert re.search(r"(?s)1 of 8 runs failed.*First error, dsprites_beta-VAE.*Traceback", error)
-    assert "1 of 8 runs are not finished" in (folder / "comparison" / "README.md").read_text()
+    assert not (folder / "models" / runs.key(first) / "result.json").exists()
+    assert "4 runs, 2 already finished" in lines[0]
+    assert re.match(r"\[1/2\] pro-VLAE .*: mig 0.100.*, training 60 s, scores 6 s · time left unknown", lines[2])
+    assert re.match(rf"\[2/2\] FAILED {re.escape(runs.key(second))}: \S*JSONDecodeError: ", lines[4])
+    assert f"1 of 4 runs failed; run the same command to retry them. First error, {runs.key(second)}" in error
+    assert "Traceback" in error
+    assert "1 of 4 runs are not finished" in (folder / "ablation" / "README.md").read_text()
 
 
-def test_a_command_prints_and_saves_its_page(partial, command):
+def test_a_command_prints_and_saves_its_page(partial, made_up, command):
     folder, *_ = partial
-    code, output = command("comparison", "--scale=smoke", "--seeds=1", f"--output={folder}", "--shapes3d=procedural")
-    page = (folder / "comparison" / "README.md").read_text()
+    append_result(folder, made_up(suite.grid("ablation", "smoke", 1, TWIN)[1]))
+    code, output = command("ablation", "--scale=smoke", "--seeds=1", f"--output={folder}", "--shapes3d=procedural")
+    page = (folder / "ablation" / "README.md").read_text()
     assert not code
     assert "4 runs, 4 already finished" in output
     assert "Started" not in output
@@ -89,7 +86,6 @@ def test_a_command_prints_and_saves_its_page(partial, command):
     assert "its numbers say nothing about the paper" in page
     assert "Scale: smoke; seeds: 1." in page
     assert "not finished" not in page
-    assert (folder / "comparison" / "shapes3d_mig_against_mig_sup.png").exists()
 
 
 def test_a_command_reports_errors_without_a_traceback(tmp_path, command):
@@ -108,23 +104,6 @@ def test_pages_of_different_images_carry_a_warning(tmp_path, made_up):
     page = write_report("ablation", "smoke", tmp_path, seeds=1, sources=TWIN)  # the source is not compared
     assert "2 of 4 runs are not finished" in page
     assert "Do not compare: these runs used different images: shapes3d, gamma 0.0; shapes3d, gamma 0.5" in page
-
-
-def test_trained_models_are_drawn(tmp_path, made_up):
-    for run in suite.grid("traversals", "smoke", seeds=1):
-        if run["model"] == "pro-VLAE" and run["data"] == "shapes3d":
-            result = made_up(run)
-            append_result(tmp_path, result)
-            file = tmp_path / "models" / result["key"] / "model.keras"
-            file.parent.mkdir(parents=True)
-            runs.build(run, (16, 16, 3), 500).save(file)
-    page = write_report("traversals", "smoke", tmp_path, seeds=1, sources=TWIN)
-    assert re.findall(r"!\[(figure 4): best (\S+) on shapes3d\]\((.*?)\)", page) == [
-        ("figure 4", "pro-VLAE", "best_pro-VLAE_on_shapes3d.png")
-    ]
-    assert (tmp_path / "traversals" / "best_pro-VLAE_on_shapes3d.png").stat().st_size > 1000
-    assert "model not found" not in page
-    assert "5 of 6 runs are not finished" in page
 
 
 def test_unusable_arguments_raise_before_any_work(tmp_path):

@@ -1,16 +1,18 @@
 import json
+import shutil
 
 import numpy as np
 import pytest
 
 from keras_provlae import datasets
-from keras_provlae.experiments import runs, sources, training
+from keras_provlae.experiments import runs, sources, training, traversals
 from keras_provlae.experiments.scales import run as run_at
 from keras_provlae.training.errors import NonFiniteLossError
 
 # 4 parts of 3 steps, and a last part of 1
 RUN = {**run_at("smoke", "shapes3d", beta=1, L=2, latent_dim=2, seed=3), "iterations": 13, "fade_in": 6}
 RUN["num_images"] = 40
+KILLED_AT = 9  # stage 1 begins at 6
 
 
 def grid_of_blobs():
@@ -38,14 +40,18 @@ def _load_blobs(blobs):
         yield
 
 
-class KilledError(Exception):
-    """Stops a training from its progress function, as a kill would."""
-
-
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("whole")
-    return training.execute(RUN, folder), folder / runs.key(RUN)
+    """`(result, folder, folder of a run killed mid-fade)`: a copy of the files during the first part of stage 1."""
+    folder, killed = tmp_path_factory.mktemp("whole") / "models", tmp_path_factory.mktemp("killed")
+
+    def copy(iteration, seconds):
+        if iteration == KILLED_AT:
+            shutil.copytree(folder, killed, dirs_exist_ok=True)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "KEEP_EVERY", 0.0)
+        return training.execute(RUN, folder, copy), folder / runs.key(RUN), killed
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +60,7 @@ def model(blobs):
 
 
 def test_a_result_holds_the_run_and_its_scores(whole):
-    result, folder = whole
+    result, folder, _ = whole
     json.dumps(result, allow_nan=False)
     assert result["run"] == runs.complete(RUN)
     assert result["key"] == runs.key(RUN)
@@ -76,28 +82,18 @@ def test_a_result_holds_the_run_and_its_scores(whole):
     assert sorted(path.name for path in folder.iterdir()) == files
 
 
-def test_a_run_killed_mid_fade_ends_like_an_uninterrupted_one(whole, tmp_path, monkeypatch):
-    expected, _ = whole
-    killed_at = 9  # the first part of stage 1
-
-    def kill(iteration, seconds):
-        if iteration == killed_at:
-            raise KilledError
-
-    with monkeypatch.context() as always:
-        always.setattr(training, "KEEP_EVERY", 0.0)
-        with pytest.raises(KilledError):
-            training.execute(RUN, tmp_path, kill)
+def test_a_run_killed_mid_fade_ends_like_an_uninterrupted_one(whole):
+    expected, _, killed = whole
+    folder = killed / runs.key(RUN)
+    assert training._Checkpoint(folder).restore("other data") is None
     # the log of a later part was written, its model was not
-    file = tmp_path / runs.key(RUN) / "half.json"
-    log = json.loads(file.read_text())
+    log = json.loads((folder / "half.json").read_text())
     log["stages"].append({"stage": 9, "iteration": 1000})
     log["variance"].append([1000, 7.0])
-    file.write_text(json.dumps(log))
+    (folder / "half.json").write_text(json.dumps(log))
     reports = []
-    result = training.execute(RUN, tmp_path, lambda *report: reports.append(report))
-    assert reports[0][0] == killed_at + 3
-    assert reports[-1][0] == RUN["iterations"]
+    result = training.execute(RUN, killed, lambda *report: reports.append(report))
+    assert [iteration for iteration, _ in reports] == [12, 13]
     assert reports[-1][1]["scores"] < result["seconds"]["scores"] + 0.05  # the final scores come after the last report
     for name in "stages", "scores", "variance", "peak_variance", "reconstruction", "kl":
         assert result[name] == expected[name], name
@@ -109,13 +105,12 @@ def test_an_incomplete_checkpoint_is_ignored(tmp_path):
     assert training._Checkpoint(tmp_path).restore("any") is None
 
 
-def test_a_checkpoint_is_restored_on_the_same_data_only(model, tmp_path):
-    checkpoint = training._Checkpoint(tmp_path)
-    log = {"data": "the twin", "stages": [{"stage": 0, "iteration": 0}], "variance": [], "peak_variance": 0.0}
-    checkpoint.save(model, log)
-    assert checkpoint.restore("the original") is None
-    _, restored = checkpoint.restore("the twin")
-    assert restored == log
+def test_a_trained_model_is_drawn(whole):
+    result, folder, _ = whole
+    page = traversals.report([result], folder.parents[1] / "traversals")
+    assert "![figure 4: best pro-VLAE on shapes3d](best_pro-VLAE_on_shapes3d.png)" in page
+    assert "model not found" not in page
+    assert (folder.parents[1] / "traversals" / "best_pro-VLAE_on_shapes3d.png").stat().st_size > 1000
 
 
 def test_a_repeated_end_of_a_stage_replaces_the_first(model, blobs, tmp_path):
