@@ -28,11 +28,11 @@ class LadderSpec(NamedTuple):
         return (-(-height // 2**level), -(-width // 2**level))
 
     def level(self, rung: int) -> int:
-        """How often the image has been halved at h_l and g_l; rung 0 is the stem's end."""
+        """Number of halvings of the image at h_l and g_l; rung 0 is the end of the stem."""
         return len(self.stem) + rung
 
     def decoder_start(self, rung: int) -> int:
-        """How often the image has been halved where f_l^d begins."""
+        """Number of halvings of the image where f_l^d begins."""
         return self.level(rung) + _doublings(self.decoder_convs[rung - 1])
 
 
@@ -50,7 +50,7 @@ def ladder_spec(
     decoder_affine: bool | Sequence[bool] = True,
     activation: str = "elu",
 ) -> LadderSpec:
-    """Completes and checks the few numbers that describe a ladder.
+    """Completes and checks the numbers that describe a ladder.
 
     With the defaults this is the authors' small network (dSprites, 3DShapes), at
     any image size and any number of rungs. Sequences per rung are ordered l = 1 .. L.
@@ -72,8 +72,8 @@ def ladder_spec(
         decoder_convs: `None`, or per rung a sequence of `(channels, stride)`:
             transposed convolutions f_l^d; by default one of stride 2. One stride-2 layer
             exactly where l < L; the deepest rung may have any number.
-        decoder_affine: Bool, or L of them: whether rung l's decoder layers are
-            followed by `ChannelAffine`.
+        decoder_affine: Bool, or L of them: whether a `ChannelAffine` follows each of
+            rung l's decoder layers.
         activation: Name of a Keras activation, such as `"elu"` or `"leaky_relu"`.
 
     Returns:
@@ -138,7 +138,7 @@ def _doublings(convs):
 
 
 def _per_rung(name, values, num_rungs, check):
-    """One checked entry per rung, from one value for all of them or a sequence."""
+    """Returns one checked entry per rung, from a single value or a sequence."""
     if not hasattr(values, "__len__"):
         values = [values] * num_rungs
     if len(values) != num_rungs:

@@ -16,19 +16,8 @@ import keras
 from keras import layers as kl
 from keras import ops
 
-from keras_provlae.architecture import LadderSpec, ladder_spec
+from keras_provlae.architecture import LadderSpec, ladder_spec  # noqa: F401 (part of this module's interface)
 from keras_provlae.layers import ChannelAffine, Gate
-
-__all__ = [
-    "LadderSpec",
-    "decode",
-    "decoder_layers",
-    "decoder_network",
-    "encode",
-    "encoder_layers",
-    "encoder_network",
-    "ladder_spec",
-]
 
 # every convolution of the authors' networks
 _CONV = {"kernel_size": 4, "padding": "same", "data_format": "channels_last"}

@@ -1,8 +1,7 @@
 """The terms of the objective (equations 3, 8 and 10): pure functions on `keras.ops`.
 
-Every term is summed over the pixels and channels of an image, or over the
-dimensions of a code, and left per image: `beta` and `gamma` have the paper's
-meaning only with these sums. The models average over the batch.
+Every term is summed over the pixels and channels of an image, or over the dimensions of a code, and returned per
+image: `beta` and `gamma` have the paper's meaning only with these sums. The models average over the batch.
 """
 
 import math
@@ -66,11 +65,10 @@ def gaussian_nll(images: Any, mean: Any, scale: float = 1.0) -> Any:
 
 
 def bounded_log_var(log_var: Any, low: float = -30.0, high: float = 20.0) -> Any:
-    """A log variance whose exponential is finite and whose gradient is alive.
+    """Bounds a log variance in value but not in gradient.
 
-    Inside the bounds this is the identity, in value and in gradient. Outside,
-    the value is the bound but the gradient still passes, so the KL term pulls a
-    runaway log variance back instead of leaving it stuck.
+    Inside the bounds this is the identity. Outside, the value is the bound but the gradient still passes, so the KL
+    term pulls a runaway log variance back instead of leaving it stuck.
 
     Args:
         log_var: Float tensor of any shape: natural log of a variance.
@@ -120,19 +118,19 @@ def gaussian_kl(mean: Any, log_var: Any) -> Any:
 
 
 def total_correlation(codes: Any, mean: Any, log_var: Any, dataset_size: int, unlocked: Any = None) -> Any:
-    """log q(z) - sum_j log q(z_j) at sampled codes: its mean is the total correlation of the latents.
+    """Log density ratio log q(z) - sum_j log q(z_j) at sampled codes; its mean is the total correlation.
 
-    The aggregate posterior q(z) = mean_n q(z | x_n) over the whole data set is estimated from the batch, by
-    minibatch-stratified sampling: the image that a code came from weighs 1 / N, one other stands for the
-    N - M images that are not in the batch, and the rest weigh 1 / M (a batch of M + 1). The estimate of the
-    density is unbiased, that of its logarithm is not: of small batches, the total correlation comes out too small.
+    Minibatch-stratified sampling estimates the aggregate posterior q(z) = mean_n q(z | x_n) over the whole data set
+    from a batch of M + 1 images: the image of the code itself gets the weight 1 / N, one other image stands for the
+    N - M images outside the batch, and the rest get 1 / M. The estimate of the density is unbiased, that of its
+    logarithm is not: small batches underestimate the total correlation.
 
     Args:
         codes: Float tensor `(batch, latents)`: a sample of each posterior.
         mean: Float tensor like `codes`.
         log_var: Float tensor like `codes`: natural log of the variance.
         dataset_size: Int N >= batch: number of images that the batch was drawn from.
-        unlocked: `None`, or float tensor `(latents,)`: 1 for latents that count, 0 for those left out.
+        unlocked: `None`, or float tensor `(latents,)`: 1 for latents to count, 0 for latents to leave out.
 
     Returns:
         Float tensor `(batch,)`: nats.
@@ -143,12 +141,12 @@ def total_correlation(codes: Any, mean: Any, log_var: Any, dataset_size: int, un
 
     Example:
         >>> import numpy as np
-        >>> mean = np.repeat([[-9.0, -9.0], [9.0, 9.0]], 50, axis=0)  # two latents that say the same: log 2
+        >>> mean = np.repeat([[-9.0, -9.0], [9.0, 9.0]], 50, axis=0)  # two identical latents: log 2
         >>> round(float(ops.mean(total_correlation(mean, mean, np.zeros((100, 2)), dataset_size=100))), 1)
         0.7
 
-    Source: Chen et al. (2018), "Isolating sources of disentanglement", appendix C.2. (In the authors' program the
-    weights 1 / N stand in one column of the matrix; here they stand on its diagonal, as the derivation asks.)
+    Source: Chen et al. (2018), "Isolating sources of disentanglement", appendix C.2. (The
+    authors' program puts the weights 1 / N into one column of the matrix; here they are on its diagonal, as derived.)
     """
     _require_same_shape("mean", mean, "log_var", log_var)
     _require_same_shape("codes", codes, "mean", mean)
@@ -171,12 +169,12 @@ def total_correlation(codes: Any, mean: Any, log_var: Any, dataset_size: int, un
     marginals = ops.logsumexp(log_weights[..., None] + log_density, axis=1)
     if unlocked is not None:
         marginals = marginals * unlocked
-    # a last batch of one image says nothing of the others
+    # one image alone says nothing about the others
     return (joint - ops.sum(marginals, axis=-1)) * ops.cast(ops.shape(codes)[0] > 1, log_density.dtype)
 
 
 def check_dataset_size(dataset_size: Any) -> None:
-    """Raises a clear error unless `dataset_size` is an integer of at least 2."""
+    """Checks that `dataset_size` is an integer of at least 2."""
     if not isinstance(dataset_size, Integral):
         raise TypeError(
             "`dataset_size` must be an integer, the number of training images: the total correlation needs it. "
@@ -187,7 +185,7 @@ def check_dataset_size(dataset_size: Any) -> None:
 
 
 def _stratified_weights(batch, dataset_size, dtype):
-    """What posterior k weighs in the density at code i: 1 / N itself, (N - M) / (N M) the next, 1 / M the rest."""
+    """Weight of posterior k in the density at code i: 1 / N for k = i, (N - M) / (N M) for the next, else 1 / M."""
     size, others = float(dataset_size), ops.cast(batch, dtype) - 1.0
     index = ops.arange(batch)
     itself = ops.equal(index[:, None], index[None])

@@ -75,3 +75,12 @@ def shared():
     if not SHARED.is_dir():
         pytest.skip("no reference data beside the repository")
     return SHARED
+
+
+@pytest.fixture(scope="module", params=["accelerated", "plain"])
+def acceleration(request):
+    """Runs a test with the faster equivalents of `keras_provlae.acceleration` and without them."""
+    if request.param == "plain":
+        kp.acceleration.disable()
+    yield request.param
+    kp.acceleration.enable()

@@ -6,13 +6,13 @@ from hypothesis import strategies as st
 from keras import ops
 
 from keras_provlae import presets
-from keras_provlae.ladder import build_decoder, build_encoder, ladder_spec
+from keras_provlae.ladder import decoder_layers, decoder_network, encoder_layers, encoder_network, ladder_spec
 
 SMALL = {"channels": 4, "dense": 8}
 
 
 def networks(spec, dtype=None):
-    return build_encoder(spec, dtype), build_decoder(spec, dtype)
+    return encoder_network(spec, encoder_layers(spec, dtype)), decoder_network(spec, decoder_layers(spec, dtype))
 
 
 def preset_spec(name, **overrides):

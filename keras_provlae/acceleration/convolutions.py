@@ -1,5 +1,6 @@
 """Transposed convolutions of a training step, as convolutions where those are faster, and with an affine folded in."""
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -24,9 +25,27 @@ def transposed(conv: keras.layers.Conv2DTranspose, g: Any, affine: ChannelAffine
     Returns:
         Float tensor `(batch, new_height, new_width, filters)`.
     """
-    g = ops.cast(g, conv.compute_dtype)
-    kernel, bias = (ops.cast(variable, g.dtype) for variable in (conv.kernel, conv.bias))
-    kernel = kernel[..., -g.shape[-1] :]
+    return InPolicyOf(conv, lambda g: _transposed(conv, g, affine))(g)
+
+
+class InPolicyOf(keras.layers.Layer):
+    """Calls a function in the dtype policy of a layer: variables that it reads are cast as the layer casts them.
+
+    Args:
+        layer: A Keras layer.
+        function: A function of one tensor, which is cast as the input of the layer.
+    """
+
+    def __init__(self, layer: keras.layers.Layer, function: Callable):
+        super().__init__(dtype=layer.dtype_policy)
+        self.function = function
+
+    def call(self, x: Any) -> Any:
+        return self.function(x)
+
+
+def _transposed(conv, g, affine):
+    kernel, bias = conv.kernel[..., -g.shape[-1] :], conv.bias
     doubles = (conv.kernel_size, conv.strides, conv.padding, conv.output_padding) == ((4, 4), (2, 2), "same", None)
     as_convolution = doubles and transposes_slowly()
 
@@ -40,7 +59,7 @@ def transposed(conv: keras.layers.Conv2DTranspose, g: Any, affine: ChannelAffine
         bias = bias + apply(ops.broadcast_to(ops.cast(affine.offset, g.dtype), (1, *g.shape[1:])), kernel)
         kernel = kernel * ops.cast(affine.scale, g.dtype)
     forward = _doubled_forward if doubles and conv.filters <= 4 and tensorflow_on_cpu() else apply
-    return conv.activation(forward(g, kernel) + bias)
+    return conv.activation(ops.add(forward(g, kernel), bias))
 
 
 def transposes_slowly() -> bool:

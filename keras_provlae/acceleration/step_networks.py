@@ -11,7 +11,7 @@ import keras
 from keras import ops
 
 from keras_provlae import ladder
-from keras_provlae.acceleration.convolutions import transposed, transposes_slowly
+from keras_provlae.acceleration.convolutions import InPolicyOf, transposed, transposes_slowly
 from keras_provlae.acceleration.fused_affine import affine
 from keras_provlae.layers import ChannelAffine, Gate
 
@@ -101,13 +101,15 @@ def _transposed_in_turn(layers, g, without):
 
 def _convolutions(convs: Sequence[keras.layers.Conv2D], h: Any, gate: Gate, gates: Any) -> list[Any]:
     """Convolutions over h as one; the last is over `gate * h`, with the gate in its kernel."""
-    last = convs[-1]
-    h = ops.cast(h, last.compute_dtype)
-    kernels = [ops.cast(conv.kernel, h.dtype) for conv in convs]
-    kernels[-1] = kernels[-1] * ops.cast(gates[gate.index], h.dtype)
-    maps = ops.conv(h, ladder.joined(kernels), list(last.strides), last.padding, data_format=last.data_format)
-    maps = last.activation(maps + ladder.joined([ops.cast(conv.bias, h.dtype) for conv in convs]))
-    return ops.split(maps, [convs[0].filters], axis=-1) if len(convs) > 1 else [maps]
+    *others, last = convs
+
+    def together(h):
+        kernels = [conv.kernel for conv in others] + [last.kernel * ops.cast(gates[gate.index], h.dtype)]
+        maps = ops.conv(h, ladder.joined(kernels), list(last.strides), last.padding, data_format=last.data_format)
+        return last.activation(ops.add(maps, ladder.joined([conv.bias for conv in convs])))
+
+    maps = InPolicyOf(last, together)(h)
+    return ops.split(maps, [conv.filters for conv in others], axis=-1) if others else [maps]
 
 
 def _are_alike(one, other):

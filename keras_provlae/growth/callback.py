@@ -1,15 +1,15 @@
 """The callback that grows a ladder during `fit`."""
 
 import math
-from numbers import Integral
 
 import keras
 
+from keras_provlae.checks import check_count
 from keras_provlae.growth.auto import AutoGrowth
 from keras_provlae.growth.fit_state import GrowthOfFit
 from keras_provlae.growth.guard import GrowthGuard
 from keras_provlae.growth.schedule import GrowthSchedule
-from keras_provlae.models.growing_vae import FADE_IN_STEPS, GrowingVAE
+from keras_provlae.models.growing_vae import FADE_IN_STEPS
 
 LONGEST_FADE = 2**31 - 1  # the model counts steps in 32 bits
 
@@ -75,10 +75,7 @@ class GrowthCallback(keras.callbacks.Callback):
             raise TypeError(
                 f'`schedule` must be a GrowthSchedule, "auto", an AutoGrowth or None. Received: schedule={schedule!r}.'
             )
-        if not isinstance(fade_in_steps, Integral) or isinstance(fade_in_steps, bool):
-            raise TypeError(f"`fade_in_steps` must be an integer. Received: fade_in_steps={fade_in_steps!r}.")
-        if fade_in_steps < 0:
-            raise ValueError(f"`fade_in_steps` must not be negative. Received: fade_in_steps={fade_in_steps}.")
+        check_count("fade_in_steps", fade_in_steps, least=0)
         if fade_in_steps > LONGEST_FADE:
             raise ValueError(f"`fade_in_steps` must be at most {LONGEST_FADE:,}. Received: {fade_in_steps}.")
         if max_fade_fraction is not None and not 0 < max_fade_fraction < math.inf:
@@ -105,7 +102,7 @@ class GrowthCallback(keras.callbacks.Callback):
         return self._fit.monitor.shocks if self._fit else []
 
     def set_model(self, model):
-        if not isinstance(model, GrowingVAE):
+        if not getattr(model, "grows", False):
             raise TypeError(
                 "GrowthCallback needs a model that can grow, such as ProgressiveVAE. "
                 f"Received: {type(model).__name__}. Leave the callback out for models that train all rungs at once."

@@ -1,4 +1,4 @@
-"""What a `GrowthCallback` knows during one `fit`."""
+"""The state of a `GrowthCallback` during one `fit`."""
 
 import math
 import warnings

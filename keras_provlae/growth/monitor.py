@@ -8,7 +8,7 @@ WINDOW = 100  # optimizer steps between two looks at the running means
 
 
 class Seen(NamedTuple):
-    """What a look at the running means found."""
+    """One reading of the running means."""
 
     iteration: int
     means: dict  # {"negative_elbo": nats, "kl": nats, "rungs": [nats, deepest first]} per image, of the last steps

@@ -19,7 +19,7 @@ class BetaVAE(VLAE):
         latent_dim: Int >= 1. Width of the code.
         beta: Float >= 0. Weight of the KL term.
         stem: Channels of the stride-2 convolutions before the rung; by default two of
-            32, so that the code is read where that of the paper's rung 3 is.
+            32, so that the code is read at the level of the paper's rung 3.
         num_rungs: 1.
         **kwargs: `likelihood`, `name`, `dtype` and the architecture, as `LadderVAE`.
 
@@ -49,13 +49,13 @@ class BetaVAE(VLAE):
 
     @classmethod
     def preset_settings(cls, preset: str) -> dict:
-        """The preset's trunk and number of latents, all of them in one code at its end."""
+        """Constructor arguments: the preset's trunk, with all of its latents in one code at the end."""
         settings = super().preset_settings(preset)
         return {**end_of_trunk(settings), "latent_dim": settings["num_rungs"] * settings["latent_dim"]}
 
 
 def end_of_trunk(settings: dict) -> dict:
-    """The architecture of a ladder that keeps its trunk and its deepest rung alone, without `num_rungs`."""
+    """Keeps only the trunk and the deepest rung of a ladder's settings; `num_rungs` is left out."""
     settings = dict(settings)
     rungs, channels = settings.pop("num_rungs"), settings.pop("channels")
     if isinstance(channels, int):

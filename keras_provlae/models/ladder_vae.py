@@ -128,14 +128,14 @@ class LadderVAE(ImageModel, abc.ABC):
 
     @classmethod
     def from_preset(cls, preset: str, **overrides: Any) -> Self:
-        """A model with the paper's numbers for one data set.
+        """Builds a model with the paper's numbers for one data set.
 
         Args:
             preset: `"mnist"`, `"dsprites"`, `"shapes3d"` or `"celeb_a"`.
             **overrides: Constructor arguments that replace the preset's.
 
         Returns:
-            An uncompiled model of this class, which remembers the name as `model.preset`.
+            An uncompiled model of this class, with the name of the preset as `model.preset`.
 
         Raises:
             ValueError: If the preset is unknown; the message lists the known ones.
@@ -147,7 +147,7 @@ class LadderVAE(ImageModel, abc.ABC):
 
     @classmethod
     def preset_settings(cls, preset: str) -> dict:
-        """The constructor arguments that this class takes from a preset: a dict."""
+        """Constructor arguments that this class takes from a preset."""
         settings = presets.preset(preset)["model"]
         del settings["gamma"]
         return settings
@@ -247,11 +247,11 @@ class LadderVAE(ImageModel, abc.ABC):
         return decode(codes, self.decoder_gates())
 
     def call(self, inputs: Any, training: bool | None = None) -> dict[str, Any]:
-        """The posterior, a sample of it, and the logits decoded from that sample.
+        """Computes the posterior, a sample of it, and the logits decoded from that sample.
 
         Args:
-            inputs: Float tensor `(batch, height, width, channels)` in [0, 1]; or a dict of it as `"images"` and of
-                `"rungs"`, int `(n,)`: the deepest n rungs are decoded. The others must be locked.
+            inputs: Float tensor `(batch, height, width, channels)` in [0, 1]. Or a dict: that tensor as `"images"`, and
+                `"rungs"`, int `(n,)`: only the deepest n rungs are decoded, and the others must be locked.
             training: Bool. Whether this is a training step.
 
         Returns:
@@ -266,21 +266,20 @@ class LadderVAE(ImageModel, abc.ABC):
         return {"mean": mean, "log_var": log_var, "codes": codes, "logits": self.generative(codes, decode)}
 
     def _images_and_rungs(self, inputs):
-        """The images, and the rungs to decode: `None` for all. A dict without `rungs` reaches the checks as it is."""
+        """The images, and the rungs to decode (`None` for all). The checks refuse any other dict."""
         if not (isinstance(inputs, dict) and "rungs" in inputs):
             return inputs, None
         deepest = self.spec.num_rungs
         return inputs["images"], range(deepest, deepest - inputs["rungs"].shape[0], -1)
 
     def encode(self, images: Any) -> tuple[Any, Any]:
-        """The posterior q(z | x) of every rung, in one pass; see `encode_on_batch` for many batches.
+        """Encodes images into the posterior q(z | x) of every rung; see `encode_on_batch` for many batches.
 
         Args:
             images: Float array or tensor `(batch, height, width, channels)` in [0, 1].
 
         Returns:
-            `(mean, log_var)`, float32 tensors `(batch, sum of latent_dim)`, the deepest
-            rung's columns first; see `rung_slices`.
+            `(mean, log_var)`, float32 tensors `(batch, sum of latent_dim)` with the columns of `rung_slices`.
 
         Raises:
             TypeError: If the images are not floating point.
@@ -308,7 +307,7 @@ class LadderVAE(ImageModel, abc.ABC):
         return tuple(map(ops.convert_to_numpy, self.inference(within_unit(images), encode)))
 
     def decode(self, codes: Any) -> Any:
-        """The image that each code stands for.
+        """Decodes codes into images.
 
         Args:
             codes: Float array or tensor `(batch, sum of latent_dim)`, deepest rung's columns first.
@@ -339,7 +338,7 @@ class LadderVAE(ImageModel, abc.ABC):
         return ops.convert_to_numpy(ops.sigmoid(logits))
 
     def reconstruct(self, images: Any) -> Any:
-        """The images decoded from the means of their posteriors.
+        """Encodes images and decodes the means of their posteriors.
 
         Args:
             images: Float array or tensor `(batch, height, width, channels)` in [0, 1].
@@ -354,21 +353,20 @@ class LadderVAE(ImageModel, abc.ABC):
         return self.decode(mean)
 
     def sample(self, n: int, rung: int | None = None, around: Any = None, seed: int | None = None) -> Any:
-        """New images from the prior: of every rung, or of one with the others held.
+        """Samples images from the prior of every rung, or of one rung with the others held.
 
         Args:
             n: Int >= 1. Number of images.
             rung: Int 1 .. L or `None`. The rung whose code is drawn; `None` draws all.
-            around: One image, `(1, height, width, channels)`, whose other rungs are held at
-                their posterior means. Without it they are held at 0, the prior's mean.
+            around: One image, `(1, height, width, channels)`: the other rungs are held at its posterior means. Without
+                it they are held at 0, the prior's mean.
             seed: Int or `None`. The same seed gives the same images.
 
         Returns:
             Float32 tensor `(n, height, width, channels)`: pixels in [0, 1].
 
         Raises:
-            ValueError: If `n` is below 1, `rung` is not one of the model's, or `around`
-                is not one image or comes without `rung`.
+            ValueError: If `n` is below 1, there is no such rung, or `around` is not one image or has no `rung`.
 
         Source: Li et al. (2020), figures 5 and 6.
         """
@@ -407,8 +405,8 @@ class LadderVAE(ImageModel, abc.ABC):
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """Reconstruction, the weighted KL of every rung (equation 11) and further terms, averaged over the batch.
 
-        Regularizers of weights and activities, and what `add_loss` was given, are added as in any Keras model. Set
-        them before `compile`, and again on a loaded model: files do not keep them.
+        Regularizers and `add_loss` terms are added as in any Keras model. Set them before `compile`, and again on a
+        loaded model: files do not keep them.
         """
         if sample_weight is not None:
             raise ValueError(OWN_LOSS_RULE.format(name="sample_weight"))
@@ -433,7 +431,7 @@ class LadderVAE(ImageModel, abc.ABC):
         return replicas.share_of_loss(loss, batch)
 
     def _track(self, reconstruction, rung_kls, further, batch):
-        """`kl` and `elbo` are those of equation 8 at beta 1: over the unlocked rungs, in nats per image."""
+        """Logs the terms in nats per image; `kl` and `elbo` are over the unlocked rungs at beta 1 (equation 8)."""
         kl = ops.sum(self.unlocked() * rung_kls)
         self.reconstruction_tracker.update_state(reconstruction, sample_weight=batch)
         self.kl_tracker.update_state(kl, sample_weight=batch)
@@ -459,7 +457,7 @@ class LadderVAE(ImageModel, abc.ABC):
         return rungs_table(self)
 
     def build(self, input_shape):
-        """Nothing more to do: the networks are built in the constructor."""
+        """Does nothing: the constructor builds the networks."""
 
     def get_config(self):
         return {

@@ -1,4 +1,4 @@
-"""What a notebook shows of a ladder model: a row for each rung."""
+"""A notebook's view of a ladder model: one row per rung."""
 
 from html import escape
 from typing import Any
@@ -11,7 +11,7 @@ STATES = {0.0: "locked", 1.0: "open"}  # by the gate of the decoder
 
 
 def rungs_table(model: Any) -> str:
-    """The rungs of a `LadderVAE`, the deepest first, with what each step asks of them, as HTML."""
+    """Returns an HTML table of the rungs of a `LadderVAE`, deepest first, with their gates and KL weights."""
     vectors = [ops.convert_to_numpy(of()) for of in (model.encoder_gates, model.decoder_gates, model.kl_weights)]
     rows = []
     for (rung, columns), *numbers in zip(model.rung_slices, *vectors, strict=True):

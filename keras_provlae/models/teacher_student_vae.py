@@ -1,4 +1,4 @@
-"""The teacher-student model: one code that grows, each student supervised by the model before it (a baseline)."""
+"""The teacher-student model: one code that grows, each student supervised by its predecessor (a baseline)."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,13 +17,12 @@ TERMS = ("teacher_codes", "jacobian", "cross_covariance")
 
 @keras.saving.register_keras_serializable(package="keras_provlae")
 class TeacherStudentVAE(GrowingVAE):
-    """A VAE whose one code grows by groups of latents, each time supervised by what it was before.
+    """A VAE whose single code grows by groups of latents, each time supervised by the model before the growth.
 
-    All latents are read at the end of one trunk, as those of `BetaVAE`. At stage 0 the first group of them is a plain
-    VAE. `grow` keeps a copy of the networks, the teacher, and unlocks the next group: the student starts from the
-    teacher's weights, keeps its latents (the factors f) and has the new ones (the nuisances n) beside them. From
-    then on the loss has three terms more, each times the number of pixels and channels, since the reconstruction
-    that they are balanced with is summed over those and not averaged:
+    All latents are read at the end of one trunk, as in `BetaVAE`. At stage 0 the model is a plain VAE with the first
+    group. `grow` copies the networks into a teacher and unlocks the next group: the student starts from the teacher's
+    weights, keeps its latents (the factors f) and gets new ones (the nuisances n). From then on the loss has three more
+    terms, each multiplied by the number of pixels and channels, because the reconstruction is summed over those:
 
         lambda_z * mean (f - z_teacher)^2 + lambda_xcov * |cov(n, f)| + lambda_jac * mean (
             [D_teacher(z_teacher) - D_teacher(P z_teacher)] - [D(n, f) - D(n, P f)] )^2
@@ -31,13 +30,13 @@ class TeacherStudentVAE(GrowingVAE):
     with posterior means for n, f and z_teacher, and a random permutation P of the batch. The last term supervises the
     Jacobian by finite differences; no gradient reaches the teacher.
 
-    The groups are the model's rungs, L the first: what takes a ladder model takes this one. Codes
-    begin with the first teacher's latents, as those of a ladder do with the deepest rung's (in Lezama's program they
-    come last). The latents of a group that is locked are not there: mean 0, log variance 0, not decoded.
+    The groups are the model's rungs, L the first, so everything that accepts a ladder model accepts this one. Codes
+    begin with the first teacher's latents, as a ladder's begin with the deepest rung's (in Lezama's program they come
+    last). Latents of a locked group have mean 0 and log variance 0 and are not decoded.
 
     Args:
         image_shape: `(height, width, channels)` in pixels.
-        num_rungs: Int L >= 1: number of groups, so L - 1 students follow the first teacher.
+        num_rungs: Int L >= 1: number of groups; L - 1 students follow the first teacher.
         latent_dim: Int >= 1, or L of them ordered from rung 1, the last student's: latents of each group.
         beta: Float >= 0. Weight of the KL term.
         lambda_z: Float >= 0. Weight of keeping the teacher's codes.
@@ -75,12 +74,11 @@ class TeacherStudentVAE(GrowingVAE):
         **kwargs: Any,
     ):
         groups = _groups(num_rungs, latent_dim)
+        lambda_z = non_negative("lambda_z", lambda_z)
+        lambda_jac = non_negative("lambda_jac", lambda_jac)
+        lambda_xcov = non_negative("lambda_xcov", lambda_xcov)
         super().__init__(image_shape, 1, sum(groups), beta=beta, stem=stem, rung_widths=groups, **kwargs)
-
-        # === Config ===
-        self.lambda_z = non_negative("lambda_z", lambda_z)
-        self.lambda_jac = non_negative("lambda_jac", lambda_jac)
-        self.lambda_xcov = non_negative("lambda_xcov", lambda_xcov)
+        self.lambda_z, self.lambda_jac, self.lambda_xcov = lambda_z, lambda_jac, lambda_xcov
 
     def build(self, input_shape):
         """Creates the teacher, the networks as they were before the last growth; called by the constructor."""
@@ -92,13 +90,13 @@ class TeacherStudentVAE(GrowingVAE):
 
     @classmethod
     def preset_settings(cls, preset: str) -> dict:
-        """The preset's trunk, with the latents of all its rungs at the end, as groups."""
+        """Constructor arguments: the preset's trunk, with the latents of each rung as a group at its end."""
         settings = super().preset_settings(preset)
         return {**end_of_trunk(settings), "num_rungs": settings["num_rungs"]}
 
     @staticmethod
     def default_optimizer() -> keras.Optimizer:
-        """Adam with Lezama's learning rate 3e-4 and weight decay 1e-6 (in Keras apart from the gradient)."""
+        """Adam with Lezama's learning rate 3e-4 and weight decay 1e-6 (decoupled, as in Keras)."""
         return adam(3e-4, epsilon=1e-8, weight_decay=1e-6)
 
     # === The two vectors ===
@@ -110,7 +108,7 @@ class TeacherStudentVAE(GrowingVAE):
         return self.unlocked()
 
     def kl_weights(self):
-        """beta everywhere: the KL of latents that are not there is 0."""
+        """beta everywhere: the KL of locked latents is 0."""
         return self.beta * ops.ones(self.num_rungs, "float32")
 
     def inference(self, images, encode):
@@ -137,7 +135,7 @@ class TeacherStudentVAE(GrowingVAE):
 
     def further_terms(self, images, y_pred):
         zeros = ops.zeros_like(y_pred["mean"][:, 0])
-        permutation = ops.argsort(self.sampling(zeros, zeros))  # drawn from the noise whose state is saved
+        permutation = ops.argsort(self.sampling(zeros, zeros))  # from the noise whose state is saved
 
         def supervised():
             return self._supervision(images, y_pred["mean"], permutation)

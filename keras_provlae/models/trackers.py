@@ -1,11 +1,11 @@
-"""Metrics that the models keep besides `keras.metrics.Mean`."""
+"""Metrics of the models other than `keras.metrics.Mean`."""
 
 import keras
 from keras import ops
 
 
 class LastValue(keras.metrics.Metric):
-    """The value of the last step, where `keras.metrics.Mean` would blur the whole epoch."""
+    """The value of the last step; `keras.metrics.Mean` would average over the epoch."""
 
     def __init__(self, name):
         super().__init__(name=name)

@@ -1,4 +1,4 @@
-"""The variational ladder autoencoder: every rung from the first step (the paper's baseline)."""
+"""The variational ladder autoencoder: all rungs from the first step (the paper's baseline)."""
 
 import keras
 from keras import ops

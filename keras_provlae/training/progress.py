@@ -1,4 +1,4 @@
-"""The progress of `fit` and `evaluate` in one line that fits a terminal of 80 columns."""
+"""A progress line for `fit` and `evaluate` that fits a terminal of 80 columns."""
 
 import math
 import shutil
@@ -17,11 +17,10 @@ INTERVAL = 0.1  # seconds between two drawings: reading a value waits for the de
 
 
 class ProgressBar(keras.callbacks.ProgbarLogger):
-    """`keras.callbacks.ProgbarLogger` with the loss, the ELBO, the stage and alpha in place of every logged value.
+    """`keras.callbacks.ProgbarLogger` that shows the loss, the ELBO, the stage and alpha instead of every logged value.
 
-    A terminal or a notebook sees a line that is drawn anew; a file gets one line an epoch. What does not fit the width
-    of the terminal is left out of the line: first the bar, then `val_loss`, alpha and the stage. `History`,
-    `CSVLogger` and TensorBoard have all values.
+    Terminals and notebooks redraw one line; a file gets one line per epoch. If the line is too long for the terminal,
+    it drops the bar, then `val_loss`, alpha and the stage. `History`, `CSVLogger` and TensorBoard have all values.
 
     Example:
         >>> progress_line(step=30, steps=120, logs={"loss": 110.25, "elbo": -110.25}, seconds=3.0, width=79)
@@ -91,18 +90,18 @@ class ProgressBar(keras.callbacks.ProgbarLogger):
 def progress_line(
     step: int, steps: int | None, logs: Mapping[str, Any], seconds: float, width: int, done: bool = False
 ) -> str:
-    """One line about a pass over the data.
+    """Formats one line about a pass over the data.
 
     Args:
-        step: Int. Batches seen.
-        steps: Int or `None`. Batches of the pass, if that is known.
+        step: Int. Batches seen so far.
+        steps: Int or `None`. Batches in the pass, if known.
         logs: `{name: float or scalar tensor}`; names of `SHOWN` are shown.
         seconds: Float. Time since the first batch.
-        width: Int. Characters that the line may have; loss and ELBO are shown whatever it is.
-        done: Bool. Whether this is the end of the pass: no bar, and the time that it took in place of what is left.
+        width: Int. Maximum number of characters; loss and ELBO are always shown.
+        done: Bool. Whether the pass is over: shows the elapsed time, without a bar.
 
     Returns:
-        A text without a line break.
+        A string without a line break.
     """
     values = {name: f"{name} {_number(name, logs[name])}" for name in SHOWN if name in logs}
     per_step = seconds / max(step, 1)

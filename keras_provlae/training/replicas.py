@@ -1,7 +1,7 @@
-"""What a replica of `tf.distribute` must know of the others: their number, and how many images each has.
+"""Loss scaling, logs and noise across the replicas of `tf.distribute`.
 
-Elsewhere there is one: JAX computes as if the devices of `keras.distribution` were a single one, PyTorch has no such
-thing in Keras. With one replica the functions return what they are given, so that a single device computes as ever.
+Elsewhere there is one replica: JAX treats the devices of `keras.distribution` as one, and Keras has no replicas on
+PyTorch. With one replica these functions return their arguments unchanged.
 """
 
 from typing import Any
@@ -11,13 +11,13 @@ from keras import ops
 
 
 def count() -> int:
-    """How many replicas take this step together; 1 outside of a step."""
+    """Number of replicas that take this step together; 1 outside a step."""
     replica = _replica()
     return 1 if replica is None else replica.num_replicas_in_sync
 
 
 def batch_mean(values: Any) -> Any:
-    """The mean of a batch; 0 for the empty one that is left for a replica at the end of a pass.
+    """Mean over a batch; 0 for an empty batch, which a replica may get at the end of a pass.
 
     Args:
         values: Float tensor `(batch, ...)`.
@@ -31,29 +31,29 @@ def batch_mean(values: Any) -> Any:
 
 
 def share_of_loss(loss: Any, batch: Any) -> Any:
-    """What a replica's mean loss adds to that of the global batch, of which every image weighs the same.
+    """Scales a replica's mean loss to its share of the global batch, where all images have the same weight.
 
-    Replicas sum their gradients, so that of each is weighed by its part of the images: the last batch of a pass may
-    be split unevenly. The value is divided by their number alone, which Keras undoes before it weighs the loss that
-    it logs by the images.
+    Replicas sum their gradients, so each gradient is weighted by the replica's share of the images: the last batch of a
+    pass may be split unevenly. The value is only divided by the number of replicas, because Keras undoes that before it
+    weights the logged loss by the images.
 
     Args:
         loss: Float tensor, scalar: the mean over this replica's images.
-        batch: Int tensor, scalar: how many they are.
+        batch: Int tensor, scalar: the number of these images.
 
     Returns:
-        Float tensor, scalar: `loss` where there is one replica.
+        Float tensor, scalar: `loss` if there is one replica.
     """
     replica = _replica()
     if replica is None:
         return loss
     part = ops.cast(batch, loss.dtype)
-    weighed = loss * part / replica.all_reduce("SUM", part)
-    return weighed + ops.stop_gradient(loss / replica.num_replicas_in_sync - weighed)
+    weighted = loss * part / replica.all_reduce("SUM", part)
+    return weighted + ops.stop_gradient(loss / replica.num_replicas_in_sync - weighted)
 
 
 def reducible(logs: dict[str, Any]) -> dict[str, Any]:
-    """The logs of a step in the shape in which Keras can average them over workers: it takes scalars for vectors there.
+    """Reshapes the logs of a step so that Keras can average them over workers, where it expects vectors.
 
     Args:
         logs: {name: scalar}.
@@ -72,9 +72,9 @@ def reducible(logs: dict[str, Any]) -> dict[str, Any]:
 
 
 class SeedGenerator(keras.random.SeedGenerator):
-    """`keras.random.SeedGenerator` with a stream for each replica, which would all draw the same noise otherwise.
+    """`keras.random.SeedGenerator` with a stream per replica; otherwise all replicas would draw the same noise.
 
-    Its state, which is saved, is one for all of them. The first replica draws what a single device would.
+    Replicas share one saved state. The first replica draws the noise of a single device.
 
     Args:
         *args: As `keras.random.SeedGenerator`.
@@ -98,7 +98,7 @@ class SeedGenerator(keras.random.SeedGenerator):
 
 
 def _replica():
-    """The context of this replica of `tf.distribute`; `None` where there are no others."""
+    """The context of this replica of `tf.distribute`; `None` if there are no others."""
     if keras.backend.backend() != "tensorflow":
         return None
     import tensorflow as tf

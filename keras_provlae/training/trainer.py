@@ -48,7 +48,7 @@ class ImageModel(keras.Model):
     """`keras.Model` with clear errors for bad images, and the paper's optimizer by default.
 
     A subclass has `image_shape` and computes its objective in `compute_loss`, where it passes the loss through
-    `check_loss`. It passes what `call` is given through `checked`.
+    `check_loss`. In `call`, it passes the images through `checked`.
 
     Attributes:
         check_loss: Function `(loss, reconstruction, kl) -> loss` of `training.graph_checks`. By default a loss that is
@@ -58,7 +58,7 @@ class ImageModel(keras.Model):
 
     check_loss: Callable = staticmethod(require_finite)
 
-    # Two places for faster equivalents, filled from outside: see `keras_provlae.acceleration`.
+    # Two places for faster equivalents, installed from outside: see `keras_provlae.acceleration`.
     train_function_of: Callable = staticmethod(lambda model, function: function)
     reads: Callable = staticmethod(lambda data: data)
 
@@ -96,11 +96,11 @@ class ImageModel(keras.Model):
     # === One step ===
 
     def step_key(self) -> tuple:
-        """What the training step is traced for, besides the shapes of its inputs: a change means a new trace."""
+        """State that a trace of the training step depends on; a change means a new trace."""
         return (self.check_loss,)
 
     def step_inputs(self, images: Any) -> Any:
-        """What a training step calls the model with."""
+        """Returns the inputs that a training step calls the model with."""
         return images
 
     def make_train_function(self, force=False):

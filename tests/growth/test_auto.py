@@ -9,12 +9,27 @@ import keras_provlae as kp
 from keras_provlae.growth.auto import AutoGrowth
 
 
+class Grown(SimpleNamespace):
+    """The state of a growing model."""
+
+    def __init__(self, num_rungs, stage):
+        super().__init__(num_rungs=num_rungs, stage=stage, alpha=1.0)
+
+    @property
+    def is_grown(self):
+        return self.stage == self.num_rungs - 1
+
+    @property
+    def unlocked_rungs(self):
+        return list(range(self.num_rungs, self.num_rungs - self.stage - 1, -1))
+
+
 class Made:
     """A model that grows when it is told to, and the epochs that it goes through."""
 
     def __init__(self, auto, num_rungs=3):
         self.auto = auto
-        self.model = SimpleNamespace(stage=0, alpha=1.0, num_rungs=num_rungs)
+        self.model = Grown(num_rungs, stage=0)
         self.unlocks = []
 
     def train(self, elbos, kl=1.0, alpha=1.0):
@@ -68,27 +83,30 @@ def test_growth_ends_with_a_rung_that_carries_nothing(capsys):
 
 def test_when_all_rungs_are_used_one_more_is_worth_a_try():
     auto = AutoGrowth()
-    model = SimpleNamespace(stage=1, num_rungs=2)
+    model = Grown(num_rungs=2, stage=1)
     advice = auto.end(model, {"val_kl_rung_2": 5.0, "val_kl_rung_1": 1.0})
     assert advice.num_rungs == 2
     assert str(advice).endswith("Suggested: num_rungs=2, or one rung more: every rung is used.")
 
 
-def test_the_widths_are_those_of_the_latents_in_use(make_model, images):
+def test_the_widths_are_those_of_the_active_latents(make_model, images):
+    """Latents whose means vary; a constant mean says nothing, whatever its KL."""
     model = make_model(latent_dim=(3, 2, 1))
-    for rung, biases in {3: [1.0], 2: [0.0, 0.0], 1: [1.0, 0.0, 2.0]}.items():
-        for name, values in (f"mean_{rung}", biases), (f"log_var_{rung}", np.zeros(len(biases))):
-            layer = model.encoder.get_layer(name)
-            layer.kernel.assign(np.zeros(layer.kernel.shape))
-            layer.bias.assign(values)
-    for _ in range(2):
-        model.grow(fade_in_steps=0)
+
+    def set_means(rung, scales):
+        layer = model.encoder.get_layer(f"mean_{rung}")
+        layer.kernel.assign(100 * np.ones(layer.kernel.shape) * scales)
+        layer.bias.assign(np.full(len(scales), 3.0))
+
+    for rung, scales in {3: [1.0], 2: [0.0, 0.0], 1: [1.0, 0.0, 2.0]}.items():
+        set_means(rung, scales)
+    model.grow(fade_in_steps=0, to_stage=2)
     advice = AutoGrowth(images=images).end(model, {"val_kl_rung_3": 0.5, "val_kl_rung_2": 0.0, "val_kl_rung_1": 2.5})
     assert advice.used_latents == {3: 1, 2: 0, 1: 2}
     assert (advice.num_rungs, advice.latent_dim) == (1, (1,))
     assert "Latents in use: rung 3 1, rung 2 0, rung 1 2. Suggested: num_rungs=1, latent_dim=(1,)." in str(advice)
     kls = {"val_kl_rung_3": 0.5, "val_kl_rung_2": 0.2, "val_kl_rung_1": 2.5}
-    model.encoder.get_layer("mean_2").bias.assign([1.0, 1.0])
+    set_means(2, [1.0, 1.0])
     assert AutoGrowth(images=images).end(model, kls).latent_dim == (2, 2, 1)
 
 
@@ -106,7 +124,7 @@ def test_a_training_grows_by_itself(make_model, images, capsys):
 
 
 def test_a_rung_below_an_empty_one_does_not_count():
-    advice = AutoGrowth().end(SimpleNamespace(stage=2, num_rungs=3), {f"val_kl_rung_{r}": r % 2 for r in (1, 2, 3)})
+    advice = AutoGrowth().end(Grown(num_rungs=3, stage=2), {f"val_kl_rung_{r}": r % 2 for r in (1, 2, 3)})
     assert (advice.num_rungs, advice.fully_grown) == (1, False)
 
 

@@ -1,4 +1,5 @@
 import warnings
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -10,16 +11,25 @@ from keras_provlae.growth import GrowthCallback, GrowthSchedule
 
 
 class CountingModel:
-    """Stands in for a `ProgressiveVAE`: stage, iteration and a record of every unlock."""
+    """Stands in for a `ProgressiveVAE`: stage, iteration, trackers without a value and a record of every unlock."""
+
+    grows = fades_in = True
+    steps_per_execution = 1
 
     def __init__(self, num_rungs=3):
         self.num_rungs, self.stage, self.iteration, self.stop_training = num_rungs, 0, 0, False
-        self.steps_per_execution = 1
+        self.elbo_tracker = self.kl_tracker = SimpleNamespace(total=np.float32(0), count=np.float32(0))
+        self.rung_trackers, self.growth_listeners = [], []
         self.unlocks = []  # (iteration, stage, fade_in_steps)
 
-    def grow(self, fade_in_steps):
-        self.stage += 1
-        self.unlocks.append((self.iteration, self.stage, fade_in_steps))
+    @property
+    def is_grown(self):
+        return self.stage == self.num_rungs - 1
+
+    def grow(self, fade_in_steps, to_stage):
+        while self.stage < to_stage:
+            self.stage += 1
+            self.unlocks.append((self.iteration, self.stage, fade_in_steps if self.stage == to_stage else 0))
 
 
 def fit(model, callback, epochs, steps=10, initial_epoch=0, known=True, steps_per_execution=1, stop_at=None):
@@ -154,7 +164,7 @@ def test_a_second_even_fit_leaves_a_grown_model_grown_and_shares_what_is_left():
     assert fit(model, GrowthCallback(), epochs=3) == [2, 2, 2]
     assert len(model.unlocks) == 2
     by_hand = CountingModel()
-    by_hand.grow(0)
+    by_hand.grow(0, to_stage=1)
     assert fit(by_hand, GrowthCallback(), epochs=4) == [1, 1, 2, 2]
 
 

@@ -9,8 +9,9 @@ import tensorflow as tf
 from keras import ops
 
 import keras_provlae as kp
-from keras_provlae.growth import guard as guard_module
-from keras_provlae.growth.guard import WINDOW
+from keras_provlae.growth import guard, monitor
+from keras_provlae.growth.monitor import WINDOW
+from keras_provlae.training.graph_checks import require_finite
 
 FIT = {"batch_size": 8, "verbose": 0}  # five steps an epoch
 
@@ -36,9 +37,12 @@ class Harm(keras.callbacks.Callback):
         self.at = 5
 
     def on_train_begin(self, logs=None):
-        self.params.setdefault("before_growth", []).append(self.keep)
+        self.model.growth_listeners.append(self)
 
-    def keep(self):
+    def after_unlock(self, model):
+        pass
+
+    def before_unlock(self, model):
         if self.before is None:
             self.before = state(self.model)
 
@@ -137,14 +141,14 @@ def test_without_a_guard_it_stops_with_an_error(model, images):
     harm = Harm(HARMS[NOT_FINITE], times=1)
     with pytest.raises(ValueError, match="not finite"):
         model.fit(images, epochs=2, callbacks=[kp.GrowthCallback(), harm], **FIT)
-    assert not model.is_guarded
+    assert model.check_loss is require_finite  # and not what the guard set
 
 
 def test_at_stage_0_there_is_nothing_to_go_back_to(model, images):
     HARMS[NOT_FINITE](model)
     with pytest.raises(ValueError, match="stage 0, the loss is not finite, and no unlock of this `fit`"):
         model.fit(images, epochs=2, callbacks=[kp.GrowthCallback(guard=True)], **FIT)
-    assert not model.is_guarded
+    assert model.check_loss is require_finite  # and not what the guard set
 
 
 def test_a_compiled_step_is_made_anew_for_a_guard(make_model, images):
@@ -190,7 +194,8 @@ def test_what_came_before_and_after_an_unlock_is_seen_and_logged(model, images):
 @pytest.mark.parametrize("validation_images", [8, 40])
 def test_validation_does_not_disturb_what_is_seen(model, images, monkeypatch, validation_images):
     """It has the running means begin anew before the end of the epoch; and windows are shorter than these epochs."""
-    monkeypatch.setattr(guard_module, "WINDOW", 8)
+    for module in guard, monitor:
+        monkeypatch.setattr(module, "WINDOW", 8)
     losses = []
 
     class Loss(keras.callbacks.Callback):
@@ -238,7 +243,8 @@ def test_a_problem_at_the_end_is_taken_back_without_another_attempt(model, image
 
 def test_single_batches_are_no_shock(model, images, monkeypatch):
     """Every other batch is far worse than the mean before: noise, which means of one or two steps show."""
-    monkeypatch.setattr(guard_module, "WINDOW", 16)
+    for module in guard, monitor:
+        monkeypatch.setattr(module, "WINDOW", 16)
     blank = np.concatenate([images[:2] * 0, np.ones_like(images[:2])])
     ds = tf.data.Dataset.from_tensor_slices(blank).batch(2).repeat()
     growth = kp.GrowthCallback(

@@ -5,7 +5,6 @@ import tensorflow as tf
 from keras import ops
 
 import keras_provlae as kp
-from keras_provlae.models import image_model
 
 
 @pytest.fixture
@@ -209,17 +208,6 @@ def test_data_sets_are_read_without_the_autotuner_unless_asked_for(flat, images,
     assert seen["validation_data"] == (images, None)
 
 
-def test_a_training_step_looks_at_the_pixels_once(make_model, images, monkeypatch):
-    model, checks = make_model(), []
-    require = image_model.require
-    monkeypatch.setattr(image_model, "require", lambda *args: checks.append(args[2]) or require(*args))
-    model.compile()
-    model.train_on_batch(images)
-    assert checks.count(image_model.PIXEL_RULE) == 1
-    with pytest.raises(ValueError, match="finite values"):
-        model(images * 255)  # and still, where no step does
-
-
 def test_fit_takes_its_arguments_by_position_too(flat, images):
     seen = []
     callback = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append(epoch))
@@ -385,15 +373,6 @@ def test_training_lowers_the_total_correlation_where_it_weighs(make_model, image
         codes = mean + np.exp(log_var / 2) * noise
         ends[weight] = float(ops.mean(kp.losses.total_correlation(codes, mean, log_var, 40)))
     assert ends[50.0] < 0.5 * ends[0.0]
-
-
-def test_groups_of_latents_are_those_of_one_rung_and_are_saved(make_model, images):
-    model = make_model(kp.VLAE, num_rungs=1, latent_dim=5, latent_groups=(2, 3))
-    assert model.rung_slices == [(2, slice(0, 2)), (1, slice(2, 5))]
-    assert kp.VLAE.from_config(model.get_config()).rung_slices == model.rung_slices
-    for settings in {"num_rungs": 3}, {"num_rungs": 1, "latent_dim": 4}:
-        with pytest.raises(ValueError, match=r"`latent_groups` divide.*latent_groups=\(2, 3\)"):
-            make_model(kp.VLAE, latent_groups=(2, 3), **settings)
 
 
 def test_a_total_correlation_term_needs_the_number_of_images(make_model):

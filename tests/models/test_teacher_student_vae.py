@@ -84,18 +84,20 @@ def test_the_three_terms_are_those_of_the_source(model, images, monkeypatch, sta
     gates = ops.convert_to_tensor([1.0, 0.0, 0.0] if stage == 1 else [1.0, 1.0, 0.0])
     order = np.argsort(noise)
     mean = numpy(outputs["mean"]).astype("float64")
-    taught = numpy(model.teacher_encoder([images, gates])[0])
+    one, kept_latents = ops.ones(1), numpy(model.per_latent(gates))
+    taught = numpy(model.teacher_encoder([images, one])[0]) * kept_latents
 
-    def pixels(decoder, codes, gates):
-        return 1 / (1 + np.exp(-numpy(decoder([ops.convert_to_tensor(codes, "float32"), gates])).astype("float64")))
+    def pixels(decoder, codes, latents):
+        codes = ops.convert_to_tensor(codes * latents, "float32")
+        return 1 / (1 + np.exp(-numpy(decoder([codes, one])).astype("float64")))
 
     swapped, taught_swapped = mean.copy(), taught.copy()
     swapped[:, kept] = mean[order][:, kept]
     taught_swapped[:, kept] = taught[order][:, kept]
-    teacher_difference = pixels(model.teacher_decoder, taught, gates) - pixels(
-        model.teacher_decoder, taught_swapped, gates
+    teacher_difference = pixels(model.teacher_decoder, taught, kept_latents) - pixels(
+        model.teacher_decoder, taught_swapped, kept_latents
     )
-    unlocked = model.unlocked()
+    unlocked = numpy(model.per_latent(model.unlocked()))
     difference = pixels(model.decoder, mean, unlocked) - pixels(model.decoder, swapped, unlocked)
     covariance = np.cov(mean[:, new + kept].T, bias=True)[: len(new), len(new) :]
     assert terms["teacher_codes"] == pytest.approx(((mean[:, kept] - taught[:, kept]) ** 2).mean(), rel=1e-4)
@@ -197,7 +199,7 @@ def test_presets_give_the_trunk_and_the_latents_of_a_beta_vae(preset):
     settings = kp.presets.preset(preset)["model"]
     assert model.num_rungs == settings["num_rungs"]
     assert model.spec == flat.spec
-    assert model.latent_groups == (settings["latent_dim"],) * settings["num_rungs"]
+    assert model.rung_widths == (settings["latent_dim"],) * settings["num_rungs"]
 
 
 def test_the_optimiser_is_lezamas_unless_another_is_given(make_model):

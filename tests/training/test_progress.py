@@ -4,7 +4,7 @@ import keras
 import pytest
 
 import keras_provlae as kp
-from keras_provlae.models import progress
+from keras_provlae.training import progress
 from keras_provlae.training.progress import SHOWN, progress_line
 
 LONG = dict.fromkeys(SHOWN, -123456.789) | {"alpha": 0.5, "stage": 2.0, "kl_rung_1": 3.0}

@@ -1,0 +1,203 @@
+"""Writes models, and what they compute, as files that later versions must still read: `tests/data/golden`.
+
+Run with the version whose files are to be kept, from the root of the repository: `python -m tests.data.make_golden`.
+It refuses to overwrite: the files stand for the version that wrote them. `tests/models/test_golden.py` reads them.
+"""
+
+import gzip
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import keras
+import numpy as np
+from keras import ops
+
+import keras_provlae as kp
+
+GOLDEN = Path(__file__).parent / "golden"
+LADDER = {"image_shape": (8, 8, 1), "num_rungs": 3, "latent_dim": (1, 2, 2), "channels": 4, "dense": 8}
+TRUNK = {"image_shape": (8, 8, 1), "latent_dim": 5, "stem": (4,), "channels": 4, "dense": 8}
+BATCH, STEPS = 10, 3  # images of a step; steps of every stage, and steps that are taken after loading
+MID_FADE = (2 * STEPS,)  # one growth, and half of its fade-in
+
+
+class Case(NamedTuple):
+    """A model, how it is compiled, and how it is trained before it is saved."""
+
+    model: type = kp.ProgressiveVAE
+    settings: dict = LADDER
+    optimizer: Callable[[], keras.Optimizer | None] = lambda: None
+    fades: tuple[int, ...] = ()  # `fade_in_steps` of every growth, each `STEPS` after the one before
+
+
+CASES = {
+    "progressive_vae": Case(fades=MID_FADE),
+    "progressive_vae_stem_gaussian": Case(
+        settings={
+            **LADDER,
+            "image_shape": (16, 16, 1),
+            "stem": (4,),
+            "likelihood": "gaussian",
+            "beta": 4.0,
+            "gamma": 0.25,
+        }
+    ),
+    "progressive_vae_bfloat16": Case(settings={**LADDER, "dtype": "mixed_bfloat16"}, fades=MID_FADE),
+    "progressive_vae_float16": Case(settings={**LADDER, "dtype": "mixed_float16"}, fades=MID_FADE),
+    "progressive_vae_total_correlation": Case(
+        settings={**LADDER, "tc_weight": 2.0, "dataset_size": 100}, fades=MID_FADE
+    ),
+    "progressive_vae_grown_adam": Case(optimizer=lambda: keras.optimizers.Adam(1e-3), fades=(0, 0)),
+    "progressive_vae_locked_adamw": Case(optimizer=lambda: keras.optimizers.AdamW(1e-3, weight_decay=0.01)),
+    "vlae": Case(kp.VLAE),
+    "beta_vae": Case(kp.BetaVAE, {**TRUNK, "beta": 4.0}),
+    "teacher_student_vae": Case(kp.TeacherStudentVAE, {**LADDER, "stem": (4,)}, fades=(0,)),
+}
+
+
+def build(case: Case) -> keras.Model:
+    """Builds and compiles the model of a case, not trained."""
+    model = case.model(**case.settings)
+    model.compile(case.optimizer())
+    return model
+
+
+def stir(model: keras.Model, scale: float) -> None:
+    """Moves every weight, so that no rung, bias or term of the loss is too small to be seen in the results."""
+    rng = np.random.default_rng(2)
+    for variable in model.trainable_variables:
+        variable.assign_add(scale * rng.standard_normal(variable.shape))
+
+
+def images_of(case: Case) -> np.ndarray:
+    """Draws the images of `STEPS` batches: uint8 values / 255."""
+    shape = (STEPS * BATCH, *case.settings["image_shape"])
+    return np.random.default_rng(0).integers(0, 256, shape).astype("float32") / 255
+
+
+def outputs(model: keras.Model, images: np.ndarray, codes: np.ndarray) -> dict[str, np.ndarray]:
+    """Computes what a model makes of images and of codes, and how far it has grown."""
+    mean, log_var = model.encode(images)
+    tensors = {
+        "mean": mean,
+        "log_var": log_var,
+        "decoded": model.decode(codes),
+        "reconstructed": model.reconstruct(images),
+        "sampled": model.sample(2, seed=0),
+    }
+    growth = {name: np.array(getattr(model, name)) for name in ("stage", "alpha", "iteration") if hasattr(model, name)}
+    return {**{name: ops.convert_to_numpy(tensor) for name, tensor in tensors.items()}, **growth}
+
+
+def train(model: keras.Model, images: np.ndarray) -> dict[str, np.ndarray]:
+    """Takes `STEPS` steps, and returns what each logged: `{name: (STEPS,)}`; the logs of each step stand alone."""
+    logs = []
+    for step in range(STEPS):
+        logs.append(model.train_on_batch(images[step * BATCH :][:BATCH], return_dict=True))
+        model.reset_metrics()
+    return {name: np.array([log[name] for log in logs]) for name in logs[0]}
+
+
+def sums(variables: list[keras.Variable]) -> np.ndarray:
+    """Adds up the absolute values of every variable, in their order."""
+    return np.array([np.abs(ops.convert_to_numpy(variable).astype("float64")).sum() for variable in variables])
+
+
+def after(model: keras.Model, images: np.ndarray) -> dict[str, np.ndarray]:
+    """Trains a model that was loaded, and returns its logs and the sums of its weights and of its optimizer's."""
+    logs = {f"log_{name}": values for name, values in train(model, images).items()}
+    return {**logs, "weights": sums(model.weights), "optimizer": sums(model.optimizer.variables)}
+
+
+def pack(folder: Path) -> None:
+    """Compresses every file of a folder: much of a small HDF5 file is empty."""
+    for file in list(folder.iterdir()):
+        Path(f"{file}.gz").write_bytes(gzip.compress(file.read_bytes(), mtime=0))
+        file.unlink()
+
+
+def unpack(name: str, folder: Path) -> Path:
+    """Restores the packed files of a case in a folder, as they were written; returns that folder."""
+    for file in (GOLDEN / name).glob("*.gz"):
+        (folder / file.stem).write_bytes(gzip.decompress(file.read_bytes()))
+    return folder
+
+
+def write(name: str, case: Case) -> None:
+    """Trains the model of a case, saves it in both kinds of file, and beside them what it says and does next."""
+    folder, images = GOLDEN / name, images_of(case)
+    folder.mkdir()
+    keras.utils.set_random_seed(0)
+    model = build(case)
+    stir(model, 0.2)
+    train(model, images)
+    for fade in case.fades:
+        model.grow(fade_in_steps=fade)
+        stir(model, 0.03)
+        train(model, images)
+    model.save(folder / "model.keras")
+    model.save_weights(folder / "model.weights.h5")
+    codes = np.random.default_rng(1).standard_normal((4, 5)).astype("float32")
+    said = outputs(model, images[:4], codes)
+    loaded = keras.saving.load_model(folder / "model.keras")
+    pack(folder)
+    np.savez_compressed(folder / "expected.npz", images=images, codes=codes, **said, **after(loaded, images))
+
+
+# === A training that is killed ===
+
+EPOCHS, KILLED_AT = 4, 7  # three steps an epoch; killed in the third, four steps into the fade-in of five
+
+
+class Kill(keras.callbacks.Callback):
+    """Ends a training before a step, as Ctrl-C does."""
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if self.model.iteration == KILLED_AT:
+            raise KeyboardInterrupt
+
+
+def fit(model: keras.Model, images: np.ndarray, folder: Path, *callbacks: keras.callbacks.Callback) -> dict:
+    """Trains with growth before the second and the last epoch and a backup after every one; returns the history."""
+    growth = kp.GrowthCallback(kp.GrowthSchedule(unlock_epochs=[1, 3]), fade_in_steps=5, max_fade_fraction=None)
+    backup = kp.callbacks.BackupAndRestore(folder, max_share=1, delete_checkpoint=False)
+    given = {"batch_size": BATCH, "epochs": EPOCHS, "shuffle": False, "verbose": 0}
+    return model.fit(images, callbacks=[growth, backup, *callbacks], **given).history
+
+
+def write_backup(scratch: Path) -> None:
+    """Writes the backup of a training that is killed in a fade-in, and the end of the same one that is not."""
+    folder, case = GOLDEN / "backup", CASES["progressive_vae"]
+    folder.mkdir()
+    images, models = images_of(case), []
+    for _ in range(2):
+        keras.utils.set_random_seed(0)
+        models.append(build(case))
+        stir(models[-1], 0.2)
+    try:
+        fit(models[0], images, folder, Kill())
+    except KeyboardInterrupt:
+        pack(folder)
+    history = fit(models[1], images, scratch)
+    logs = {f"log_{name}": values for name, values in history.items()}
+    weights = {f"weight_{i}": ops.convert_to_numpy(weight) for i, weight in enumerate(models[1].weights)}
+    moments = sums(models[1].optimizer.variables)
+    np.savez_compressed(folder / "expected.npz", images=images, **logs, **weights, optimizer=moments)
+
+
+def main():
+    """Writes every case and the backup."""
+    if GOLDEN.exists() and any(path.is_dir() for path in GOLDEN.iterdir()):
+        sys.exit(f"{GOLDEN} has files already, of the version that wrote them. To make other ones, remove them first.")
+    GOLDEN.mkdir(exist_ok=True)
+    for name, case in CASES.items():
+        write(name, case)
+    with tempfile.TemporaryDirectory() as scratch:
+        write_backup(Path(scratch))
+
+
+if __name__ == "__main__":
+    main()
