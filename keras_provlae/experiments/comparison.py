@@ -4,24 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from keras_provlae.experiments import paper
+from keras_provlae.experiments import paper, tables
 from keras_provlae.experiments.scales import run
-from keras_provlae.experiments.tables import (
-    AGREES,
-    DIFFERS,
-    RULE,
-    UNDECIDED,
-    Claim,
-    claims_table,
-    compared,
-    how_run,
-    majority,
-    markdown,
-    mean,
-    not_finite,
-    seeds_table,
-    spread,
-)
 from keras_provlae.visualization import mig_against_mig_sup, reconstruction_against_scores, write_png
 
 TITLE = "Comparison (figures 2 and 3)"
@@ -52,7 +36,7 @@ def grid(scale: str, seed: int, data: Sequence[str] = ("shapes3d",)) -> list[dic
 
 def report(results: Sequence[Mapping[str, Any]], folder: Path) -> str:
     """Draws the pictures and returns a Markdown page with the table and the claims of each data set."""
-    parts = [f"# {TITLE}", how_run(results), *not_finite(results)]
+    parts = [f"# {TITLE}", tables.how_run(results), *tables.not_finite(results)]
     finite = [result for result in results if result["finite"]]
     for name in dict.fromkeys(result["data"] for result in finite):
         parts += _of_data(name, [result for result in finite if result["data"] == name], folder)
@@ -85,11 +69,11 @@ def _of_data(name, results, folder):
         "they are 0 if no latent is active.",
         _table(points, stem),
         *pictures,
-        claims_table(_claims(points)),
-        RULE,
+        tables.claims_table(_claims(points)),
+        tables.RULE,
         *([DSPRITES] if stem == "dsprites" else []),
         "Every run:",
-        seeds_table(results, names),
+        tables.seeds_table(results, names),
     ]
 
 
@@ -101,22 +85,22 @@ def _groups(points):
 
 
 def _best(values):
-    return mean(sorted(values, reverse=True)[:BEST])
+    return tables.mean(sorted(values, reverse=True)[:BEST])
 
 
 def _table(points, data):
     rows = []
     for (model, beta), some in _groups(points).items():
         row = [model, "1 (fixed)" if beta is None else f"{beta:g}", len(some)]
-        row.append(spread([point["reconstruction"] for point in some], 1))
+        row.append(tables.spread([point["reconstruction"] for point in some], 1))
         for score in SCORES:
             values = [point[score] for point in some]
-            row.append(f"{_best(values):.3f} ({spread(values, 3)})")
+            row.append(f"{_best(values):.3f} ({tables.spread(values, 3)})")
         rows.append(row)
     if data == "shapes3d":
         best = [f"{paper.BEST_SCORES[score]:.3f}" for score in SCORES]
         rows.append(["the paper's best model (figure 9)", "", 1, "", *best])
-    return markdown(["model", "beta", "runs", "reconstruction", *SCORES.values()], rows)
+    return tables.markdown(["model", "beta", "runs", "reconstruction", *SCORES.values()], rows)
 
 
 def _claims(points):
@@ -131,11 +115,13 @@ def _claims(points):
         for score in "mig", "mig_sup":
             pairs = [(values((better, beta), score), values((worse, beta), score)) for beta in betas]
             evidence = ", ".join(
-                f"beta {beta:g}: {mean(first):.2f} vs. {mean(second):.2f}"
+                f"beta {beta:g}: {tables.mean(first):.2f} vs. {tables.mean(second):.2f}"
                 for beta, (first, second) in zip(betas, pairs, strict=True)
             )
-            verdict = majority([compared(*pair) for pair in pairs])
-            claims.append(Claim(f"{better} above {worse} in {SCORES[score]} at most values of beta", verdict, evidence))
+            verdict = tables.majority([tables.compared(*pair) for pair in pairs])
+            claims.append(
+                tables.Claim(f"{better} above {worse} in {SCORES[score]} at most values of beta", verdict, evidence)
+            )
     if not betas or len({model for model, _ in groups}) == 1:
         return claims
 
@@ -144,32 +130,29 @@ def _claims(points):
         candidates = [group for group in groups if (group[0] == "pro-VLAE") == ours]
         return max(candidates, key=lambda group: _best(values(group, score)))
 
-    for score, words in (
-        ("both", "the best in MIG and MIG-sup together"),
-        ("factor_vae_score", "among the top in the FactorVAE score"),
-    ):
-        first, second = best(score, True), best(score, False)
-        sign = compared(values(first, score), values(second, score))
-        evidence = f"{_name(first)} {mean(values(first, score)):.2f}, {_name(second)} {mean(values(second, score)):.2f}"
-        verdict = (
-            majority([sign]) if score == "both" or sign < 0 else AGREES if _many(groups, first, second) else UNDECIDED
-        )
-        claims.append(Claim(f"pro-VLAE is {words}", verdict, evidence))
-    student = values(("teacher-student", None), "mig")
-    below = compared(values(best("mig", True), "mig"), student)
-    low = student and mean(student) < MODERATE
-    claims.append(
-        Claim(
-            "teacher-student is low to moderate",
-            majority([below]) if low or below < 1 else DIFFERS,
-            f"MIG {mean(student):.2f}; {_name(best('mig', True))} {mean(values(best('mig', True), 'mig')):.2f}",
-        )
-    )
+    def shown(group, score):
+        return f"{_name(group)} {tables.mean(values(group, score)):.2f}"
+
+    first, second = best("both", True), best("both", False)
+    verdict = tables.majority([tables.compared(values(first, "both"), values(second, "both"))])
+    text = "pro-VLAE is the best in MIG and MIG-sup together"
+    claims.append(tables.Claim(text, verdict, f"{shown(first, 'both')}, {shown(second, 'both')}"))
+
+    score = "factor_vae_score"
+    first, second = best(score, True), best(score, False)
+    verdict = tables.AGREES if len(groups[first]) > 1 and len(groups[second]) > 1 else tables.UNDECIDED
+    if tables.compared(values(first, score), values(second, score)) < 0:
+        verdict = tables.DIFFERS
+    text = "pro-VLAE is among the top in the FactorVAE score"
+    claims.append(tables.Claim(text, verdict, f"{shown(first, score)}, {shown(second, score)}"))
+
+    first, student = best("mig", True), values(("teacher-student", None), "mig")
+    below = tables.compared(values(first, "mig"), student)
+    low = student and tables.mean(student) < MODERATE
+    verdict = tables.majority([below]) if low or below < 1 else tables.DIFFERS
+    evidence = f"MIG {tables.mean(student):.2f}; {shown(first, 'mig')}"
+    claims.append(tables.Claim("teacher-student is low to moderate", verdict, evidence))
     return claims
-
-
-def _many(groups, *names):
-    return all(len(groups[name]) > 1 for name in names)
 
 
 def _name(group):

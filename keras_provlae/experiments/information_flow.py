@@ -7,26 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from keras_provlae.experiments import paper, runs
+from keras_provlae.experiments import paper, runs, tables
 from keras_provlae.experiments.runner import MODELS
 from keras_provlae.experiments.scales import run
-from keras_provlae.experiments.tables import (
-    AGREES,
-    DIFFERS,
-    RULE,
-    UNDECIDED,
-    Claim,
-    above,
-    claims_table,
-    compared,
-    how_run,
-    majority,
-    markdown,
-    mean,
-    not_finite,
-    of,
-    spread,
-)
 from keras_provlae.thresholds import LEAST_NATS
 from keras_provlae.visualization import Snapshot, growth_timeline, write_png
 
@@ -52,7 +35,7 @@ def grid(scale: str, seed: int) -> list[dict]:
 
 def report(results: Sequence[Mapping[str, Any]], folder: Path) -> str:
     """Draws figure 5 and returns a Markdown page with our tables, the paper's numbers, and the claims."""
-    parts = [f"# {TITLE}", how_run(results), *not_finite(results)]
+    parts = [f"# {TITLE}", tables.how_run(results), *tables.not_finite(results)]
     results = [result for result in results if result["finite"]]
     if not results:
         return "\n\n".join(parts) + "\n"
@@ -64,17 +47,18 @@ def report(results: Sequence[Mapping[str, Any]], folder: Path) -> str:
         "reduced scale look at how the information is split over the rungs, and in which direction it moves.",
     ]
     for table in (paper.FIGURE_5, *paper.FLOW_TABLES):
-        some = of(_growing(results), data=table.data, L=table.L, latent_dim=table.latent_dim)
+        some = tables.of(_growing(results), data=table.data, L=table.L, latent_dim=table.latent_dim)
         parts += [f"## {table.name}: {table.data}, L = {table.L}, {table.latent_dim} latents each", _steps(some, table)]
     parts += ["## Table 1: pro-VLAE and VLAE after training", _table_1(results)]
-    parts += ["## The paper's conclusions", claims_table(_claims(results)), RULE, *_figure_5(results, folder)]
+    parts += ["## The paper's conclusions", tables.claims_table(_claims(results)), tables.RULE]
+    parts += _figure_5(results, folder)
     every = "I(x; z_l) at the end of training, in nats; `results.jsonl` has every stage."
     parts += ["## Every run", every, _runs(results)]
     return "\n\n".join(parts) + "\n"
 
 
 def _growing(results):
-    return of(results, model="pro-VLAE")
+    return tables.of(results, model="pro-VLAE")
 
 
 def _ceilings(results):
@@ -95,20 +79,20 @@ def _steps(results, table):
         names = [str(table.L - index) for index in range(len(expected))]
         cells = [_cell(_at(results, step, name), *pair) for name, pair in zip(names, expected, strict=True)]
         rows.append([step, *cells, *[""] * (table.L - len(expected)), _cell(_at(results, step, "total"), *total)])
-    return markdown(header, rows)
+    return tables.markdown(header, rows)
 
 
 def _cell(values, expected, deviation=None):
     if not values:
         return f"- [{expected:.2f}]"
     beside = f"{expected:.2f}" if deviation is None else f"{expected:.2f} ± {deviation:.2f}"
-    return f"{spread(values)} [{beside}]{' =' if _same(values, expected, deviation or 0.0) else ''}"
+    return f"{tables.spread(values)} [{beside}]{' =' if _same(values, expected, deviation or 0.0) else ''}"
 
 
 def _same(values, expected, deviation):
     own = np.std(values, ddof=1) if len(values) > 1 else 0.0
     spread_allows = min(2 * np.hypot(own, deviation), 0.25 * expected)
-    return abs(mean(values) - expected) <= max(spread_allows, 0.1 * expected, 0.05)
+    return abs(tables.mean(values) - expected) <= max(spread_allows, 0.1 * expected, 0.05)
 
 
 def _runs(results):
@@ -117,34 +101,34 @@ def _runs(results):
         last = result["stages"][-1]
         shown = ", ".join(f"z_{rung} {mi:.2f}" for rung, mi in last["mi"].items())
         rows.append([runs.title(result["run"]), shown, f"{last['mi_total']:.2f}", f"{_overlap(result):.2f}"])
-    return markdown(["run", "I(x; z_l)", "I(x; z)", "I_over"], rows)
+    return tables.markdown(["run", "I(x; z_l)", "I(x; z)", "I_over"], rows)
 
 
 def _table_1(results):
     rows = []
     for (data, model), expected in paper.TABLE_1.items():
-        some = of(results, data=data, model=model, L=3, latent_dim=3)
+        some = tables.of(results, data=data, model=model, L=3, latent_dim=3)
         cells = [
             _cell(_at(some, -1, name), value) for name, value in zip(("3", "2", "1", "total"), expected, strict=True)
         ]
         rows.append([data, model, *cells])
-    return markdown(["data", "model", "I(x; z_3)", "I(x; z_2)", "I(x; z_1)", "I(x; z)"], rows)
+    return tables.markdown(["data", "model", "I(x; z_3)", "I(x; z_2)", "I(x; z_1)", "I(x; z)"], rows)
 
 
 def _claims(results):
     claims = []
     for table in (paper.FIGURE_5, *paper.FLOW_TABLES):
-        some = of(_growing(results), data=table.data, L=table.L, latent_dim=table.latent_dim)
+        some = tables.of(_growing(results), data=table.data, L=table.L, latent_dim=table.latent_dim)
         if some:
             claims += _claims_of(table, some)
     for data in "shapes3d", "mnist":
-        flat, grown = (of(results, data=data, model=model, L=3, latent_dim=3) for model in ("VLAE", "pro-VLAE"))
+        flat, grown = (tables.of(results, data=data, model=model, L=3, latent_dim=3) for model in ("VLAE", "pro-VLAE"))
         shares = [[_deepest_share(result) for result in some] for some in (grown, flat)]
         claims.append(
-            Claim(
+            tables.Claim(
                 f"{data}: pro-VLAE puts more of the information into the deepest rung than VLAE (table 1)",
-                majority([compared(*shares)]),
-                f"I(x; z_3) is {mean(shares[0]):.0%} of the sum over rungs vs. {mean(shares[1]):.0%}",
+                tables.majority([tables.compared(*shares)]),
+                f"I(x; z_3) is {tables.mean(shares[0]):.0%} of the sum over rungs vs. {tables.mean(shares[1]):.0%}",
             )
         )
     claims += _claim_of_student(results)
@@ -160,27 +144,28 @@ def _claims_of(table, results):
     given = [result["stages"][-1]["mi"][str(table.L)] - result["stages"][0]["mi"][str(table.L)] for result in results]
     used = sum(all(value >= LEAST_NATS for value in mi) for mi in last)
     return [
-        Claim(
+        tables.Claim(
             f"{where}: I(x; z_l) decreases from deep to shallow",
             _most(ordered, results),
             f"in {ordered} of {len(results)} runs",
         ),
-        Claim(
+        tables.Claim(
             f"{where}: the total rises as rungs are unlocked",
-            majority([above(totals)]),
-            f"by {spread(totals)} nats; every rung holds at least {LEAST_NATS:g} nats in {used} of {len(results)} runs",
+            tables.majority([tables.above(totals)]),
+            f"by {tables.spread(totals)} nats; "
+            f"every rung holds at least {LEAST_NATS:g} nats in {used} of {len(results)} runs",
         ),
-        Claim(
+        tables.Claim(
             f"{where}: information moves out of z_{table.L}",
-            majority([above([-value for value in given])]),
-            f"I(x; z_{table.L}) changes by {spread(given)} nats",
+            tables.majority([tables.above([-value for value in given])]),
+            f"I(x; z_{table.L}) changes by {tables.spread(given)} nats",
         ),
     ]
 
 
 def _claim_of_student(results):
     grown, student = (
-        of(results, data="shapes3d", model=model, L=3, latent_dim=3) for model in ("pro-VLAE", "teacher-student")
+        tables.of(results, data="shapes3d", model=model, L=3, latent_dim=3) for model in ("pro-VLAE", "teacher-student")
     )
     if not grown or not student:
         return []
@@ -188,23 +173,23 @@ def _claim_of_student(results):
         [[measure(result) for result in some] for some in (grown, student)] for measure in (_moved, _overlap)
     )
     return [
-        Claim(
+        tables.Claim(
             "teacher-student moves less into new latents than pro-VLAE (figure 5)",
-            majority([compared(*changes)]),
-            f"the new rungs hold {mean(changes[1]):.2f} vs. {mean(changes[0]):.2f} nats in total",
+            tables.majority([tables.compared(*changes)]),
+            f"the new rungs hold {tables.mean(changes[1]):.2f} vs. {tables.mean(changes[0]):.2f} nats in total",
         ),
-        Claim(
+        tables.Claim(
             "teacher-student has the larger I_over (information shared by several rungs)",
-            majority([compared(overlaps[1], overlaps[0])]),
-            f"{mean(overlaps[1]):.2f} vs. {mean(overlaps[0]):.2f} nats",
+            tables.majority([tables.compared(overlaps[1], overlaps[0])]),
+            f"{tables.mean(overlaps[1]):.2f} vs. {tables.mean(overlaps[0]):.2f} nats",
         ),
     ]
 
 
 def _most(count, results):
     if len(results) < 2 or 2 * count == len(results):
-        return UNDECIDED
-    return AGREES if 2 * count > len(results) else DIFFERS
+        return tables.UNDECIDED
+    return tables.AGREES if 2 * count > len(results) else tables.DIFFERS
 
 
 def _deepest_share(result):
@@ -225,7 +210,7 @@ def _figure_5(results, folder):
     """Draws the growth of the first seed of pro-VLAE and teacher-student, if their snapshots or pictures exist."""
     parts = []
     for model in "pro-VLAE", "teacher-student":
-        for result in of(results, data="shapes3d", model=model, L=3, latent_dim=3)[:1]:
+        for result in tables.of(results, data="shapes3d", model=model, L=3, latent_dim=3)[:1]:
             files = sorted((folder.parent / MODELS / result["key"]).glob("stage_*.npz"))
             picture = folder / f"growth_{model}.png"
             if files:
