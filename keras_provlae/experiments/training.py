@@ -161,7 +161,8 @@ class _Watch(keras.callbacks.Callback):
         """Returns the largest mean posterior variance of an unlocked latent; the prior's is 1."""
         _, log_var = encode_all(self.model, self.probes)
         columns = np.concatenate([np.arange(z.start, z.stop) for _, z in _unlocked_slices(self.model)])
-        variance = float(np.exp(log_var.astype("float64")).mean(axis=0)[columns].max())
+        with np.errstate(over="ignore"):
+            variance = float(np.exp(log_var.astype("float64")).mean(axis=0)[columns].max())
         return float(f"{variance:.4g}") if math.isfinite(variance) else 1e300  # JSON has no infinity
 
     def _count(self, what):

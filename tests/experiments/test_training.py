@@ -88,7 +88,7 @@ def test_a_run_killed_mid_fade_ends_like_an_uninterrupted_one(whole):
     assert training._Checkpoint(folder).restore("other data") is None
     # the log of a later part was written, its model was not
     log = json.loads((folder / "half.json").read_text())
-    log["stages"].append({"stage": 9, "iteration": 1000})
+    log["stages"].append({"stage": 0, "iteration": 1000})
     log["variance"].append([1000, 7.0])
     (folder / "half.json").write_text(json.dumps(log))
     reports = []
@@ -122,6 +122,19 @@ def test_a_repeated_end_of_a_stage_replaces_the_first(model, blobs, tmp_path):
     watch.before_unlock(model)
     assert [scores["stage"] for scores in log["stages"]] == [0]
     assert set(log["stages"][0]["mi"]) == {"2"}
+
+
+@pytest.mark.parametrize(("log_var", "expected"), [(0.5, 1.649), (1000.0, 1e300)])
+def test_the_variance_is_the_largest_of_the_unlocked_latents(model, blobs, tmp_path, monkeypatch, log_var, expected):
+    """JSON has no infinity."""
+    codes = np.array([[0.0, log_var, 3.0, 3.0]] * 2)  # rung 1 is locked
+    monkeypatch.setattr(training, "encode_all", lambda *args: (None, codes))
+    log = training._new_log(blobs)
+    watch = training._Watch(runs.complete(RUN), blobs, log, training._Checkpoint(tmp_path), None, 0)
+    watch.set_model(model)
+    watch.on_train_begin()
+    watch.on_epoch_end(0)
+    assert log["variance"] == [[0, expected]]
 
 
 def test_codes_that_are_not_finite_raise_like_a_loss(blobs, monkeypatch):
