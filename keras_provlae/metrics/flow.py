@@ -51,7 +51,7 @@ class RungInformation:
 
     @property
     def total_at_ceiling(self) -> bool:
-        """Whether the total is within two standard errors of ln N."""
+        """Returns whether the total is within two standard errors of ln N."""
         return bool(self.total + 2 * self.total_standard_error + CEILING_MARGIN >= self.ceiling)
 
     def __str__(self):
