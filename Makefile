@@ -10,7 +10,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 LOWEST ?= .venv-lowest
 # what starts trainings in processes of their own: the code in them is that of the rest
-NOT_CORE := tests/experiments/test_suite.py tests/examples/test_training.py tests/test_distribution.py
+NOT_CORE := tests/experiments/test_suite.py tests/examples/test_training.py tests/training/test_distribution.py
 
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 

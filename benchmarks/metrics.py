@@ -1,11 +1,11 @@
-"""Time and memory of the metrics, beside the published estimator written straight down in NumPy.
+"""Measures time and memory of the metrics, compared with a direct NumPy version of the published estimator.
 
-python benchmarks/metrics.py                    # the table of the README; some ten minutes on 2 cores
+python benchmarks/metrics.py                    # the table in the README; about ten minutes on 2 cores
 python benchmarks/metrics.py --sizes=10000      # one size
 
-Every size runs in a process of its own. The quadrature and the published estimator take turns; the latter runs with few
-draws and is scaled to 10,000, as its time is proportional to draws x rows x latents. Memory is the largest
-resident set seen while the quadrature runs, less that before it.
+Every size runs in its own process. The quadrature and the published estimator alternate; the latter runs with few
+draws and is scaled to 10,000, because its time is proportional to draws x rows x latents. Memory is the peak
+resident set size during the quadrature minus that before it.
 """
 
 import json
@@ -25,18 +25,18 @@ import keras_provlae as kp
 FLAGS = flags.FLAGS
 flags.DEFINE_list("sizes", ["10000", "100000", "480000", "1000000"], "Numbers of rows.")
 flags.DEFINE_integer("latents", 9, "Latents, in three rungs.", lower_bound=3)
-flags.DEFINE_integer("rounds", 3, "Rounds in which the estimators take turns.", lower_bound=1)
-flags.DEFINE_integer("draws", 20, "Draws of the published estimator as it is run here.", lower_bound=1)
+flags.DEFINE_integer("rounds", 3, "Alternating rounds of the estimators.", lower_bound=1)
+flags.DEFINE_integer("draws", 20, "Draws of the published estimator in this benchmark.", lower_bound=1)
 flags.DEFINE_list("sigma", ["0.02", "0.5"], "Smallest and largest standard deviation, log-uniform.")
-flags.DEFINE_bool("training", True, "Also measure what the callbacks take of a training.")
-flags.DEFINE_integer("only", 0, "Measure one size in this process and print JSON; used by the program itself.")
+flags.DEFINE_bool("training", True, "Also measure the time of the callbacks in a training.")
+flags.DEFINE_integer("only", 0, "Measure one size in this process and print JSON; for internal use.")
 
 SIZES = (10, 10, 10, 8, 4, 15)  # the factors of 3DShapes
 PUBLISHED_DRAWS = 10_000
 
 
 def codes(rows):
-    """Means that follow the factors of a full grid, or of as much of it as `rows` cover, and log variances."""
+    """Returns means that follow the factors of a grid of `rows` rows, log variances, and the factors."""
     rng = np.random.default_rng(0)
     index = np.arange(rows) % math.prod(SIZES)
     factors = np.stack(np.unravel_index(index if rows > 100_000 else rng.permutation(index * 4), SIZES), axis=1)
@@ -47,7 +47,7 @@ def codes(rows):
 
 
 def published(mean, log_var, factors, draws, rng):
-    """The estimator of Chen et al. (2018): one z per row, log q(z) over all rows, for every class of every factor."""
+    """Runs the estimator of Chen et al. (2018): one z per row, log q(z) over all rows, for every class."""
     z = mean + np.exp(0.5 * log_var) * rng.standard_normal(mean.shape).astype("float32")
     for rows in [slice(None), *(column == value for column in factors.T for value in np.unique(column))]:
         mu, scale = mean[rows], np.exp(-0.5 * log_var[rows])
@@ -59,13 +59,13 @@ def published(mean, log_var, factors, draws, rng):
 
 
 def evaluations(factors, draws):
-    """Pairs of draw and row that the published estimator looks at."""
+    """Returns the number of (draw, row) pairs that the published estimator evaluates."""
     counts = [len(factors), *(count for column in factors.T for count in np.unique(column, return_counts=True)[1])]
     return sum(min(draws, count) * count for count in map(int, counts))
 
 
 def peak_memory(function):
-    """Megabytes that a call adds at most, looked at every two milliseconds."""
+    """Returns the peak megabytes that a call adds, sampled every two milliseconds."""
     before = peak = resident()
     done = threading.Event()
 
@@ -83,7 +83,7 @@ def peak_memory(function):
 
 
 def measure(rows):
-    """Seconds and memory of one size."""
+    """Measures seconds and memory of one size."""
     mean, log_var, factors = codes(rows)
     rng = np.random.default_rng(0)
     memory = peak_memory(lambda: kp.metrics.mutual_information(mean, log_var, factors))
@@ -111,7 +111,7 @@ def measure(rows):
 
 
 class Blobs:
-    """1,024 images of 28 x 28: a blob at 16 x 16 places, in four sizes."""
+    """1,024 images of 28 x 28: a blob at 16 x 16 positions, in four sizes."""
 
     factor_names = ("x", "y", "size")
 
@@ -128,7 +128,7 @@ class Blobs:
 
 
 def timed(function, seconds):
-    """The function, which appends what it took to a list."""
+    """Wraps a function to append its seconds to a list."""
 
     def run(*args):
         begin = time.perf_counter()
@@ -140,7 +140,7 @@ def timed(function, seconds):
 
 
 def callbacks_share():
-    """Part of a training that each callback takes at its defaults: 30 epochs of 60 steps of 100 images, 28 x 28."""
+    """Returns each callback's time, at its defaults, as a fraction of 30 epochs of 60 steps of 100 images, 28 x 28."""
     truth = Blobs()
     images = truth.images(truth.factors(np.arange(len(truth)))).astype("float32")
 
@@ -151,7 +151,7 @@ def callbacks_share():
     folder = tempfile.mkdtemp()
     snapshots = kp.callbacks.TraversalSnapshots(folder, images, log_dir=folder)
     seconds["TraversalSnapshots"] = []
-    for name in "on_train_begin", "take", "write_timeline":  # all that it does
+    for name in "on_train_begin", "take", "write_timeline":  # everything it does
         setattr(snapshots, name, timed(getattr(snapshots, name), seconds["TraversalSnapshots"]))
     model = kp.ProgressiveVAE.from_preset("mnist")
     model.compile()

@@ -1,10 +1,10 @@
-"""What training costs beside its steps: callbacks, memory over the epochs, the time to the first step.
+"""Measures the overhead of a training: callbacks, memory over the epochs, time to the first step.
 
-python benchmarks/overhead.py      # two or three minutes on 2 cores
+python benchmarks/overhead.py      # two to three minutes on 2 cores
 
-The callbacks of this package, at their defaults, in the training of `examples/mnist.py` (30 epochs of 60 steps): the
-time in the hooks of each, as a share of that of `fit`. `memory`: the resident set of that process as epochs end.
-`first step`: from the start of a process to the end of the first step of the preset `mnist`, three times.
+Callbacks: the time in the hooks of each callback of this package, at its defaults, as a fraction of the time of `fit`,
+in the training of `examples/mnist.py` (30 epochs of 60 steps). Memory: the resident set size of that process at the
+ends of epochs. First step: from the start of a process to the end of the first step of the preset `mnist`.
 """
 
 import collections
@@ -19,7 +19,7 @@ from process_memory import resident
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("epochs", 30, "Epochs of the training.", lower_bound=10)
-flags.DEFINE_integer("steps_per_epoch", 60, "Optimiser steps per epoch.", lower_bound=1)
+flags.DEFINE_integer("steps_per_epoch", 60, "Optimizer steps per epoch.", lower_bound=1)
 FIRST_STEP = """
 import keras_provlae as kp, numpy as np
 model = kp.ProgressiveVAE.from_preset("mnist")
@@ -29,7 +29,7 @@ model.fit(np.zeros((100, 28, 28, 1), "float32"), batch_size=100, verbose=0)
 
 
 def timed(callback, spent):
-    """The callback, whose hooks add what they take to `spent`."""
+    """Wraps the hooks of a callback to add their seconds to `spent`."""
     name = type(callback).__name__
 
     def clocked(hook):
@@ -48,7 +48,7 @@ def timed(callback, spent):
 
 
 def measure_callbacks(folder):
-    """Prints the shares, and the memory."""
+    """Prints the callbacks' fractions and the memory."""
     import keras
 
     import keras_provlae as kp
@@ -80,7 +80,7 @@ def measure_callbacks(folder):
     print(f"fit: {whole:.1f} s, {FLAGS.epochs} epochs of {FLAGS.steps_per_epoch} steps")
     for name, seconds in spent.most_common():
         print(f"  {name:<22}{seconds:>7.2f} s {seconds / whole:>7.1%}")
-    print(f"  {'together':<22}{sum(spent.values()):>7.2f} s {sum(spent.values()) / whole:>7.1%}")
+    print(f"  {'total':<22}{sum(spent.values()):>7.2f} s {sum(spent.values()) / whole:>7.1%}")
     stages = [memory[FLAGS.epochs * end // 3 - 1] for end in (1, 2, 3)]
     print(f"memory at the ends of the stages: {', '.join(f'{megabytes:,.0f} MB' for megabytes in stages)}")
     half = memory[-(FLAGS.epochs // 3 - 2) :]
@@ -88,13 +88,13 @@ def measure_callbacks(folder):
 
 
 def measure_first_step():
-    """Prints the seconds of each of three processes."""
+    """Prints the median seconds of three processes."""
     seconds = []
     for _ in range(3):
         begin = time.perf_counter()
         subprocess.run([sys.executable, "-c", FIRST_STEP], check=True, stderr=subprocess.DEVNULL)
         seconds.append(time.perf_counter() - begin)
-    print(f"first step, and the end of its process: {np.median(seconds):.1f} s (of three: {np.round(seconds, 1)})")
+    print(f"first step and exit of the process: {np.median(seconds):.1f} s (median of {np.round(seconds, 1)})")
 
 
 def main(_):

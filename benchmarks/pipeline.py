@@ -1,14 +1,14 @@
-"""Images per second of the input pipelines, beside what the training step takes on the same machine.
+"""Measures images per second of the input pipelines, compared with the training step on the same machine.
 
-python benchmarks/pipeline.py                      # the table of the README; some five minutes on 2 cores
+python benchmarks/pipeline.py                      # the table in the README; about five minutes on 2 cores
 python benchmarks/pipeline.py --only=shapes3d      # one data set
 
 Images per second: `pipeline` reads the shuffled data set while nothing trains; `step` trains the preset, in its
-last stage, on one batch that stays in memory; `fit` trains it on the data set. The three take turns; medians of the
-rounds, and the median of the ratios of pipeline and step. `first batch` is the time from the end of `import
-keras_provlae` to the first batch, `memory` the largest resident set of a process that only reads, less that after
-the import. Every data set runs in processes of its own. `celeb_a` and `image_folder` read JPEG files of 178 x 218
-that are drawn beforehand.
+last stage, on one batch in memory; `fit` trains it on the data set. The three alternate; the table has medians over
+the rounds, and the median ratio of pipeline to step. `first batch` is the time from the end of `import
+keras_provlae` to the first batch, `memory` the peak resident set size of a process that only reads minus that after
+the import. Every data set runs in its own processes. `celeb_a` and `image_folder` read JPEG files of 178 x 218
+that are generated first.
 """
 
 import json
@@ -26,15 +26,15 @@ from process_memory import resident
 FLAGS = flags.FLAGS
 NAMES = ("shapes3d", "shapes3d 32x32", "dsprites", "dsprites 32x32", "scenes", "celeb_a", "image_folder")
 flags.DEFINE_enum("only", None, NAMES, "Measure one data set.")
-flags.DEFINE_integer("rounds", 3, "Rounds in which pipeline and step take turns.", lower_bound=1)
-flags.DEFINE_float("seconds", 3.0, "Length of a round of the pipeline.", lower_bound=0.1)
-flags.DEFINE_integer("files", 2000, "Files that are drawn for celeb_a and image_folder.", lower_bound=200)
-flags.DEFINE_enum("measure", None, ["pipeline", "speed"], "Measure here and print JSON; used by the program itself.")
-flags.DEFINE_string("folder", None, "Where the files were drawn; used by the program itself.")
+flags.DEFINE_integer("rounds", 3, "Alternating rounds of pipeline and step.", lower_bound=1)
+flags.DEFINE_float("seconds", 3.0, "Seconds of a pipeline round.", lower_bound=0.1)
+flags.DEFINE_integer("files", 2000, "Files to generate for celeb_a and image_folder.", lower_bound=200)
+flags.DEFINE_enum("measure", None, ["pipeline", "speed"], "Measure here and print JSON; for internal use.")
+flags.DEFINE_string("folder", None, "Folder of the files; for internal use.")
 
 
 def draw_files(folder):
-    """Smooth colour pictures as JPEG files of some 8 kB, as CelebA's are."""
+    """Writes smooth color pictures as JPEG files of about 8 kB, like CelebA's."""
     import tensorflow as tf
 
     rng = np.random.default_rng(0)
@@ -45,7 +45,7 @@ def draw_files(folder):
 
 
 def open_data(name, folder):
-    """A data set of batches of images without an end, and the preset that trains on it."""
+    """Returns an endless data set of batches of images, and the preset that trains on it."""
     import keras_provlae as kp
 
     if name == "celeb_a":
@@ -60,7 +60,7 @@ def open_data(name, folder):
 
 
 def measure_pipeline(name, folder):
-    """First batch and memory, in a process that only reads."""
+    """Measures first batch and memory, in a process that only reads."""
     import keras_provlae as kp  # noqa: F401
 
     before, begin = resident(), time.perf_counter()
@@ -72,7 +72,7 @@ def measure_pipeline(name, folder):
 
 
 def measure_speed(name, folder):
-    """Images per second of the pipeline alone and of the training step alone, in turns; and of both together."""
+    """Measures images per second of the pipeline, of the training step and of both together, in alternation."""
     ds, preset = open_data(name, folder)
     batch = next(iter(ds))
     step_ds, run = training(preset, batch, ds)
@@ -87,14 +87,14 @@ def measure_speed(name, folder):
 
 
 def training(preset, batch, ds):
-    """One batch for ever, and a function that trains on a data set for a while and returns images per second."""
+    """Returns a data set that repeats one batch, and a function from a data set to images per second of training."""
     import keras
     import tensorflow as tf
 
     import keras_provlae as kp
 
     class StepTimes(keras.callbacks.Callback):
-        """When each step ended: beginning and end of `fit` do not count."""
+        """Records when each step ended, to exclude the start and the end of `fit`."""
 
         def on_train_begin(self, logs=None):
             self.times = []
@@ -122,7 +122,7 @@ def training(preset, batch, ds):
 
 
 def read(ds, seconds):
-    """Images per second."""
+    """Returns images per second."""
     count, begin = 0, time.perf_counter()
     for batch in ds:
         count += len(batch)
@@ -132,7 +132,7 @@ def read(ds, seconds):
 
 
 def in_process(name, what, folder):
-    """What a process of its own measures."""
+    """Returns what a new process measures."""
     flags_given = [f"--{flag}={FLAGS[flag].value}" for flag in ("rounds", "seconds")]
     command = [sys.executable, __file__, f"--only={name}", f"--measure={what}", f"--folder={folder}", *flags_given]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)

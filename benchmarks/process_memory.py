@@ -1,9 +1,9 @@
-"""What a process takes of the memory; the other programs of this folder import it."""
+"""Memory of this process, for the other benchmarks."""
 
 import os
 
 
 def resident():
-    """Megabytes of this process in memory."""
+    """Returns the resident set size in megabytes."""
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20

@@ -1,14 +1,14 @@
-"""What an exported model answers per second: in process, and through `examples/serve.py` over HTTP.
+"""Measures an exported model: in process, and through `examples/serve.py` over HTTP.
 
-python benchmarks/serving.py                    # the tables of the README; some three minutes on 2 cores
+python benchmarks/serving.py                    # the tables in the README; about three minutes on 2 cores
 python benchmarks/serving.py --load_seconds=5   # a shorter load test
 
-The model is a preset with random weights: what it has learned does not change its speed. `encode` and `decode` at
-batch 1 and 64 are called in process (the signatures of `tf.saved_model.load`) and over HTTP by one client on
-loopback that keeps its connection, in turns; latencies are those of all rounds, in milliseconds, images per second
-those of this one client. JSON of requests is made beforehand, answers are read but not parsed. Then 32 clients send a
-mix of requests, and 200 malformed ones follow. Cold start is the time from the start of the process to the first
-answer; memory is the resident set of the server.
+The model is a preset with random weights, which do not affect the speed. `encode` and `decode` at batch 1 and 64 are
+called in process (the signatures of `tf.saved_model.load`) and over HTTP (one client on loopback that keeps its
+connection), in alternation. Latencies in milliseconds are taken over all rounds; images per second are those of one
+client. Requests are serialized beforehand, answers are read but not parsed. Then 32 clients send a mix of requests,
+followed by 200 malformed ones. Cold start is the time from the start of the process to the first answer; memory is the
+resident set size of the server.
 """
 
 import http.client
@@ -29,29 +29,29 @@ from serving.process import served  # noqa: E402
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("preset", "mnist", "Preset of the model.")
-flags.DEFINE_integer("rounds", 5, "Rounds in which process and HTTP take turns.", lower_bound=1)
-flags.DEFINE_float("seconds", 2.0, "Length of a measurement in a round.", lower_bound=0.1)
-flags.DEFINE_integer("clients", 32, "Clients of the load test.", lower_bound=1)
-flags.DEFINE_float("load_seconds", 60.0, "Length of the load test.", lower_bound=0.1)
+flags.DEFINE_integer("rounds", 5, "Alternating rounds of process and HTTP.", lower_bound=1)
+flags.DEFINE_float("seconds", 2.0, "Seconds of a measurement in a round.", lower_bound=0.1)
+flags.DEFINE_integer("clients", 32, "Clients in the load test.", lower_bound=1)
+flags.DEFINE_float("load_seconds", 60.0, "Seconds of the load test.", lower_bound=0.1)
 flags.DEFINE_integer("malformed", 200, "Malformed requests.", lower_bound=1)
 
 
 class Client:
-    """A client with one connection, which it keeps."""
+    """A client with one persistent connection."""
 
     def __init__(self, address, name):
         self.connection = http.client.HTTPConnection(address.removeprefix("http://"), timeout=60)
         self.path = f"/v1/models/{name}:predict"
 
     def post(self, body: bytes) -> tuple[int, bytes]:
-        """Status and body of the answer."""
+        """Returns status and body of the answer."""
         self.connection.request("POST", self.path, body)
         answer = self.connection.getresponse()
         return answer.status, answer.read()
 
 
 def malformed(rng: random.Random, image_shape: tuple) -> bytes:
-    """A request that is wrong in one of many ways: bytes, shapes, numbers, names, depth."""
+    """Returns a request that is malformed in one of many ways: bytes, shapes, numbers, names, depth."""
     image = np.zeros((1, *image_shape)).tolist()
     sizes = [rng.randrange(1, 9) for _ in range(rng.randrange(1, 6))]
     swap = {"images": image, "others": image, "rung": rng.choice([-1, 0, 99, 1.5, "1", None])}
@@ -76,7 +76,7 @@ def malformed(rng: random.Random, image_shape: tuple) -> bytes:
 
 
 def export(folder):
-    """The preset, fully grown, as version 1."""
+    """Exports the preset, fully grown, as version 1."""
     import keras_provlae as kp
 
     model = kp.ProgressiveVAE.from_preset(FLAGS.preset)
@@ -86,7 +86,7 @@ def export(folder):
 
 
 def timed(call):
-    """Seconds of every call, for the length of a measurement."""
+    """Returns the seconds of every call during one measurement."""
     call()
     taken, begin = [], time.perf_counter()
     while time.perf_counter() - begin < FLAGS.seconds:
@@ -97,7 +97,7 @@ def timed(call):
 
 
 def measure_calls(path, address, model):
-    """Latency and throughput of every signature, batch and way, which take turns."""
+    """Prints latency and throughput of every signature, batch size and way, measured in alternation."""
     import tensorflow as tf
 
     signatures, client = tf.saved_model.load(str(path)).signatures, Client(address, path.parent.name)
@@ -130,7 +130,7 @@ def measure_calls(path, address, model):
 
 
 def mixed_bodies(model):
-    """Requests of the load test: every signature that takes an image, codes, or nothing."""
+    """Returns the requests of the load test, one per signature."""
     rng = np.random.default_rng(0)
     image = rng.random((1, *model.image_shape)).round(3).tolist()
     codes = rng.standard_normal((8, model.rung_slices[-1][1].stop)).round(3).tolist()
@@ -147,7 +147,7 @@ def mixed_bodies(model):
 
 
 def load(address: str, name: str, bodies: list[bytes], clients: int, seconds: float) -> tuple[list[float], list]:
-    """Many clients at once: seconds of every answer, and what was no answer."""
+    """Runs many clients at once; returns the seconds of every answer, and the failures."""
     taken, failed, end = [], [], time.monotonic() + seconds
 
     def ask(seed):
@@ -158,7 +158,7 @@ def load(address: str, name: str, bodies: list[bytes], clients: int, seconds: fl
                 status, answer = client.post(rng.choice(bodies))
             except (OSError, http.client.HTTPException) as error:
                 failed.append(error)
-                client.connection.close()  # the next request opens another one
+                client.connection.close()  # the next request reconnects
                 continue
             taken.append(time.perf_counter() - start)
             if status != 200:
@@ -174,7 +174,7 @@ def load(address: str, name: str, bodies: list[bytes], clients: int, seconds: fl
 
 
 def resident(process):
-    """Megabytes of a process in memory: now, and at most so far."""
+    """Returns the current and the peak resident set size of a process, in megabytes."""
     lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
     sizes = {line.split(":")[0]: int(line.split()[1]) / 1024 for line in lines if line.startswith("Vm")}
     return sizes["VmRSS"], sizes["VmHWM"]
@@ -196,7 +196,7 @@ def main(_):
             median, p99 = np.percentile(taken, [50, 99]) * 1000
             print(f"\n{FLAGS.clients} clients, {FLAGS.load_seconds:g} s: {len(taken):,} requests, {len(failed)} failed")
             print(f"{len(taken) / FLAGS.load_seconds:,.0f} per second, median {median:.1f} ms, p99 {p99:.1f} ms")
-            print("memory of the server: {:.0f} MB, at most {:.0f} MB".format(*resident(process)))
+            print("memory of the server: {:.0f} MB, peak {:.0f} MB".format(*resident(process)))
 
             rng, statuses, client = random.Random(0), {}, Client(address, FLAGS.preset)
             for _ in range(FLAGS.malformed):

@@ -85,8 +85,8 @@ def keras_fit(preset):
             self.times.append(time.perf_counter())
 
     class GatedVAE(kp.ProgressiveVAE):
-        def _networks_of_step(self):
-            return self.encoder, self.decoder
+        def step_inputs(self, images):
+            return images  # without the rungs to decode: all of them
 
     tensorflow = keras.backend.backend() == "tensorflow"
     data = tf.data.Dataset.from_tensors(noise(preset)).repeat()
@@ -299,25 +299,24 @@ def matrix_product(_):
 
 def step_flops(model, stage):
     """Multiplications and additions of one step: forward, and twice that back, but for what images have no gradient."""
-    from keras_provlae.acceleration.step_networks import stage_decoder
+    locked = range(1, model.num_rungs - stage)
 
     def of_layer(layer):
         if not hasattr(layer, "kernel"):
             return 0
-        taps = np.prod(layer.kernel.shape)
-        positions = 1
-        if len(layer.kernel.shape) == 4:  # a transposed convolution has a product per pixel of what it is given
+        positions, taps = 1, np.prod(layer.kernel.shape)
+        if len(layer.kernel.shape) == 4:  # a transposed convolution has a product per pixel of its input
             tensor = layer.input if "Transpose" in type(layer).__name__ else layer.output
             positions = np.prod(tensor.shape[1:3])
+        kind, rung, *_ = f"{layer.name}_0".split("_")
+        if rung.isdigit() and int(rung) in locked:
+            if kind == "m":
+                return 0
+            if layer.name.startswith(f"g_{rung}_conv_1"):  # of g alone, without the channels of m
+                taps = taps * model.spec.decoder_convs[int(rung)][-1][0] / layer.kernel.shape[-1]
         return int(2 * taps * positions)
 
-    decoder = stage_decoder(model.decoder, model.num_rungs, stage)
-    forward = sum(map(of_layer, model.encoder.layers))
-    for layer in decoder.layers:
-        flops = of_layer(getattr(layer, "conv", layer))
-        if hasattr(layer, "conv"):  # of g alone
-            flops = flops * layer.input.shape[-1] // layer.conv.kernel.shape[-1]
-        forward += flops
+    forward = sum(map(of_layer, [*model.encoder.layers, *model.decoder.layers]))
     first = of_layer(model.encoder.get_layer("h_1"))
     return FLAGS.batch * (3 * forward - first)
 

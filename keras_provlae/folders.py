@@ -1,4 +1,4 @@
-"""Where results go: a path that cannot be written to is found before the work, not after it."""
+"""Checks output paths before the work starts, and replaces files atomically."""
 
 import os
 import re
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def check_path(name: str, path: Any) -> Path:
-    """Checks that an argument is a path of this machine.
+    """Checks that an argument is a local path.
 
     Args:
         name: Name of the argument, for the message.
@@ -18,7 +18,7 @@ def check_path(name: str, path: Any) -> Path:
         The path.
 
     Raises:
-        TypeError: If it is neither.
+        TypeError: If it is neither a string nor a path.
         ValueError: If it is a URL.
 
     Example:
@@ -33,14 +33,14 @@ def check_path(name: str, path: Any) -> Path:
 
 
 def check_writable(what: str, folder: str | os.PathLike) -> None:
-    """Makes a folder, and checks that files can be written into it.
+    """Creates a folder and checks that files can be written to it.
 
     Args:
-        what: What goes there, for the message: "Backups".
+        what: Subject of the message, such as "Backups".
         folder: The folder.
 
     Raises:
-        OSError: If it cannot be made or written to.
+        OSError: If it cannot be created or written to.
     """
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
@@ -53,8 +53,8 @@ def check_writable(what: str, folder: str | os.PathLike) -> None:
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Writes a text file beside an older one and puts it in its place: a kill leaves the one or the other, whole."""
-    path = Path(os.path.realpath(path))  # a link stays one
+    """Replaces a text file atomically: a kill leaves either the old file or the new one, whole."""
+    path = Path(os.path.realpath(path))  # a symbolic link stays a link
     part = path.with_name(f"{path.name}.part")
     try:
         with part.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:

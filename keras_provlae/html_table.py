@@ -1,25 +1,26 @@
-"""Tables in HTML, for reports and for notebooks, whose own style turns cells to the right."""
+"""HTML tables for reports and notebooks."""
 
 from collections.abc import Sequence
 from html import escape
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[int] = ()) -> str:
-    """A table of texts as HTML.
+    """Formats rows of strings as an HTML table.
 
     Args:
-        header: Texts; the row is left out where all are empty.
-        rows: Rows of as many texts. Names are taken literally.
-        numbers: Columns that are set to the right.
+        header: Column names. The header row is left out if all are empty.
+        rows: Rows with one string per column; HTML in them is escaped.
+        numbers: Indices of the right-aligned columns.
 
     Returns:
-        HTML.
+        HTML string.
 
     Example:
-        >>> "a &lt; b</td>" in table(["name"], [["a < b"]])
-        True
+        >>> html = table(["name", "count"], [["a < b", "3"]], numbers=[1])
+        >>> "a &lt; b</td>" in html, 'text-align: right">3</td>' in html
+        (True, True)
     """
-    kinds = [
+    kinds = [  # inline styles: notebooks right-align cells by default
         ' class="number" style="text-align: right"' if column in numbers else ' style="text-align: left"'
         for column in range(len(header))
     ]

@@ -1,4 +1,4 @@
-"""What the last line of a cell shows: pictures and tables, without `%matplotlib inline` and without pyplot."""
+"""Notebook cells display pictures and tables, without `%matplotlib inline` and pyplot."""
 
 import base64
 import io
@@ -32,12 +32,12 @@ kp.metrics.MetricCard({"mi_total": score}, {"data": "<rooms>"}, {"dci": "scikit-
 
 @pytest.fixture
 def run_cell(monkeypatch, tmp_path, make_model):
-    """Runs a cell in Jupyter's Python kernel, in this process; returns its outputs."""
+    """Returns a function that runs a cell in an in-process Jupyter kernel and returns its outputs."""
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
     monkeypatch.setenv("PYDEVD_DISABLE_FILE_VALIDATION", "1")
-    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])  # the kernel puts its own there
+    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])  # the kernel replaces it
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of Jupyter's own packages
+        warnings.simplefilter("ignore")  # from Jupyter's own packages
         from ipykernel.inprocess import InProcessKernelManager
         from traitlets.config import Config
 
@@ -63,19 +63,19 @@ def run_cell(monkeypatch, tmp_path, make_model):
 
 
 def table(html):
-    """The cells of all rows, and the text before them."""
+    """Returns the cells of all rows, and the text before the table."""
     rows = re.findall("<tr>(.*?)</tr>", html)
     cells = [[unescape(cell) for cell in re.findall("<t[dh][^>]*>(.*?)</t[dh]>", row)] for row in rows]
     return cells, unescape(re.sub("<.*?>", "", html.partition("<table")[0]))
 
 
-def test_a_notebook_shows_pictures_and_tables(run_cell):
+def test_a_notebook_displays_pictures_and_tables(run_cell):
     outputs = [run_cell(cell) for cell in CELLS.split("---")]
     assert [len(output) for output in outputs] == [1] * len(outputs)
     figure, shown, model, truth, card = (output[0] for output in outputs)
     for output in figure, shown:
         assert output["metadata"]["image/png"]["width"] == 830
-        png = output["data"]["image/png"]  # base64, as a notebook keeps it
+        png = output["data"]["image/png"]  # base64, as in a notebook file
         png = base64.b64decode(png) if isinstance(png, str) else png
         assert imread(io.BytesIO(png)).shape[1] == 1079
 

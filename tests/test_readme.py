@@ -1,4 +1,4 @@
-"""What the README shows first runs for who has installed the package and nothing else."""
+"""The README's first example runs with the base install only, without a network."""
 
 import re
 import socket
@@ -28,11 +28,11 @@ def _base_install_without_a_network(monkeypatch, tmp_path):
 
 
 @pytest.mark.usefixtures("_base_install_without_a_network")
-def test_the_first_example_is_ten_lines_that_need_the_base_install_alone(monkeypatch, tmp_path):
+def test_the_first_example_has_ten_lines_and_needs_only_the_base_install(monkeypatch, tmp_path):
     example = re.search("## Ten lines\n\n```python\n(.*?)```", (REPOSITORY / "README.md").read_text(), re.DOTALL)[1]
     trained = []
 
-    def fit(model, ds, **settings):  # the training itself is that of every other test
+    def fit(model, ds, **settings):  # training is covered by other tests
         trained.append((model.encode(next(iter(ds)))[0].shape, set(settings)))
 
     monkeypatch.setattr(kp.ProgressiveVAE, "fit", fit)

@@ -1,1 +1,1 @@
-"""The server of `examples/serve.py`: TensorFlow, FastAPI and no line of keras_provlae, which it does not need."""
+"""Server of `examples/serve.py`, built on TensorFlow and FastAPI; does not import keras_provlae."""

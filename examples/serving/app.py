@@ -1,4 +1,4 @@
-"""The HTTP interface: TensorFlow Serving's REST paths, and the latent explorer."""
+"""HTTP API of the server: TensorFlow Serving's REST paths and the latent explorer."""
 
 import asyncio
 import contextlib
@@ -24,25 +24,25 @@ from .versions import Version, WatchedModel
 PAGE = Path(__file__).with_name("explorer.html")
 MODEL = "/v1/models/{name}"
 MAX_EXAMPLES = 24
-MAX_ERROR = 1000  # characters: an error that quotes the request is not as long as the request
+MAX_ERROR = 1000  # characters: an error may quote a long request
 LOG = logging.getLogger("uvicorn.error")
 
 
 class Limits(NamedTuple):
-    """What a request may ask for at most."""
+    """Limits of a request."""
 
     body_bytes: int = 32 * 2**20
-    all_bodies_bytes: int = 512 * 2**20  # of the requests that are being read or wait for their turn
-    images: int = 256  # of a batch that enters, and of one that comes out
-    pixels: int = 2**25  # of the PNG and JPEG files of a request together, as these declare
+    all_bodies_bytes: int = 512 * 2**20  # of all requests being read or waiting
+    images: int = 256  # per batch, of the inputs and of the outputs
+    pixels: int = 2**25  # declared by all PNG and JPEG files of a request
     read_seconds: float = 30.0
 
 
 async def _check_host(request: Request) -> None:
-    """Refuses pages of others that point a name of theirs to this machine."""
+    """Rejects other Host headers, so that foreign pages cannot reach the server by DNS rebinding."""
     allowed, host = request.app.state.allowed_hosts, request.url.hostname
     if "*" not in allowed and host not in allowed:
-        raise HTTPException(400, f"This server does not answer as {host!r}: see its flag --allowed_hosts.")
+        raise HTTPException(400, f"This server does not answer to the host {host!r}. See its flag --allowed_hosts.")
 
 
 router = APIRouter(dependencies=[Depends(_check_host)])
@@ -51,13 +51,13 @@ GET = ["GET", "HEAD"]
 
 @router.api_route("/", methods=GET)
 async def explorer() -> Response:
-    """The page of the latent explorer."""
+    """Returns the page of the latent explorer."""
     return Response(PAGE.read_bytes(), media_type="text/html; charset=utf-8")
 
 
 @router.api_route("/explorer.json", methods=GET)
 async def explorer_facts(request: Request) -> Response:
-    """What the page needs to know of the model."""
+    """Returns what the page needs to know about the model."""
     version = request.app.state.model.current
     if version.metadata is None:
         raise HTTPException(404, "The latent explorer needs a model exported by keras_provlae.")
@@ -70,7 +70,7 @@ async def explorer_facts(request: Request) -> Response:
 @router.api_route(MODEL, methods=GET)
 @router.api_route(MODEL + "/versions/{number}", methods=GET)
 async def status(request: Request, name: str, number: str | None = None) -> dict[str, Any]:
-    """Which version is served, and which could not be loaded."""
+    """Returns the served version and those that could not be loaded."""
     model = request.app.state.model
     failures = sorted(model.failures.items(), reverse=True)
     states = [_state(failure, "END", "UNKNOWN", error) for failure, error in failures]
@@ -78,14 +78,14 @@ async def status(request: Request, name: str, number: str | None = None) -> dict
     if number in {state["version"] for state in states}:
         _check_name(model, name)
     else:
-        _find(model, name, number)  # raises the error unless it is `None`
+        _find(model, name, number)  # raises a 404 for an unknown name or version
     return {"model_version_status": [state for state in states if number in (None, state["version"])]}
 
 
 @router.api_route(MODEL + "/metadata", methods=GET)
 @router.api_route(MODEL + "/versions/{number}/metadata", methods=GET)
 async def metadata(request: Request, name: str, number: str | None = None) -> dict[str, Any]:
-    """The signatures of the served version."""
+    """Returns the signatures of the served version."""
     version = _find(request.app.state.model, name, number)
     return {
         "model_spec": {"name": name, "signature_name": "", "version": str(version.number)},
@@ -96,7 +96,7 @@ async def metadata(request: Request, name: str, number: str | None = None) -> di
 @router.post(MODEL + ":predict")
 @router.post(MODEL + "/versions/{number}:predict")
 async def predict(request: Request, name: str, number: str | None = None) -> Response:
-    """The outputs of a signature."""
+    """Returns the outputs of a signature."""
     state = request.app.state
     version = _find(state.model, name, number)
     async with read_body(request) as body:
@@ -106,23 +106,20 @@ async def predict(request: Request, name: str, number: str | None = None) -> Res
 @router.post(MODEL + ":{method}")
 @router.post(MODEL + "/versions/{number}:{method}")
 async def other_methods(name: str, method: str, number: str | None = None) -> None:
-    """What TensorFlow Serving has beside `:predict`, for models of another kind."""
-    raise HTTPException(400, f"The signatures of a model are called with :predict alone. Received: :{method[:100]}.")
+    """Rejects TensorFlow Serving's other methods, such as `:classify`."""
+    raise HTTPException(400, f"Signatures are called with :predict only. Received: :{method[:100]}.")
 
 
 def create_app(
     model: WatchedModel, limits: Limits | None = None, poll_seconds: float = 1.0, allowed_hosts: tuple = ("*",)
 ) -> FastAPI:
-    """The server as an ASGI application.
+    """Builds the server as an ASGI application for uvicorn.
 
     Args:
-        model: What is served.
-        limits: What a request may ask for at most; `None` takes the defaults of `Limits`.
-        poll_seconds: How often the folder is looked at for another version.
-        allowed_hosts: Names by which it may be called, in lower case; `"*"` is any.
-
-    Returns:
-        A `FastAPI`, for uvicorn.
+        model: The model to serve.
+        limits: Limits of a request; `None` for the defaults of `Limits`.
+        poll_seconds: Seconds between checks for a new version.
+        allowed_hosts: Host names to answer to, in lower case; `"*"` allows any.
     """
     app = FastAPI(
         title="keras_provlae",
@@ -144,14 +141,14 @@ def create_app(
 
 @contextlib.asynccontextmanager
 async def _watching(app: FastAPI) -> AsyncIterator[None]:
-    """Looks for other versions as long as the server runs."""
+    """Checks for new versions while the server runs."""
 
     async def watch():
         while True:
             await asyncio.sleep(app.state.poll_seconds)
             try:
                 await anyio.to_thread.run_sync(app.state.model.refresh)
-            except Exception:  # such as a file system that is away for a moment
+            except Exception:  # such as a file system that is briefly unavailable
                 LOG.exception("Cannot look for versions in %s", app.state.model.base_path)
 
     task = asyncio.create_task(watch())
@@ -160,12 +157,12 @@ async def _watching(app: FastAPI) -> AsyncIterator[None]:
 
 
 async def _refuse(request: Request, error: StarletteHTTPException) -> Response:
-    """Every error is JSON with one entry, `error`."""
+    """Returns an error as JSON with the single entry `error`."""
     return _json(orjson.dumps({"error": str(error.detail)[:MAX_ERROR]}), error.status_code, error.headers)
 
 
 async def _fail(request: Request, error: Exception) -> Response:
-    """What nobody foresaw; the log has the traceback."""
+    """Returns a 500 for an unexpected error; the log has the traceback."""
     return _json(orjson.dumps({"error": f"The server failed: {type(error).__name__}."}), 500)
 
 
@@ -187,13 +184,13 @@ def _find(model, name, number) -> Version:
 
 
 def _answer(version: Version, body: bytes, limits: Limits) -> bytes:
-    """From JSON to JSON, in a thread: the event loop goes on, though Python's lock slows it while JSON is read."""
+    """Turns request JSON into answer JSON; runs in a thread so that the event loop is not blocked."""
     try:
         signature_name, has_rows, values = parse_request(body)
         if signature_name not in version.signatures:
             known = ", ".join(sorted(version.signatures))
             hint = (
-                " Older exports have no signatures for encoded images, nor have models of other than 1 or 3 channels."
+                " Older exports and models without 1 or 3 channels have no signatures for encoded images."
                 if signature_name.endswith("_image_bytes")
                 else ""
             )
@@ -206,20 +203,20 @@ def _answer(version: Version, body: bytes, limits: Limits) -> bytes:
     except tf.errors.InvalidArgumentError as error:
         raise HTTPException(400, _rule_in(error.message)) from None
     except (tf.errors.ResourceExhaustedError, MemoryError):
-        raise HTTPException(503, "There is not enough memory for this request.") from None
+        raise HTTPException(503, "Not enough memory for this request.") from None
 
 
 def _check_size(arrays, limits):
-    """A batch, times the `n` samples or the `values` of each of its images."""
+    """Checks the number of images: the batch, times `n` samples or `values` per image."""
     batch = max((len(array) for name, array in arrays.items() if name != "values" and array.ndim), default=1)
     total = batch * max(int(np.max(arrays.get("n", 1), initial=1)), np.size(arrays.get("values", 0)))
     if total > limits.images:
-        raise BadRequestError(f"A request may have or ask for at most {limits.images} images. Received: {total}.")
+        raise BadRequestError(f"A request may send or ask for at most {limits.images} images. Received: {total}.")
     check_pixels(arrays, limits.pixels)
 
 
 def _rule_in(message):
-    """The sentence in TensorFlow's account of a failed check: `assertion failed: [rule] [value]`."""
+    """Extracts the rule from TensorFlow's message, `assertion failed: [rule] [value]`."""
     found = re.search(r"assertion failed: \[(.*)\]", message)
     if found is None:
         return next((line for line in message.splitlines() if "not compatible" in line), message.splitlines()[0])

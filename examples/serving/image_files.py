@@ -1,4 +1,4 @@
-"""What PNG and JPEG files say of their size, before anything is decoded."""
+"""Checks the declared size of PNG and JPEG files before they are decoded."""
 
 import contextlib
 import itertools
@@ -10,15 +10,15 @@ import tensorflow as tf
 from .tensors import BadRequestError
 
 
-def check_pixels(arrays: dict[str, np.ndarray], most: int) -> None:
-    """Refuses images that are too large together: a small file may hold a huge image.
+def check_pixels(arrays: dict[str, np.ndarray], limit: int) -> None:
+    """Checks that the images of a request are not too large: a small file may hold a huge image.
 
     Args:
-        arrays: Inputs by name; those of strings are looked at.
-        most: Pixels that PNG and JPEG files may declare together.
+        arrays: Inputs by name; only arrays of bytes are checked.
+        limit: Maximum number of pixels that all PNG and JPEG files together may declare.
 
     Raises:
-        BadRequestError: If they declare more; it names the item that does.
+        BadRequestError: If they declare more; the message names the item that exceeds the limit.
     """
     files = [
         (name, item, file)
@@ -28,15 +28,15 @@ def check_pixels(arrays: dict[str, np.ndarray], most: int) -> None:
     ]
     totals = itertools.accumulate(declared_pixels(file) for _, _, file in files)
     for (name, item, _), total in zip(files, totals, strict=True):
-        if total > most:
+        if total > limit:
             raise BadRequestError(
-                f"The images of a request may have at most {most} pixels together. Received: {total} up to item {item} "
-                f"of `{name}`, counted from 0."
+                f"The images of a request may have at most {limit} pixels together. Received: {total} up to item "
+                f"{item} of `{name}`, counted from 0."
             )
 
 
 def declared_pixels(file: bytes) -> int:
-    """Height times width; 0 for what is no PNG or JPEG file, or a broken one, which the graph refuses."""
+    """Returns height x width; 0 for other or broken files, which the graph rejects."""
     if file.startswith(b"\x89PNG\r\n\x1a\n"):
         width, height = struct.unpack_from(">II", file.ljust(24, b"\0"), 16)
         return width * height

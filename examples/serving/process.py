@@ -1,4 +1,4 @@
-"""The server as a process of its own on a free port, for tests and benchmarks."""
+"""Runs the server in its own process on a free port, for tests and benchmarks."""
 
 import contextlib
 import os
@@ -15,20 +15,20 @@ SCRIPT = Path(__file__).resolve().parents[1] / "serve.py"
 
 @contextlib.contextmanager
 def served(folder: Path, *flags: str) -> Iterator[tuple[str, subprocess.Popen, list[str]]]:
-    """Starts the server, waits until it listens, and kills it at the end if it still runs.
+    """Starts the server, waits until it listens, and kills it on exit.
 
     Args:
         folder: Folder of the model's versions.
-        *flags: More flags of `examples/serve.py`.
+        *flags: Other flags of `examples/serve.py`.
 
     Yields:
-        `(address, process, lines)`: the last is what it has printed so far.
+        `(address, process, lines)`: `lines` grows with the output.
 
     Raises:
-        RuntimeError: If it ends before it listens, with what it printed.
+        RuntimeError: If the server exits before it listens; the message is its output.
     """
     command = [sys.executable, str(SCRIPT), f"--model_base_path={folder}", "--rest_api_port=0", *flags]
-    # elsewhere, and without this folder's path: the server does not need the package
+    # no PYTHONPATH and another working directory: the server must not need the package
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     process = subprocess.Popen(
         command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

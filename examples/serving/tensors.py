@@ -1,4 +1,4 @@
-"""JSON bodies of predict requests, by the rules of TensorFlow Serving's REST interface: rows or columns."""
+"""Converts the JSON of predict requests to arrays and back, by the rules of TensorFlow Serving's REST API."""
 
 import base64
 import binascii
@@ -11,21 +11,21 @@ import tensorflow as tf
 
 
 class BadRequestError(ValueError):
-    """What is wrong with a request, for the one who sent it."""
+    """A malformed request; the message goes to the client."""
 
 
 def parse_request(body: bytes) -> tuple[str, bool, Any]:
-    """Reads the body of a predict request.
+    """Parses the body of a predict request.
 
     Args:
-        body: JSON with `inputs` (columns: one array per input) or `instances` (rows: one entry per
-            image), and `signature_name` unless it is `serving_default`.
+        body: JSON with `inputs` (columns: one array per input) or `instances` (rows: one entry per image), and
+            optionally `signature_name` (default `serving_default`).
 
     Returns:
-        `(signature name, whether it has rows, inputs or instances)`.
+        `(signature_name, has_rows, values)`, where values are the `inputs` or `instances`.
 
     Raises:
-        BadRequestError: If it is none of these.
+        BadRequestError: If the body is not such JSON.
     """
     try:
         request = orjson.loads(body)
@@ -45,22 +45,20 @@ def parse_request(body: bytes) -> tuple[str, bool, Any]:
         return name, False, request["inputs"]
     rows = request["instances"]
     if not isinstance(rows, list) or not rows:
-        raise BadRequestError("`instances` must be a list that is not empty.")
+        raise BadRequestError("`instances` must be a non-empty list.")
     return name, True, rows
 
 
 def to_arrays(values: Any, has_rows: bool, specs: dict[str, tf.TensorSpec]) -> dict[str, np.ndarray]:
-    """One array per input of the signature, of its dtype and a shape that it takes.
-
-    Strings are text, or bytes as `{"b64": "..."}`; an array of them holds bytes.
+    """Converts the values of a request to one array per input of the signature.
 
     Args:
-        values: As from `parse_request`.
-        has_rows: As from `parse_request`.
-        specs: The inputs that the signature wants, by name.
+        values: Values from `parse_request`. Strings are text, or bytes as `{"b64": "..."}`.
+        has_rows: Whether `values` are rows.
+        specs: Inputs of the signature, by name.
 
     Returns:
-        A dict from name to array.
+        A dict from name to array, of the dtype and a shape that the signature takes; strings as bytes.
 
     Raises:
         BadRequestError: If an input is missing or unknown, or its values or shape do not fit.
@@ -69,25 +67,25 @@ def to_arrays(values: Any, has_rows: bool, specs: dict[str, tf.TensorSpec]) -> d
     if len(specs) == 1 and (not isinstance(columns, dict) or _is_base64(columns)):
         columns = {next(iter(specs)): columns}
     if not isinstance(columns, dict):
-        raise BadRequestError(f"This signature has several inputs, so name them: {sorted(specs)}.")
+        raise BadRequestError(f"This signature has several inputs. Name them: {sorted(specs)}.")
     if set(columns) != set(specs):
         raise BadRequestError(f"This signature has the inputs {sorted(specs)}. Received: {sorted(columns)}.")
     return {name: _to_array(name, columns[name], spec, has_rows) for name, spec in specs.items()}
 
 
 def to_json(outputs: dict[str, np.ndarray], has_rows: bool) -> bytes:
-    """The answer to a predict request: `predictions`, one per row, or `outputs`.
+    """Builds the answer to a predict request: `predictions`, one per row, or `outputs`.
 
     Args:
         outputs: Arrays by name.
         has_rows: Whether the request had rows.
 
     Returns:
-        JSON. A single output has no name, as with TensorFlow Serving; strings are text, or `{"b64": "..."}` where
-        the name of the output ends in `_bytes`.
+        JSON. As in TensorFlow Serving, a single output has no name; strings are text, or `{"b64": "..."}` if the name
+        of the output ends in `_bytes`.
 
     Raises:
-        BadRequestError: If the outputs cannot be told apart by rows, or JSON has no word for their values.
+        BadRequestError: If the outputs cannot be split into rows, or are not finite.
     """
     outputs = {name: _to_numbers_or_text(name, array) for name, array in outputs.items()}
     if not all(array.dtype == object or np.isfinite(array).all() for array in outputs.values()):
@@ -102,7 +100,7 @@ def to_json(outputs: dict[str, np.ndarray], has_rows: bool) -> bytes:
     else:
         rows = zip(*outputs.values(), strict=True)
         answer = {"predictions": [dict(zip(outputs, row, strict=True)) for row in rows]}
-    return orjson.dumps(answer, np.ndarray.tolist, orjson.OPT_SERIALIZE_NUMPY)  # what orjson does not know as lists
+    return orjson.dumps(answer, default=np.ndarray.tolist, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def _to_numbers_or_text(name, array):
@@ -112,7 +110,7 @@ def _to_numbers_or_text(name, array):
     try:
         return np.vectorize(_to_base64 if name.endswith("_bytes") else bytes.decode, otypes=[object])(array)
     except UnicodeDecodeError:
-        raise BadRequestError(f"The output `{name}` is not text: its name must end in `_bytes`.") from None
+        raise BadRequestError(f"The output `{name}` is not text, so its name must end in `_bytes`.") from None
 
 
 def _to_base64(value):
@@ -120,12 +118,12 @@ def _to_base64(value):
 
 
 def _is_base64(value):
-    """Whether it is TensorFlow Serving's form of bytes, and no dict of inputs."""
+    """Returns whether a value is TensorFlow Serving's form of bytes, not a dict of inputs."""
     return isinstance(value, dict) and set(value) == {"b64"}
 
 
 def _columns(rows, specs):
-    """Rows of named inputs, one list per name; rows of the only input as they are."""
+    """Turns rows of named inputs into one list per name; returns rows of a single input unchanged."""
     if not isinstance(rows[0], dict) or _is_base64(rows[0]):
         return rows
     for row in rows:
@@ -147,7 +145,7 @@ def _to_array(name, values, spec, has_rows):
         wanted = ", ".join("any" if size is None else str(size) for size in spec.shape)
         received = ", ".join(map(str, array.shape))
         raise BadRequestError(f"`{name}` must have the shape ({wanted}). Received: ({received}).{hint}")
-    with np.errstate(over="ignore"):  # too large for float32 is infinite, and refused as that
+    with np.errstate(over="ignore"):  # overflow to infinity is rejected by the graph
         return array.astype(spec.dtype.as_numpy_dtype)
 
 
@@ -160,11 +158,11 @@ def _numbers(name, values, integers):
 
 
 def _strings(name, values):
-    """An array of bytes; items are counted across all lists, from 0."""
+    """Builds an array of bytes; messages count items across nested lists, from 0."""
     shape, level = [], [values]
     while level and type(level[0]) is list:
         sizes = {len(value) if type(value) is list else None for value in level}
-        if len(sizes) > 1 or len(shape) == 32:  # deeper than NumPy's arrays may be
+        if len(sizes) > 1 or len(shape) == 32:  # NumPy allows no more dimensions
             raise BadRequestError(f"`{name}` must be a string or lists of equal lengths.")
         shape.append(len(level[0]))
         level = list(itertools.chain.from_iterable(level))
@@ -180,27 +178,27 @@ def _to_bytes(name, item, value):
         raise BadRequestError(
             f'`{name}` must hold strings, or bytes as {{"b64": "..."}}. Received: a {_kind(value)} as item {item}.'
         )
-    text = "".join(value["b64"].split())  # the program base64 breaks lines
+    text = "".join(value["b64"].split())  # the base64 command wraps lines
     try:
         return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except (binascii.Error, ValueError) as error:
         raise BadRequestError(
-            f"`{name}` must hold base64 alone, without `data:...,` before it. Received as item {item}, counted from 0: "
+            f"`{name}` must hold plain base64, without a `data:...,` prefix. Received as item {item}, counted from 0: "
             f"{text[:30]!r}. {error}."
         ) from None
 
 
 def _check_leaves(name, values, integers):
-    """Looks at the types before NumPy does, which would make room for the longest string at every place."""
+    """Checks the types before NumPy sees them: it would allocate the longest string for every item."""
     allowed, level = ({int} if integers else {int, float}), [values]
     while level:
         wrong = set(map(type, level)) - {list} - allowed
         if wrong:
             kinds = " and ".join(sorted(map(_KINDS.__getitem__, wrong)))
             is_file = any(map(_is_base64, level))
-            hint = " Files are for `encode_image_bytes` and `reconstruct_image_bytes`." if is_file else ""
+            hint = " Send files to `encode_image_bytes` or `reconstruct_image_bytes`." if is_file else ""
             raise BadRequestError(
-                f"`{name}` must hold {'integers' if integers else 'numbers'} alone. Received: {kinds}.{hint}"
+                f"`{name}` must hold only {'integers' if integers else 'numbers'}. Received: {kinds}.{hint}"
             )
         level = list(itertools.chain.from_iterable(value for value in level if type(value) is list))
 
@@ -212,8 +210,8 @@ _KINDS = {
     bool: "boolean",
     int: "number",
     float: "fraction or too large number",
+    type(None): "null",
 }
-_KINDS[type(None)] = "null"
 
 
 def _kind(value):

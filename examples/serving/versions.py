@@ -1,4 +1,4 @@
-"""The versions of an exported model: the newest is loaded, kept ready, and replaced without a pause."""
+"""Loads the newest version of an exported model and replaces it without downtime."""
 
 import contextlib
 import gc
@@ -15,15 +15,15 @@ import tensorflow as tf
 from google.protobuf.json_format import MessageToDict
 from tensorflow.core.protobuf import saved_model_pb2
 
-EXTRA = "assets.extra"  # where an export of keras_provlae keeps what is no part of the graph
+EXTRA = "assets.extra"  # where keras_provlae stores metadata and example images
 LOG = logging.getLogger("uvicorn.error")
 
 
 class Version:
-    """One loaded version of a SavedModel, with every signature called once.
+    """One loaded version of a SavedModel, warmed up by one call of every signature.
 
     Args:
-        number: Its number.
+        number: The version number.
         folder: `<name>/<version>`.
     """
 
@@ -37,14 +37,14 @@ class Version:
             self._warm_up(name)
 
     def specs(self, signature_name: str) -> dict[str, tf.TensorSpec]:
-        """Inputs of a signature by name."""
+        """Returns the inputs of a signature by name."""
         return self.signatures[signature_name].structured_input_signature[1]
 
     def predict(self, signature_name: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Outputs of a signature by name.
+        """Returns the outputs of a signature by name.
 
         Raises:
-            tf.errors.InvalidArgumentError: If the graph refuses the values.
+            tf.errors.InvalidArgumentError: If the graph rejects the values.
         """
         specs = self.specs(signature_name)
         inputs = {name: tf.constant(array, specs[name].dtype) for name, array in arrays.items()}
@@ -52,8 +52,8 @@ class Version:
         return {name: outputs[name].numpy() for name in sorted(outputs)}
 
     def _warm_up(self, signature_name):
-        """The first call is slow: it is not left to a client."""
-        image = tf.io.encode_png(np.zeros((1, 1, 1), "uint8")).numpy()  # for strings, which may be such files
+        """Makes the slow first call of a signature."""
+        image = tf.io.encode_png(np.zeros((1, 1, 1), "uint8")).numpy()  # for inputs of strings
         arrays = {
             name: np.full(
                 [size or 1 for size in spec.shape],
@@ -62,31 +62,31 @@ class Version:
             )
             for name, spec in self.specs(signature_name).items()
         }
-        with contextlib.suppress(tf.errors.InvalidArgumentError):  # these need not be values that it takes
+        with contextlib.suppress(tf.errors.InvalidArgumentError):  # the signature may reject these values
             self.predict(signature_name, arrays)
 
 
 class WatchedModel:
-    """The newest version in a folder that can be loaded.
+    """Serves the newest version in a folder that can be loaded.
 
     Args:
-        base_path: Folder with one folder per version, as TensorFlow Serving's.
-        name: The model's name in the paths; by default the folder's.
+        base_path: Folder with one folder per version, as for TensorFlow Serving.
+        name: Name of the model in URLs; default: the folder's name.
 
     Raises:
         FileNotFoundError: If there is no version.
-        ValueError: If none can be loaded, or the name cannot be part of a path.
+        ValueError: If no version can be loaded, or the name cannot be part of a URL.
     """
 
     def __init__(self, base_path: str | Path, name: str | None = None):
         self.base_path = Path(base_path)
         self.name = name or Path(os.path.abspath(base_path)).name
         if not self.name or set(self.name) & set("/:"):
-            raise ValueError(f"The model's name must not be empty, nor have / or : in it. Received: {self.name!r}.")
+            raise ValueError(f"The model's name must not be empty or contain / or :. Received: {self.name!r}.")
         self.current: Version | None = None
-        self._failed: dict[int, tuple[list, str]] = {}  # files as they were, and the error
-        self._missing = False  # whether the served version was not there the last time
-        self._retired: list[weakref.ref] = []  # versions before, while requests hold them
+        self._failed: dict[int, tuple[list, str]] = {}  # its files at that time, and the error
+        self._missing = False  # whether the served version was gone at the last refresh
+        self._retired: list[weakref.ref] = []  # replaced versions that requests may still use
         self._refreshing = threading.Lock()
         if not self._folders():
             raise FileNotFoundError(_no_version(self.base_path))
@@ -96,18 +96,18 @@ class WatchedModel:
 
     @property
     def failures(self) -> dict[int, str]:
-        """Why versions that are there could not be loaded, by number."""
+        """Errors of the versions that could not be loaded, by number."""
         return {number: error for number, (_, error) in list(self._failed.items())}
 
     def refresh(self) -> None:
-        """Loads the newest version unless it is there already.
+        """Loads the newest version unless it is already loaded.
 
-        The version before it serves until then, and requests that hold it keep it to their end. One that cannot
-        be loaded is passed over until its files change. A served one that is deleted, and missing twice, makes way
-        for the newest that is left, and serves on if none is.
+        The old version serves until the new one is ready; open requests finish on it. A version that cannot be loaded
+        is skipped until its files change. If the served version is missing in two refreshes, the newest remaining one
+        replaces it; if there is none, it keeps serving.
         """
         with self._refreshing:
-            if any(version() is None for version in self._retired):  # no request holds it any more
+            if any(version() is None for version in self._retired):  # no request uses it any more
                 self._clean_up()
             folders = self._folders()
             self._failed = {number: failed for number, failed in self._failed.items() if number in folders}
@@ -120,13 +120,13 @@ class WatchedModel:
                     return
 
     def _load(self, number, folder):
-        """Whether the version could be loaded; then it is the current one."""
+        """Tries to load a version and make it the current one; returns whether that worked."""
         files = _files(folder)
         if number in self._failed and self._failed[number][0] == files:
             return False
         try:
             version = Version(number, folder)
-        except Exception as error:  # whatever is wrong with the files, the server goes on
+        except Exception as error:  # broken files of any kind must not stop the server
             if number not in self._failed:
                 LOG.error("Version %d of %s in %s cannot be loaded: %s", number, self.name, folder, error)
             self._failed[number] = files, f"{folder}: {error}"
@@ -140,7 +140,7 @@ class WatchedModel:
         return True
 
     def _clean_up(self):
-        """Frees what nobody uses; what is left, some 300,000 objects, is not looked through again.
+        """Collects garbage, then exempts the surviving 300,000 objects from later collections.
 
         Otherwise every few large requests would wait 0.2 s for Python's garbage collector.
         """
@@ -154,7 +154,7 @@ class WatchedModel:
 
 
 def _version_folders(base_path):
-    """Folders of versions by number: names of digits, leading zeros or not, with a SavedModel in them."""
+    """Returns version folders by number: names of digits, with or without leading zeros, that hold a SavedModel."""
     if not base_path.is_dir():
         return {}
     folders = [child for child in base_path.iterdir() if child.name.isascii() and child.name.isdigit()]
@@ -162,17 +162,17 @@ def _version_folders(base_path):
 
 
 def _files(folder):
-    """Names, sizes and times of what is in a folder: changed when it is being copied."""
+    """Returns names, sizes and times of the files in a folder, which change while it is copied."""
     files = []
     for path in sorted(folder.rglob("*")):
-        with contextlib.suppress(FileNotFoundError):  # gone since it was listed
+        with contextlib.suppress(FileNotFoundError):  # deleted since it was listed
             status = path.lstat()
             files.append((str(path), status.st_size, status.st_mtime_ns))
     return files
 
 
 def _no_version(path):
-    """What to do instead of serving this path."""
+    """Builds the message for a path without versions."""
     if not path.exists():
         return f"There is no folder {path}."
     if (path / "saved_model.pb").is_file():
@@ -185,7 +185,7 @@ def _no_version(path):
 
 
 def _signature_defs(folder: Path) -> dict[str, Any]:
-    """What `metadata` tells, in the JSON form of TensorFlow Serving."""
+    """Returns the signatures in TensorFlow Serving's JSON form."""
     saved_model = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
     return {
         name: MessageToDict(definition, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)

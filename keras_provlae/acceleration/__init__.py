@@ -45,7 +45,7 @@ def disable() -> None:
 
 
 def is_enabled() -> bool:
-    """Whether the faster equivalents are installed."""
+    """Returns whether the faster equivalents are installed."""
     return LadderVAE.step_wiring is step_networks
 
 

@@ -63,7 +63,7 @@ def _transposed(conv, g, affine):
 
 
 def transposes_slowly() -> bool:
-    """Whether a transposed convolution is many times slower than the equivalent convolution: on JAX on a CPU."""
+    """Returns whether transposed convolutions are many times slower than convolutions: on JAX on a CPU."""
     if keras.backend.backend() != "jax":
         return False
     import jax

@@ -9,7 +9,7 @@ from keras_provlae.layers import ChannelAffine
 
 
 def tensorflow_on_cpu() -> bool:
-    """Whether TensorFlow computes on a CPU: the only setup where its special operations were benchmarked."""
+    """Returns whether TensorFlow computes on a CPU: the only setup where its special operations were benchmarked."""
     if keras.backend.backend() != "tensorflow":
         return False
     import tensorflow as tf

@@ -113,11 +113,11 @@ def _convolutions(convs: Sequence[keras.layers.Conv2D], h: Any, gate: Gate, gate
 
 
 def _are_alike(one, other):
-    """Whether two convolutions of the same maps can be one: they differ in the number of filters at most."""
+    """Returns whether two convolutions of the same maps can be one: they differ in the number of filters at most."""
     facts = ("kernel_size", "strides", "padding", "activation", "dtype_policy", "data_format")
     return all(getattr(one, fact) == getattr(other, fact) for fact in facts)
 
 
 def _regularizes_activities(parts):
-    """Whether a layer must be called itself, because Keras regularizes its output."""
+    """Returns whether a layer must be called itself, because Keras regularizes its output."""
     return any(getattr(layer, "activity_regularizer", None) is not None for part in parts for layer in part)

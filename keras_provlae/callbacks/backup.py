@@ -1,4 +1,4 @@
-"""A backup that is whole whatever happens while it is written."""
+"""Backups of a training that survive a crash at any moment."""
 
 import contextlib
 import json
@@ -21,29 +21,29 @@ SETTINGS = "settings of the model"  # an attribute of the file
 class BackupAndRestore(keras.callbacks.BackupAndRestore):
     """`keras.callbacks.BackupAndRestore` that survives `kill -9` and a full disk at any moment.
 
-    Keras writes the weights over the last ones, and the number of the epoch into a second file: a kill in
-    between leaves half a file, or an epoch that is trained twice. Here the number is part of the file's name; the file
-    is written under another, brought to the disk and renamed, which is a single step of the file system,
-    and only then the one before it is removed. Weights, stage, alpha, optimizer and noise come back as they were.
+    Keras overwrites the last weights in place and writes the epoch number to a second file, so a kill in between leaves
+    half a file, or an epoch that is trained twice. This callback puts the epoch number into the file name, writes under
+    a temporary name, syncs to disk, renames atomically, and only then deletes the previous backup. It restores weights,
+    stage, alpha, optimizer and noise exactly.
 
-    A backup is due at the end of every epoch, and left out as long as it would take more than `max_share` of the time
-    since the last: of epochs of a few seconds, not every one is kept. Weights that are not finite are not backed up.
+    A backup is due at the end of every epoch. It is skipped while backups would take more than `max_share` of the time,
+    so runs with short epochs do not back up each one. Weights that are not finite are never backed up.
 
-    A backup of another network or other settings of the model (its `get_config`), or with another kind of optimizer, is
-    refused before a weight of the model changes. The learning rate is that of the backup.
+    A backup of another network, of a model with other settings (its `get_config`) or of another kind of optimizer is
+    rejected before any weight of the model changes. The learning rate is that of the backup.
 
     Args:
-        backup_dir: Folder of the backup, of this training alone; it is made.
-        max_share: Float in (0, 1]. The largest part of the time that backups may take; 1 keeps every epoch.
-        delete_checkpoint: Bool. Whether the backup is removed when the training has come to its end, and the folder
-            if nothing else is in it.
+        backup_dir: Folder for the backups of this training alone; created if missing.
+        max_share: Float in (0, 1]. The largest share of the time that backups may take; 1 backs up every epoch.
+        delete_checkpoint: Bool. Whether to delete the backup when training is complete, and the folder if nothing else
+            is in it.
 
     Raises:
-        TypeError: If `backup_dir` is no path.
-        ValueError: If `max_share` is out of range, or `backup_dir` a URL; at the start of `fit`, if the backup in the
-            folder is not of this model and optimizer, not whole, or written by Keras's own callback.
-        OSError: At the start of `fit`, if the folder cannot be written to; at the end of an epoch, if the
-            backup cannot be written. The message says which backup there is, whole; the same command goes on from it.
+        TypeError: If `backup_dir` is not a path.
+        ValueError: If `max_share` is out of range or `backup_dir` is a URL; at the start of `fit`, if the backup in the
+            folder is of another model or optimizer, damaged, or written by Keras's own callback.
+        OSError: At the start of `fit`, if the folder is not writable; at the end of an epoch, if the backup cannot be
+            written. The message names the last good backup; running the same command again resumes from it.
 
     Example:
         >>> callback = BackupAndRestore("backup")
@@ -60,10 +60,10 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         check_writable("Backups", self.backup_dir)
         if (Path(self.backup_dir) / "latest.weights.h5").exists():
             raise ValueError(
-                f"{self.backup_dir} has a backup of `keras.callbacks.BackupAndRestore`: go on with that callback, or "
+                f"{self.backup_dir} has a backup of `keras.callbacks.BackupAndRestore`. Resume with that callback, or "
                 "give another folder."
             )
-        self._next = 0.0  # on the clock, from when on a backup does not take too much
+        self._next_backup = 0.0  # clock time before which a backup would exceed `max_share`
         saved = self._saved()
         if saved:
             epoch, file = saved[-1]
@@ -75,44 +75,44 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
             return
         for file in [Path(self.backup_dir) / UNFINISHED, *(file for _, file in self._saved())]:
             file.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):  # other files are in it
+        with contextlib.suppress(OSError):  # the folder has other files
             os.rmdir(self.backup_dir)
 
     def _restore(self, file):
-        """Loads a backup if it is laid out like one of this model; else the model stays as it is."""
+        """Loads a backup if its layout matches the model; otherwise leaves the model unchanged and raises."""
         optimizer = self.model.optimizer
         if optimizer is not None and not optimizer.built:
             optimizer.build(self.model.trainable_variables)
-        now = Path(self.backup_dir) / UNFINISHED
+        current = Path(self.backup_dir) / UNFINISHED
         try:
-            self._write(now)
+            self._write(current)
         except Exception as error:
-            now.unlink(missing_ok=True)
+            current.unlink(missing_ok=True)
             raise OSError(
                 f"There is no room for another backup in {self.backup_dir}, beside {file}: {error} "
-                f"({type(error).__name__}). Make room and run the same command: it goes on there."
+                f"({type(error).__name__}). Free some space and run the same command again to resume."
             ) from error
         try:
-            problem = _difference(_layout(file), _layout(now))
+            problem = _difference(_layout(file), _layout(current))
             if problem is None:
                 self.model.load_weights(file)
                 return
-        except Exception as error:  # h5py has many for a file that is damaged or none of its own
+        except Exception as error:  # h5py raises many types for a damaged or foreign file
             problem = f"it cannot be read ({type(error).__name__}: {error})"
-            self.model.load_weights(now)
+            self.model.load_weights(current)
         finally:
-            now.unlink(missing_ok=True)
+            current.unlink(missing_ok=True)
         raise ValueError(
-            f"The backup in {self.backup_dir} is not one of this training: {problem}. To go on with it, build and "
-            f"compile the model as in the run that wrote it; to start anew, give another folder or delete {file}."
+            f"The backup in {self.backup_dir} is not of this training: {problem}. To resume from it, build and "
+            f"compile the model as in the run that wrote it. To start over, give another folder or delete {file}."
         )
 
     def _save_model(self):
         begin = time.perf_counter()
-        if self.max_share < 1 and begin < self._next:
+        if self.max_share < 1 and begin < self._next_backup:
             return
         if not all(np.isfinite(ops.convert_to_numpy(weight)).all() for weight in self.model.trainable_variables):
-            return  # a `GrowthGuard` that comes later may know what to do
+            return  # a `GrowthGuard` after this callback may undo the step
         folder = Path(self.backup_dir)
         unfinished, file = folder / UNFINISHED, folder / f"epoch_{self._current_epoch}.weights.h5"
         before = self._saved()
@@ -123,19 +123,19 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
             unfinished.replace(file)
         except Exception as error:  # h5py has its own for a full disk
             unfinished.unlink(missing_ok=True)
-            kept = f"that of epoch {before[-1][0]} is whole, {before[-1][1]}" if before else "there is none before it"
+            last = f"The last good backup is {before[-1][1]}" if before else "There is no earlier backup"
             raise OSError(
                 f"The backup of epoch {self._current_epoch} could not be written to {folder}: {error} "
-                f"({type(error).__name__}). Of backups, {kept}. Make room and run the same command: it goes on there."
+                f"({type(error).__name__}). {last}. Free some space and run the same command again to resume."
             ) from error
         for _, older in before:
             if older != file:
                 older.unlink()
         now = time.perf_counter()
-        self._next = now + (now - begin) / self.max_share
+        self._next_backup = now + (now - begin) / self.max_share
 
     def _write(self, file):
-        """The weights, and beside them the settings of the model, which equal shapes do not tell."""
+        """Writes the weights with the model's settings, which array shapes alone do not reveal."""
         import h5py
 
         self.model.save_weights(file, overwrite=True)
@@ -143,53 +143,54 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
             weights.attrs[SETTINGS] = np.void(json.dumps(_settings(self.model)).encode())
 
     def _saved(self):
-        """`[(epochs that were trained, file)]`, the last one last."""
+        """`[(number of trained epochs, file)]`, sorted."""
         found = [(SAVED.fullmatch(path.name), path) for path in Path(self.backup_dir).glob("*.h5")]
         return sorted((int(match[1]), path) for match, path in found if match)
 
 
 def _layout(file):
-    """What a file of weights holds: `({name of an array: its shape}, kind of the optimizer or None, settings)`."""
+    """The layout of a weights file: `({array name: shape}, kind of the optimizer or None, settings)`."""
     import h5py
 
     shapes = {}
 
-    def look(name, item):
+    def visit(name, item):
         if isinstance(item, h5py.Dataset):
             shapes[name] = item.shape
 
     with h5py.File(file) as weights:
-        weights.visititems(look)
+        weights.visititems(visit)
         attributes = weights["optimizer/vars"].attrs if "optimizer/vars" in weights else {}
         kind = attributes.get("name")
         settings = json.loads(weights.attrs[SETTINGS].tobytes()) if SETTINGS in weights.attrs else {}
-    return shapes, kind and re.sub(r"_\d+$", "", kind), settings  # Keras numbers the optimizers of one process
+    return shapes, kind and re.sub(r"_\d+$", "", kind), settings  # Keras numbers the optimizers of a process
 
 
 def _settings(model):
-    """`{name: text}` of the configuration of a ladder model; of others, arrays alone are compared."""
+    """`{name: text}` of a ladder model's configuration; empty for other models, where only arrays are compared."""
     if not hasattr(model, "rung_slices"):
         return {}
     return {name: repr(value) for name, value in model.get_config().items() if name not in ("name", "preset")}
 
 
-def _difference(backup, model):
-    """What a backup and a model do not have in common, in words, or `None`."""
-    (backup, backup_optimizer, theirs), (model, optimizer, ours) = backup, model
-    names = [name for name in theirs if theirs[name] != ours.get(name)]
-    differing = [f"{name} was {theirs[name]} and is {ours.get(name, 'missing')}" for name in names]
-    networks = [
-        {name: shapes[name] for name in shapes if not name.startswith("optimizer/")} for shapes in (backup, model)
-    ]
-    before, now = networks
+def _difference(backup, current):
+    """Describes how the layout of a backup differs from that of the model; `None` if it does not."""
+    (backup, backup_optimizer, backup_settings), (current, optimizer, settings) = backup, current
+    before, now = (
+        {name: shapes[name] for name in shapes if not name.startswith("optimizer/")} for shapes in (backup, current)
+    )
     if before != now:
-        other = [name for name in sorted(before.keys() | now.keys()) if before.get(name) != now.get(name)]
-        first = f"{other[0]} is {_shape(before, other[0])} there and {_shape(now, other[0])} in the model"
-        return f"it is of another network, of which {len(other)} of {len(before | now)} arrays differ ({first})"
-    if (backup, backup_optimizer) != (model, optimizer):
+        differing = [name for name in sorted(before.keys() | now.keys()) if before.get(name) != now.get(name)]
+        first = differing[0]
+        return (
+            f"its network differs in {len(differing)} of {len(before | now)} arrays (first {first}: "
+            f"{before.get(first, 'missing')} in the backup, {now.get(first, 'missing')} in the model)"
+        )
+    if (backup, backup_optimizer) != (current, optimizer):
         return f"it was trained with another optimizer ({backup_optimizer or 'none'}, here {optimizer or 'none'})"
-    return f"its settings are others: {'; '.join(differing)}" if differing else None
-
-
-def _shape(shapes, name):
-    return "missing" if name not in shapes else f"of shape {shapes[name]}"
+    changed = [
+        f"{name} was {value} and is {settings.get(name, 'missing')}"
+        for name, value in backup_settings.items()
+        if value != settings.get(name)
+    ]
+    return f"its settings differ: {'; '.join(changed)}" if changed else None

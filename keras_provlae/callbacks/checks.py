@@ -1,4 +1,4 @@
-"""What the callbacks check alike: the epochs they are asked for, and the model."""
+"""Checks shared by the callbacks: the epochs they are asked for, and the model."""
 
 import warnings
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from keras_provlae.models.ladder_vae import LadderVAE
 
 
 def check_every(every: Any) -> None:
-    """`None`, an int >= 1, or a list of epochs from 0."""
+    """Checks that `every` is `None`, an int >= 1, or a list of epochs from 0."""
     if isinstance(every, Sequence):
         for epoch in every:
             check_count("every", epoch, least=0)
@@ -20,26 +20,26 @@ def check_every(every: Any) -> None:
 
 
 def check_epochs(callback: keras.callbacks.Callback) -> None:
-    """Warns at the start of `fit` of epochs in `every` that it does not come to."""
+    """Warns at the start of `fit` if `every` lists epochs beyond its end."""
     every, epochs = callback.every, (callback.params or {}).get("epochs")
     late = [epoch for epoch in every if epoch >= epochs] if isinstance(every, Sequence) and epochs else []
     if late:
         warnings.warn(
-            f"{type(callback).__name__}: `every` names the epochs {', '.join(map(str, late))}, and this training ends "
-            f"with epoch {epochs - 1}: epochs are counted from 0.",
+            f"{type(callback).__name__}: `every` lists epochs {', '.join(map(str, late))}, but this training ends "
+            f"with epoch {epochs - 1}. Epochs are counted from 0.",
             stacklevel=2,
         )
 
 
-def is_chosen(every: int | Sequence[int] | None, epoch: int, epochs: int, times: int) -> bool:
-    """Whether something is due at the end of an epoch: every so many, in a list, or about so many times in all."""
+def is_due(every: int | Sequence[int] | None, epoch: int, epochs: int, times: int) -> bool:
+    """Returns whether the end of an epoch is due: a multiple of `every`, listed in it, or one of about `times`."""
     if isinstance(every, Sequence):
         return epoch in every
     return (epoch + 1) % (every or -(-epochs // times)) == 0
 
 
 def check_ladder(callback: keras.callbacks.Callback, model: keras.Model) -> None:
-    """Raises a `TypeError` for a model that has no rungs to encode."""
+    """Raises a `TypeError` unless the model is a `LadderVAE`."""
     if not isinstance(model, LadderVAE):
         raise TypeError(
             f"{type(callback).__name__} needs a LadderVAE, such as ProgressiveVAE. Received: {type(model).__name__}."

@@ -1,4 +1,4 @@
-"""Pictures of a model while it trains, and the snapshots that the growth timeline is made of."""
+"""Pictures of a model while it trains, and the snapshots behind the growth timeline."""
 
 import os
 from collections.abc import Sequence
@@ -6,9 +6,9 @@ from typing import Any
 
 import keras
 import numpy as np
-from PIL import Image  # which matplotlib brings
+from PIL import Image  # a dependency of matplotlib
 
-from keras_provlae.callbacks.checks import check_epochs, check_every, check_ladder, is_chosen
+from keras_provlae.callbacks.checks import check_epochs, check_every, check_ladder, is_due
 from keras_provlae.checks import check_count, optional
 from keras_provlae.folders import check_path, check_writable
 from keras_provlae.metrics.encoding import BATCH, check_encodable, held_subset
@@ -17,43 +17,43 @@ from keras_provlae.visualization.model_images import held_codes
 from keras_provlae.visualization.snapshot import snapshot_files
 from keras_provlae.visualization.writers import rendered
 
-TIMES = 3  # snapshots over the epochs of `fit`, where nothing else is asked for
+TIMES = 3  # snapshots during one `fit` by default
 DPI = 100
 
 
 class TraversalSnapshots(keras.callbacks.Callback):
-    """Traversals of every latent, samples of every rung and I(x; z_l), at unlocks and every so many epochs.
+    """Saves traversals of every latent, samples of every rung and I(x; z_l) at unlocks and chosen epochs.
 
-    At the end of every stage, just before `GrowthCallback` unlocks the next rung, at chosen epochs and at the end
-    of the training a picture of the traversals goes into a folder, with a `visualization.Snapshot` beside it.
-    Give each callback a folder of its own, and put it after `EarlyStopping`, which may bring earlier weights back.
-    `visualization.growth_timeline(callback.snapshots)` is the paper's figure 5; it is drawn at the end.
+    It takes a snapshot at the end of every stage, at chosen epochs and at the end of the training: a picture of the
+    traversals, and a `visualization.Snapshot` beside it. The one at the end of a stage comes right before the unlock,
+    even in the middle of an epoch and wherever in the list this callback is: it is one of `model.growth_listeners`.
+    At the end of `fit` it draws `visualization.growth_timeline(callback.snapshots)`. Put it after `EarlyStopping`,
+    which may restore earlier weights, and give each callback its own folder.
 
-    The files are `step_<iteration>_stage_<stage>.png` and `.npz`, and `growth_timeline.png`. A training that
-    is resumed in the same folder goes on with the snapshots that it had; those of steps that the model has not come
-    to, or of other rungs or images, are removed. A line says how many. (Steps are those of the model or, where it
-    does not grow, of its optimizer: compiled again it counts from 0.)
+    The files are `step_<iteration>_stage_<stage>.png` and `.npz`, and `growth_timeline.png`. A run resumed in the same
+    folder keeps the snapshots up to its step, deletes those of later steps and of other rungs or images, and prints how
+    many. (A model that does not grow counts the steps of its optimizer: compiling it again restarts them.)
 
     Args:
-        folder: Where pictures and snapshots go; it is made.
-        images: What `InformationFlow` takes: an array or a data set of images, or a ground truth.
-        every: Int >= 1: at the end of every so many epochs. Or a list of epochs, counted from 0 as Keras does.
-            `None` is about three times over the epochs of `fit`.
+        folder: Folder for pictures and snapshots; created if missing.
+        images: As in `InformationFlow`: an array or a data set of images, or a ground truth.
+        every: Int >= 1: take one at the end of every `every` epochs. Or a list of epochs, counted from 0 as Keras does.
+            `None` takes about three during `fit`.
         log_dir: Folder for TensorBoard, or `None`. The same pictures go into `log_dir/pictures`, by iteration.
-        around: One image, `(1, height, width, channels)`, whose codes are held; `None` draws one of `images`.
+        around: One image, `(1, height, width, channels)`, whose codes are held; `None` picks one of `images` at random.
         n: Int >= 1. Samples per rung in a snapshot.
-        num_images: Int >= 2. Images to hold for I(x; z_l): random ones of an array, the first of a data set.
+        num_images: Int >= 2. Size of the subset for I(x; z_l): random images of an array, the first of a data set.
         draws: Int >= 2. Draws of (x, z) for I(x; z_l).
-        seed: Int or `None`. Seed of the choice and of all draws, the same in every snapshot.
-        data: What the images are, for the titles: a text, or the `GroundTruth` itself; `None` is no title.
+        seed: Int or `None`. Seed of the subset and of all draws, the same in every snapshot.
+        data: Name of the data for the titles: a text, or the `GroundTruth` itself; `None` writes no title.
 
     Attributes:
-        snapshots: A list of `visualization.Snapshot` in the order of their iterations.
+        snapshots: A list of `visualization.Snapshot`, ordered by iteration.
 
     Raises:
         ImportError: If `log_dir` is given and TensorBoard is not installed.
-        TypeError, ValueError: If the images, `around` or a number are unfit: as it is made, or at the start of `fit`.
-        OSError: At the start of `fit`, if `folder` or `log_dir` cannot be written to.
+        TypeError, ValueError: If the images, `around` or a number is invalid: at once, or at the start of `fit`.
+        OSError: At the start of `fit`, if `folder` or `log_dir` is not writable.
 
     Example:
         >>> import numpy as np
@@ -85,10 +85,10 @@ class TraversalSnapshots(keras.callbacks.Callback):
         self.folder, self.log_dir = check_path("folder", folder), log_dir
         self.images, _ = held_subset(images, num_images, seed)
         rng = np.random.default_rng(seed)
-        one = rng.integers(len(self.images))
-        self.around = self.images[one : one + 1] if around is None else around
+        index = rng.integers(len(self.images))
+        self.around = self.images[index : index + 1] if around is None else around
         self.every, self.n, self.draws, self.data = every, n, draws, data
-        self.seed = int(rng.integers(2**31)) if seed is None else seed  # never Keras's own stream, which trains
+        self.seed = int(rng.integers(2**31)) if seed is None else seed  # Keras's own stream would change the training
         self.snapshots = []
         self._board = None
 
@@ -100,29 +100,27 @@ class TraversalSnapshots(keras.callbacks.Callback):
         check_encodable(self.model, self.images)
         held_codes(self.model, self.around)
         check_writable("Pictures", self.folder)
-        if self.log_dir is not None and "://" not in self.log_dir:  # TensorFlow writes to other places as well
+        if self.log_dir is not None and "://" not in self.log_dir:  # TensorFlow can write to URLs
             check_writable("Pictures", os.path.join(self.log_dir, "pictures"))
         self.params = {} if self.params is None else self.params
         check_epochs(self)
         if self.model.grows:
             self.model.growth_listeners.append(self)
-        self._begun = False
+        self._has_begun = False
 
     def on_epoch_begin(self, epoch, logs=None):
-        if not self._begun:  # not in `on_train_begin`: a callback after this one may have restored the model
-            self.snapshots = self._kept()
-            self._begun = True
+        self._begin()
 
     def on_epoch_end(self, epoch, logs=None):
-        if is_chosen(self.every, epoch, self.params.get("epochs") or epoch + 1, TIMES):
+        if is_due(self.every, epoch, self.params.get("epochs") or epoch + 1, TIMES):
             self.take()
 
     def on_train_end(self, logs=None):
         while self.snapshots and self.snapshots[-1].iteration > self.model.iteration:
-            _remove(self._path(self.snapshots.pop()))  # EarlyStopping brought earlier weights back
+            _remove(self._path(self.snapshots.pop()))  # EarlyStopping restored earlier weights
         stopped = getattr(self.model, "stop_training", False)
         if stopped and self.snapshots and self.snapshots[-1].iteration == self.model.iteration:
-            self.snapshots.pop()  # it may be that of weights which EarlyStopping replaced
+            self.snapshots.pop()  # EarlyStopping may have replaced the weights of this step
         self.take()
         self.write_timeline()
         if self._board is not None:
@@ -131,18 +129,18 @@ class TraversalSnapshots(keras.callbacks.Callback):
 
     def before_unlock(self, model: keras.Model) -> None:
         """Takes a snapshot at the end of a stage; called by `model.grow`."""
+        self._begin()
         self.take()
 
     def after_unlock(self, model: keras.Model) -> None:
-        """Nothing to do."""
+        """Does nothing: the new stage has not been trained yet."""
 
     def take(self) -> None:
-        """Takes a snapshot of the model as it is, unless there is one of this step."""
+        """Takes a snapshot of the current model, unless this step has one."""
         iteration, stage = self.model.iteration, self.model.stage
         if any((one.iteration, one.stage) == (iteration, stage) for one in self.snapshots):
             return
-        how = {"around": self.around, "n": self.n, "draws": self.draws, "seed": self.seed}
-        snapshot = Snapshot.of(self.model, self.images, **how)
+        snapshot = Snapshot.of(self.model, self.images, self.around, self.n, self.draws, self.seed)
         self.snapshots.append(snapshot)
         path = self._path(snapshot)
         snapshot.save(path)
@@ -153,8 +151,14 @@ class TraversalSnapshots(keras.callbacks.Callback):
         """Draws the growth timeline of the snapshots so far."""
         self._write("growth_timeline", growth_timeline(self.snapshots, data=self.data))
 
-    def _kept(self):
-        """The snapshots of this training so far; of others the files are removed, with their pictures."""
+    def _begin(self):
+        """Loads the snapshots of a resumed run, once it is restored: a later callback may do so in `on_train_begin`."""
+        if not self._has_begun:
+            self._has_begun = True
+            self.snapshots = self._resumed()
+
+    def _resumed(self):
+        """Loads the earlier snapshots of this training; deletes the files of others, with their pictures."""
         kept, removed = {}, 0
         for path in self.folder.glob("step_*_stage_*.npz.part"):
             path.unlink()
@@ -167,13 +171,13 @@ class TraversalSnapshots(keras.callbacks.Callback):
                 kept[snapshot.iteration, snapshot.stage] = snapshot
         if kept or removed:
             print(
-                f"\n{self.folder}: going on with {len(kept)} snapshots; {removed} of another training removed",
+                f"\n{self.folder}: resuming with {len(kept)} snapshots; removed {removed} of another training",
                 flush=True,
             )
         return [kept[moment] for moment in sorted(kept)]
 
     def _of_this_training(self, path):
-        """The snapshot in a file, or `None` if it is another training's, of a later step, or not whole."""
+        """Loads a snapshot; `None` if it is of another training, of a later step, or damaged."""
         try:
             snapshot = Snapshot.load(path)
         except (ValueError, TypeError):
@@ -199,6 +203,6 @@ class TraversalSnapshots(keras.callbacks.Callback):
 
 
 def _remove(path):
-    """A snapshot's file and its picture."""
+    """Deletes a snapshot and its picture."""
     path.unlink(missing_ok=True)
     path.with_suffix(".png").unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Data sets of the paper as `tf.data` pipelines and ground truths, and your own images."""
+"""The paper's data sets and your own images, as `tf.data` pipelines and ground truths."""
 
 from keras_provlae.datasets.celeb_a import celeb_a, celeb_a_attributes
 from keras_provlae.datasets.digits import mnist

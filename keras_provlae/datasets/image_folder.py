@@ -1,4 +1,4 @@
-"""Your own images: any folder of files, as a `tf.data.Dataset`."""
+"""A folder of your own images as a `tf.data.Dataset`."""
 
 import os
 from collections.abc import Sequence
@@ -34,37 +34,35 @@ def image_folder(
     background: float | Sequence[float] = 1.0,
     bits: int | None = None,
 ) -> tf.data.Dataset:
-    """The images of a folder, and of the folders in it, as float32 in [0, 1].
+    """Loads the images of a folder and its subfolders as float32 in [0, 1].
 
     Args:
-        folder: Path of the folder. JPEG and PNG files are read by TensorFlow, and BMP, GIF, WebP, TIFF, PNM, TGA, JPEG
-            2000 and AVIF files (the first frame) by Pillow; EXIF turns none of them. Linked folders are read too,
-            each folder once. Hidden files and those of other suffixes are left out, and a line counts them.
+        folder: Path of the folder. TensorFlow reads JPEG and PNG files; Pillow reads BMP, GIF, WebP, TIFF, PNM, TGA,
+            JPEG 2000 and AVIF files (the first frame). EXIF orientation is ignored. Linked folders are included, each
+            once. Hidden files and other suffixes are skipped, and a printed line counts them.
         batch_size: Int >= 1. Images per batch, of all processes together; the last may be smaller.
-        image_size: Int or `(height, width)`, pixels: the largest part in the middle with these proportions is resized.
-            `None`: all images have the size of the first, and stay as they are.
+        image_size: Int or `(height, width)`, pixels. Crops the largest centered part with this aspect ratio and
+            resizes it. `None` keeps the images, which must all be the size of the first.
         channels: 3 for color, 1 for gray.
-        shuffle: Bool. Draws a new order for each pass; `False` is the order of the names.
+        shuffle: Bool. Draws a new order for each epoch; `False` is the order of the names.
         seed: Int or `None`. The same seed gives the same stream.
-        on_bad_image: What to do with a file that cannot be decoded. `"error"`: the pass ends with an error that
-            names it. `"skip"`: every file is decoded once beforehand, and a warning says how many are left out.
-        drop_remainder: Bool. Leaves out the last batch where it is smaller.
-        shard: `(index, count)`: only the part of every batch that process `index` of `count` reads, as
-            `GroundTruth.tf_dataset`; the folder must be the same in all of them.
+        on_bad_image: How to handle files that cannot be decoded. `"error"`: the epoch ends with an error that names
+            the file. `"skip"`: decodes every file once at the start, and warns how many are skipped.
+        drop_remainder: Bool. Drops the last batch if it is smaller.
+        shard: `(index, count)`: reads only this process's part of every batch, as in `GroundTruth.tf_dataset`. All
+            processes must see the same folder.
         background: Color behind transparent pixels, in [0, 1]: a gray, or (red, green, blue). 1 is white.
-        bits: Int of 1 .. 16 or `None`. Significant bits of PNG and TIFF files of 16 bits: 12 for a camera whose white
-            is 4095. `None`: 16, and a file that uses 14 or fewer counts as one that cannot be decoded. Files of 8
-            bits stay as they are.
+        bits: Int 1 .. 16 or `None`. Significant bits of 16-bit PNG and TIFF files: 12 for a camera whose white is
+            4095. `None` means 16, and treats a file that uses 14 or fewer as bad. Has no effect on 8-bit files.
 
     Returns:
         A `tf.data.Dataset` of float32 `(batch, height, width, channels)`; `len` works.
 
     Raises:
-        FileNotFoundError: If there is no folder, or no image in it.
-        TypeError, ValueError: If an argument is unfit, or the first image cannot be decoded.
-
-    While it is read: `tf.errors.InvalidArgumentError` where a file cannot be decoded or has another size than the
-    first; the message names the file.
+        FileNotFoundError: If the folder is missing or has no image.
+        TypeError, ValueError: If an argument is invalid, or the first image cannot be decoded.
+        tf.errors.InvalidArgumentError: During iteration, if a file cannot be decoded or differs from the first in
+            size; the message names the file.
     """
     check_count("batch_size", batch_size)
     check_on_bad_image(on_bad_image)
@@ -105,8 +103,8 @@ def _color(background):
         raise TypeError(f"`background` must be a number or (red, green, blue). Received: background={background!r}.")
     if len(color) != 3 or not all(0 <= value <= 1 for value in color):
         raise ValueError(
-            "`background` must be a gray in [0, 1], or (red, green, blue) of such; divide by 255? "
-            f"Received: background={background!r}."
+            "`background` must be a gray in [0, 1], or (red, green, blue) in [0, 1]. "
+            f"Received: background={background!r}. Divide by 255?"
         )
     return tuple(map(float, color))
 
@@ -116,7 +114,7 @@ def _checked_bits(bits):
         return None
     check_count("bits", bits)
     if bits > 16:
-        raise ValueError(f"`bits` must be 16 at most. Received: bits={bits}.")
+        raise ValueError(f"`bits` must be at most 16. Received: bits={bits}.")
     return int(bits)
 
 
@@ -125,7 +123,7 @@ def _resized(height, width):
 
 
 def _same_size(first_path, height, width):
-    rule = f"All images must be {height} x {width} as {shown(first_path)}, or pass `image_size`. Received:"
+    rule = f"All images must be {height} x {width} like {shown(first_path)}, or pass `image_size`. Received:"
 
     def prepare(image, name):
         size = tf.shape(image)[:2]

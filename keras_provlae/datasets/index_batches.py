@@ -1,4 +1,4 @@
-"""Passes over numbered images: each image once, in an order drawn anew for each pass."""
+"""Shuffled batches of indices, one epoch after another."""
 
 import itertools
 from collections.abc import Sequence
@@ -19,30 +19,29 @@ def index_batches(
     drop_remainder: bool = False,
     shard: Sequence[int] | None = None,
 ) -> tf.data.Dataset:
-    """Batches of the numbers 0 .. count - 1: a pass for each iteration over the data set, or passes without an end.
+    """Batches of the indices 0 .. count - 1, each index once per epoch.
 
-    The order is a function of the seed and the number of the pass, and of nothing else: a new data set with the same
-    seed gives the same stream, whatever the global seed is, and a later part of the stream costs nothing to reach.
-    The parts that several processes read of a step are together what one process reads at that step.
+    The order depends only on the seed and the epoch number, not on the global seed. So a new data set with the same
+    seed gives the same stream, and starting in the middle of the stream costs nothing.
 
     Args:
         count: Int >= 1.
-        batch_size: Int >= 1. The last batch of a pass may be smaller.
-        seed: Int or `None`: drawn, as `keras.utils.set_random_seed` decides.
-        shuffle: Bool. `False` is ascending order.
-        start_step: Int >= 0. Batches of the stream to leave out.
-        repeat: Bool. `False`: an iteration is a pass, and the next iteration the next pass. `True`: every iteration is
-            the whole endless stream from `start_step` on.
-        drop_remainder: Bool. Leaves out the last batch of a pass where it is smaller.
-        shard: `(index, count)`: only the part of every batch that process `index` of `count` reads. They are equal
-            parts, but for the last, smaller batch of a pass: of that they differ by one number at most.
+        batch_size: Int >= 1, of all processes together. The last batch of an epoch may be smaller.
+        seed: Int or `None`, which draws one from Python's generator, as set by `keras.utils.set_random_seed`.
+        shuffle: Bool. `False` keeps ascending order.
+        start_step: Int >= 0. Number of batches to skip at the start of the stream.
+        repeat: Bool. `False`: each iteration over the data set is the next epoch. `True`: each iteration is the whole
+            endless stream from `start_step` on.
+        drop_remainder: Bool. Drops the last batch of an epoch if it is smaller.
+        shard: `(index, count)`: reads only this process's part of every batch. The parts of a step, joined, are the
+            batch that a single process reads at that step; their sizes differ by one index at most.
 
     Returns:
-        A `tf.data.Dataset` of int64 `(batch,)`; with `drop_remainder` that size is static. It knows its length unless
-        it is one pass that starts amid.
+        A `tf.data.Dataset` of int64 `(batch,)`, a static size with `drop_remainder`. `len` works unless `start_step`
+        is in the middle of an epoch (without `repeat`).
 
     Raises:
-        TypeError, ValueError: If an argument is unfit.
+        TypeError, ValueError: If an argument is invalid.
     """
     check_count("batch_size", batch_size)
     check_count("start_step", start_step, least=0)
@@ -52,37 +51,38 @@ def index_batches(
     steps = count // batch_size if drop_remainder else -(-count // batch_size)
     if shards > 1 and not drop_remainder and 0 < count % batch_size < shards:
         raise ValueError(
-            f"The last batch of a pass has fewer images than there are processes, {count % batch_size} for {shards}: "
-            f"leave it out by `drop_remainder=True`. Received: batch_size={batch_size}, {count} images."
+            "The last batch of an epoch must have at least one image per process. "
+            f"Received: {count % batch_size} for {shards} (batch_size={batch_size}, {count} images). "
+            "Pass `drop_remainder=True`."
         )
     if not steps:
         raise ValueError(
-            "`drop_remainder` leaves out the only batch: lower `batch_size` to the number of images or keep the "
-            f"remainder. Received: batch_size={batch_size}, {count} images."
+            "`drop_remainder` needs at least one full batch. "
+            f"Received: batch_size={batch_size}, {count} images. Lower `batch_size` or keep the remainder."
         )
-    passed, begun = divmod(start_step, steps)
+    first_epoch, first_batch = divmod(start_step, steps)
 
-    def one_pass(number):
+    def epoch_batches(epoch):
         order = tf.range(tf.constant(count, tf.int64))
         if shuffle:
-            order = tf.random.experimental.stateless_shuffle(order, tf.stack([seed, number]))
-        start = tf.where(number == passed, tf.constant(begun, tf.int64), 0)
+            order = tf.random.experimental.stateless_shuffle(order, tf.stack([seed, epoch]))
+        start = tf.where(epoch == first_epoch, tf.constant(first_batch, tf.int64), 0)
         batches = tf.data.Dataset.range(start, steps)
-        return batches.map(lambda step: part(order[step * batch_size : (step + 1) * batch_size]))
+        return batches.map(lambda step: own_part(order[step * batch_size : (step + 1) * batch_size]))
 
-    def part(batch):
+    def own_part(batch):
         size = tf.size(batch)
-        own = batch[size * index // shards : size * (index + 1) // shards]
-        return tf.ensure_shape(own, (batch_size // shards,)) if drop_remainder else own
+        part = batch[size * index // shards : size * (index + 1) // shards]
+        return tf.ensure_shape(part, (batch_size // shards,)) if drop_remainder else part
 
     if repeat:
         return (
-            tf.data.Dataset.counter(passed)
-            .flat_map(one_pass)
+            tf.data.Dataset.counter(first_epoch)
+            .flat_map(epoch_batches)
             .apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
         )
-    numbers = itertools.count(passed)  # one call into Python per pass
-    ds = tf.data.Dataset.from_generator(lambda: [next(numbers)], output_signature=tf.TensorSpec((), tf.int64)).flat_map(
-        one_pass
+    epochs = itertools.count(first_epoch)  # one Python call per epoch
+    ds = tf.data.Dataset.from_generator(lambda: [next(epochs)], output_signature=tf.TensorSpec((), tf.int64)).flat_map(
+        epoch_batches
     )
-    return ds if begun else ds.apply(tf.data.experimental.assert_cardinality(steps))
+    return ds if first_batch else ds.apply(tf.data.experimental.assert_cardinality(steps))

@@ -1,4 +1,4 @@
-"""The published dSprites and 3DShapes: found, downloaded if need be, and opened; or their twins."""
+"""Finds, downloads and opens the published dSprites and 3DShapes, or their twins."""
 
 import os
 from collections.abc import Callable
@@ -9,7 +9,7 @@ import numpy as np
 from keras_provlae.datasets.array_images import render_rows
 from keras_provlae.datasets.availability import keras_datasets, keras_home, network_answers, say, tfds_is_prepared
 from keras_provlae.datasets.ground_truth import GroundTruth
-from keras_provlae.datasets.official_files import AT_ONCE, Original, numbers_in_grid, unfit
+from keras_provlae.datasets.official_files import AT_ONCE, Original, grid_indices, not_as_published
 from keras_provlae.datasets.renders import Render, Rows
 from keras_provlae.datasets.unpacking import unpacked
 
@@ -20,25 +20,25 @@ def load(
     cache_dir: str | os.PathLike | None,
     twin: Callable[[], GroundTruth],
 ) -> GroundTruth:
-    """The original or its twin, as `source` says.
+    """Opens the original or its twin.
 
     Args:
-        original: What is published.
-        source: `"auto"`, `"tfds"`, `"procedural"` or a path; as `shapes3d` takes it.
-        cache_dir: Folder for the unpacked images; `None` is `~/.keras/keras_provlae`.
-        twin: Makes the procedural data set.
+        original: The published data set.
+        source: `"auto"`, `"tfds"`, `"procedural"` or a path, as in `shapes3d`.
+        cache_dir: Folder of the unpacked images; `None` is `~/.keras/keras_provlae`.
+        twin: Builds the procedural data set.
 
     Returns:
         A `GroundTruth`.
 
     Raises:
-        ValueError: If a file is corrupt, truncated or holds something else.
-        FileNotFoundError: If `source` is no known name and no file.
-        ConnectionError: If a download is needed and fails.
+        ValueError: If a file is corrupt, truncated or not the published data.
+        FileNotFoundError: If `source` is neither a known name nor a file.
+        ConnectionError: If a download fails.
     """
     source = os.fspath(source)
     if source == "auto":
-        source = _whatever_is_there(original)
+        source = _available(original)
     if source == "procedural":
         return twin()
     folder = keras_home() / "keras_provlae" if cache_dir is None else Path(cache_dir).expanduser()
@@ -53,20 +53,20 @@ def load(
     return GroundTruth(original.factor_values, shape, render, original.name, source)
 
 
-def _whatever_is_there(original):
-    """A source that needs no download, and a line that says which."""
+def _available(original):
+    """Picks a source that needs no download, and prints which one."""
     official = keras_datasets() / original.file_name
     if tfds_is_prepared(original.name):
-        source, why = "tfds", "the original, as prepared by tensorflow-datasets"
+        source, which = "tfds", "the original, prepared by tensorflow-datasets"
     elif official.is_file():
-        source, why = str(official), f"the original, {official}"
+        source, which = str(official), f"the original, {official}"
     else:
         source = "procedural"
-        why = (
+        which = (
             "the procedural twin, rendered on demand; the original is neither prepared by tensorflow-datasets "
             f"(source='tfds' downloads it) nor at {official}"
         )
-    say(f"{original.name}: {why}.")
+    say(f"{original.name}: {which}.")
     return source
 
 
@@ -74,7 +74,7 @@ def _from_file(original, path, folder):
     if not path.is_file():
         raise FileNotFoundError(
             f"`source` must be 'auto', 'tfds', 'procedural' or the path of the official {original.file_name}. "
-            f"Received: source={str(path)!r}, which is no file."
+            f"Received: source={str(path)!r}, which is not a file."
         )
     return unpacked(original, path.resolve(), _version(path), lambda: original.read(path, original), folder)
 
@@ -84,17 +84,17 @@ def _from_tfds(original, folder):
 
     if not tfds_is_prepared(original.name):
         by_hand = (
-            f"Or get {original.file_name} ({original.expected}) by hand and give its path as `source`; "
+            f"Or download {original.file_name} ({original.expected}) by hand and pass its path as `source`. "
             "source='procedural' needs no download."
         )
         if not network_answers(original.url):
             raise ConnectionError(
                 f"{original.name} is not prepared by tensorflow-datasets and {original.url} does not answer. {by_hand}"
             )
-        say(f"{original.name}: tensorflow-datasets downloads the original ({original.size}) and prepares it ...")
+        say(f"{original.name}: downloading the original with tensorflow-datasets ({original.size}) ...")
         try:
             tfds.builder(original.name).download_and_prepare()
-        except Exception as error:  # whatever its download raised
+        except Exception as error:  # any error of the download
             raise ConnectionError(
                 f"{original.name}: the download from {original.url} failed ({type(error).__name__}: {error}). {by_hand}"
             ) from error
@@ -106,7 +106,7 @@ def _from_tfds(original, folder):
 
 
 def _version(path):
-    """What changes when the file does."""
+    """Returns a text that changes when the file does."""
     facts = path.stat()
     return f"{facts.st_size} {facts.st_mtime_ns}"
 
@@ -117,13 +117,13 @@ def _read_tfds(original, builder):
     try:
         for batch in builder.as_dataset("train", batch_size=AT_ONCE).as_numpy_iterator():
             labels = [batch[f"label_{name}"] for name in original.factor_values]
-            yield numbers_in_grid(original, builder.data_path, labels), batch["image"]
+            yield grid_indices(original, builder.data_path, labels), batch["image"]
     except (tf.errors.OpError, KeyError) as error:
-        raise unfit(original, builder.data_path, f"{type(error).__name__}: {error}") from error
+        raise not_as_published(original, builder.data_path, f"{type(error).__name__}: {error}") from error
 
 
 def _render_bits(read, sizes, image_shape, dtype):
-    def unpacked_bits(rows):
-        return np.unpackbits(read(rows), axis=1).reshape(-1, *image_shape).view(dtype)
+    def read_bits(index):
+        return np.unpackbits(read(index), axis=1).reshape(-1, *image_shape).view(dtype)
 
-    return render_rows(unpacked_bits, sizes, image_shape, dtype)
+    return render_rows(read_bits, sizes, image_shape, dtype)

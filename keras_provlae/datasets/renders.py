@@ -1,4 +1,4 @@
-"""Functions that draw the images of a ground truth, and how they are pickled."""
+"""Picklable functions that draw the images of a ground truth."""
 
 import mmap
 from collections.abc import Callable
@@ -9,11 +9,12 @@ import tensorflow as tf
 
 
 class Render:
-    """A `render` for `GroundTruth` that is pickled as how it is made: its own constants and functions are not.
+    """A `render` for `GroundTruth` that is pickled as its recipe, not as its constants and closures.
 
     Args:
-        make: A function of a module; takes `arguments`, returns a function of int32 factors `(batch, factors)`.
-        *arguments: Whatever can be pickled.
+        make: A module-level function that takes `arguments` and returns a function of int32 factors
+            `(batch, factors)`.
+        *arguments: Picklable arguments of `make`.
     """
 
     def __init__(self, make: Callable[..., Callable[[tf.Tensor], tf.Tensor]], *arguments: Any):
@@ -21,7 +22,7 @@ class Render:
         self._render = make(*arguments)
 
     def __call__(self, factors: tf.Tensor) -> tf.Tensor:
-        """Float32 images `(batch, height, width, channels)` of int32 factors `(batch, factors)`."""
+        """Returns float32 images `(batch, height, width, channels)` of int32 factors `(batch, factors)`."""
         return self._render(factors)
 
     def __reduce__(self):
@@ -29,19 +30,19 @@ class Render:
 
 
 class Rows:
-    """Rows of an array by their numbers; pickled with the array or, where that is mapped from a file, with its place.
+    """Looks up rows of an array. The pickle of a memory map holds its file path and offset instead of the array.
 
     Args:
         images: Array `(rows, ...)`.
-        row_of: int64 array: the row that each number means; `None` is the number itself.
+        row_of: int64 array: the row of each index; `None` if they are the same.
     """
 
     def __init__(self, images: np.ndarray, row_of: np.ndarray | None = None):
         self.images, self.row_of = images, row_of
 
-    def __call__(self, numbers: np.ndarray) -> np.ndarray:
-        """The rows `(len(numbers), ...)`."""
-        return self.images[numbers if self.row_of is None else self.row_of[numbers]]
+    def __call__(self, index: np.ndarray) -> np.ndarray:
+        """Returns the rows `(len(index), ...)`."""
+        return self.images[index if self.row_of is None else self.row_of[index]]
 
     def __reduce__(self):
         place = _place_in_file(self.images)
@@ -55,11 +56,12 @@ def _mapped_rows(cls, place, row_of):
 
 
 def _place_in_file(images):
-    """Where a contiguous array lies in the file that it is mapped from; `None` for any other."""
+    """Returns the `np.memmap` arguments of a contiguous, memory-mapped array; `None` for any other array."""
     mapped = images
     while isinstance(mapped, np.ndarray) and not isinstance(mapped.base, mmap.mmap):
         mapped = mapped.base
-    if not isinstance(mapped, np.memmap) or mapped.filename is None or mapped.mode == "c":  # "c" keeps its changes
+    # mode "c" keeps changes in memory only
+    if not isinstance(mapped, np.memmap) or mapped.filename is None or mapped.mode == "c":
         return None
     if not images.flags.c_contiguous:
         return None

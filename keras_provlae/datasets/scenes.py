@@ -1,4 +1,4 @@
-"""Small scenes with a hierarchy of factors: what is shown decides which details there are."""
+"""Small scenes with a hierarchy of factors: the kind of scene determines which details are visible."""
 
 import numpy as np
 import tensorflow as tf
@@ -9,7 +9,7 @@ from keras_provlae.datasets.renders import Render
 SIZE = 64  # pixels
 SCENES = ("sea", "city", "forest")
 DAYLIGHTS = ("dawn", "noon", "dusk", "night")
-DETAILS = ("waves", "windows", "fruit")  # of the sea, of the city, of the forest
+DETAILS = ("waves", "windows", "fruit")  # in the sea, city and forest
 
 _SAMPLES = 4  # per pixel and axis
 _EDGES = (0, 21, 43, 64)  # columns of the places left, middle, right
@@ -17,7 +17,7 @@ _CENTERS = (10.5, 32.0, 53.5)
 _HORIZON = {"sea": 40.0, "city": 50.0, "forest": 46.0}
 _SKY = np.array([[235, 170, 160], [130, 200, 250], [240, 140, 80], [25, 30, 70]]) / 255
 _LIGHT = np.array([[1.0, 0.85, 0.8], [1.0, 1.0, 1.0], [0.85, 0.62, 0.55], [0.38, 0.42, 0.6]])
-_PAINTS = {  # ground, what stands there, its second part, the detail
+_PAINTS = {  # ground, object, second part of the object, detail
     "sea": np.array([[30, 95, 165], [245, 245, 235], [125, 65, 35], [190, 225, 250]]) / 255,
     "city": np.array([[115, 115, 120], [165, 85, 75], [165, 85, 75], [255, 225, 110]]) / 255,
     "forest": np.array([[115, 175, 75], [35, 110, 55], [105, 70, 40], [225, 45, 55]]) / 255,
@@ -26,16 +26,16 @@ _GROUND, _BODY, _PART, _DETAIL = 1, 2, 3, 4  # 0 is the sky
 
 
 def scenes() -> GroundTruth:
-    """49,152 procedural images, 64 x 64 x 3, whose factors form a hierarchy.
+    """Builds 49,152 procedural images, 64 x 64 x 3, with a hierarchy of factors.
 
-    Two abstract factors change the whole picture: `scene` (sea, city, forest) and `daylight` (dawn, noon, dusk, night).
-    Three local ones, `left`, `middle` and `right`, are the sizes 0 .. 3 of what stands there: boats, houses or trees.
-    Of `waves`, `windows` and `fruit`, 0 .. 3, only one can be seen, in its scene; elsewhere it changes nothing. So
-    deep rungs should take scene and daylight, and shallow ones the rest.
+    Two abstract factors change the whole image: `scene` (sea, city, forest) and `daylight` (dawn, noon, dusk, night).
+    Three local factors, `left`, `middle` and `right`, are the sizes 0 .. 3 of the boat, house or tree there. Of the
+    details `waves`, `windows` and `fruit`, 0 .. 3, only one is visible, in its own scene. So deep rungs should learn
+    scene and daylight, and shallow rungs the rest.
 
-    Factors, the last one fastest: scene 3, daylight 4, left 4, middle 4, right 4, waves 4, windows 4, fruit 4. An
-    image is there 16 times, once for each value of the details that cannot be seen, and tells a third of the entropy
-    of a detail factor: no code can hold more.
+    Factors, last one fastest: scene 3, daylight 4, left 4, middle 4, right 4, waves 4, windows 4, fruit 4. Each image
+    appears 16 times, once for each combination of the invisible details. So images, and codes, carry at most a third
+    of the entropy of a detail factor.
 
     Returns:
         A `GroundTruth` named `"scenes"`.
@@ -43,10 +43,10 @@ def scenes() -> GroundTruth:
     Example:
         >>> truth = scenes()
         >>> city = truth.images([1, 3, 2, 0, 1, 0, 3, 0])  # a city at night, all windows lit
-        >>> bool((truth.images([1, 3, 2, 0, 1, 3, 3, 2]) == city).all())  # there are no waves and no fruit
+        >>> bool((truth.images([1, 3, 2, 0, 1, 3, 3, 2]) == city).all())  # a city has no waves or fruit
         True
 
-    Source: our own, for the claim of Li et al. (2020) that deep rungs learn what is abstract.
+    Source: ours, to test the claim of Li et al. (2020) that deep rungs learn abstract factors.
     """
     sizes = {place: range(4) for place in ("left", "middle", "right", *DETAILS)}
     values = {"scene": SCENES, "daylight": DAYLIGHTS, **sizes}
@@ -54,7 +54,7 @@ def scenes() -> GroundTruth:
 
 
 def _placing():
-    """The `render` that puts three strips beside one another."""
+    """Builds the `render` that joins three strips."""
     strips = [tf.constant(_strips(place), tf.float32) for place in range(3)]
 
     def render(factors):
@@ -68,7 +68,7 @@ def _placing():
 
 
 def _strips(place):
-    """A third of every picture, `(192, 64, width, 3)`: in the order scene, detail, size, daylight."""
+    """Draws a third of every image, `(192, 64, width, 3)`, in the order scene, detail, size, daylight."""
     rows = (np.arange(SIZE * _SAMPLES) + 0.5) / _SAMPLES
     columns = rows[_EDGES[place] * _SAMPLES : _EDGES[place + 1] * _SAMPLES]
     x, y = np.meshgrid(columns, rows)
@@ -83,15 +83,15 @@ def _strips(place):
 
 
 def _palette(scene, daylight):
-    """Colours of sky, ground, body, part and detail `(5, 3)`."""
+    """Returns the colors of sky, ground, body, part and detail `(5, 3)`."""
     paints = _PAINTS[scene] * _LIGHT[daylight]
     if scene == "city":
-        paints[_DETAIL - 1] = _PAINTS[scene][_DETAIL - 1]  # windows shine
+        paints[_DETAIL - 1] = _PAINTS[scene][_DETAIL - 1]  # windows glow
     return np.vstack([_SKY[daylight], paints])
 
 
 def _draw_sea(label, across, x, y, size, detail):
-    """A boat with a larger or smaller sail, and waves. `across` counts from the middle of the place."""
+    """Draws a boat with a sail of a given size, and waves. `across` is the distance from the center of the strip."""
     for height in (51.0, 58.0):
         label[np.abs(y - height - detail * np.sin(2 * np.pi * x / 16)) < 0.7] = _DETAIL
     deck, top = 42.0, 42.0 - (9 + 7 * size)
@@ -100,7 +100,7 @@ def _draw_sea(label, across, x, y, size, detail):
 
 
 def _draw_city(label, across, x, y, size, detail):
-    """A house with more or fewer floors, of which more or fewer windows are lit."""
+    """Draws a house whose size sets the floors, and whose detail sets the lit windows."""
     street = _HORIZON["city"]
     top = street - (10 + 10 * size)
     label[(y < street) & (y > top) & (np.abs(across) < 7.5)] = _BODY
@@ -111,7 +111,7 @@ def _draw_city(label, across, x, y, size, detail):
 
 
 def _draw_forest(label, across, x, y, size, detail):
-    """A tree with a larger or smaller crown that bears more or less fruit."""
+    """Draws a tree whose size sets the crown, and whose detail sets the fruit."""
     foot, radius = _HORIZON["forest"] + 4, 4.5 + 1.8 * size
     center = foot - 8 - radius
     label[(y < foot) & (y > center) & (np.abs(across) < 1.6)] = _PART

@@ -1,4 +1,4 @@
-"""3DShapes: an object in a coloured room, six factors; the original, or a twin rendered on demand."""
+"""3DShapes: an object in a colored room with six factors, as the original or as a twin rendered on demand."""
 
 import colorsys
 import os
@@ -37,29 +37,29 @@ _ORIGINAL = Original(
 
 
 def shapes3d(source: str | os.PathLike = "auto", cache_dir: str | os.PathLike | None = None) -> GroundTruth:
-    """The 480,000 images of 3DShapes, 64 x 64 x 3.
+    """Loads 3DShapes: 480,000 images, 64 x 64 x 3.
 
-    Factors, the last one fastest: floor_hue 10, wall_hue 10, object_hue 10, scale 8, shape 4, orientation 15.
+    Factors, last one fastest: floor_hue 10, wall_hue 10, object_hue 10, scale 8, shape 4, orientation 15.
 
     Args:
         source: Where the images come from:
-            `"auto"`: the original if it is there without a download (prepared by tensorflow-datasets, or the official
-            `3dshapes.h5` in `~/.keras/datasets`), else the twin. One line says which.
-            `"procedural"`: the twin. It is rendered on demand from shading maps that come with the package: the same
-            factors in the same order; about 7 / 255 from the original in a pixel on average. Scores on
-            it are not scores on the original, and cards and titles say so.
-            `"tfds"`: the original of tensorflow-datasets, downloaded (255 MB) if it is not prepared.
+            `"auto"`: the original if it is available without a download (prepared by tensorflow-datasets, or the
+            official `3dshapes.h5` in `~/.keras/datasets`), else the twin. Prints which one.
+            `"procedural"`: the twin, rendered on demand from shading maps in the package. Same factors and order; the
+            mean pixel error is about 7 / 255. Scores differ from those on the original; metric cards and titles name
+            the source.
+            `"tfds"`: the original from tensorflow-datasets, downloaded (255 MB) if necessary.
             A path: the official `3dshapes.h5`.
-        cache_dir: Where the original is unpacked once (5.9 GB), to be read from any place. `None` is
+        cache_dir: Folder where the original is unpacked once (5.9 GB) for random access. `None` is
             `~/.keras/keras_provlae`.
 
     Returns:
-        A `GroundTruth` named `"shapes3d"`; its `source` says where it is from.
+        A `GroundTruth` named `"shapes3d"` with the `source`.
 
     Raises:
-        ValueError: If a file is corrupt, truncated or not 3DShapes; the message names it.
-        FileNotFoundError: If `source` is no known name and no file.
-        ConnectionError: If `"tfds"` has to download and cannot.
+        ValueError: If a file is corrupt, truncated or not 3DShapes; the message gives its path.
+        FileNotFoundError: If `source` is neither a known name nor a file.
+        ConnectionError: If a download for `"tfds"` fails.
 
     Example:
         >>> truth = shapes3d("procedural")
@@ -72,12 +72,12 @@ def shapes3d(source: str | os.PathLike = "auto", cache_dir: str | os.PathLike | 
 
 
 def twin() -> GroundTruth:
-    """3DShapes as rendered by this package; see `shapes3d`."""
+    """Returns the procedural 3DShapes; see `shapes3d`."""
     return GroundTruth(_FACTORS, (SIZE, SIZE, 3), Render(_coloring), "shapes3d", "procedural")
 
 
 def _coloring():
-    """The `render` that colors the shading maps."""
+    """Builds the `render` that colors the shading maps."""
     with files("keras_provlae.datasets").joinpath("shapes3d_maps.npz").open("rb") as file, np.load(file) as content:
         maps = tf.constant(content["maps"].reshape(-1, SIZE * SIZE, 4))
     hues = tf.constant([colorsys.hsv_to_rgb(hue, 1.0, 1.0) for hue in _HUES], tf.float32)

@@ -1,12 +1,12 @@
-"""Casts the rays of the 3DShapes twin: from a geometry to four shading maps.
+"""Ray caster for the shading maps of the 3DShapes twin.
 
-The hues of floor, wall and object only colour the picture. So 8 scales x 4 shapes x 15 orientations = 480 geometries,
-each with a map for the sky (how much of the pixel it covers) and for floor, wall and object (how much of their colour
-the pixel shows), give all 480,000 images. `shapes3d_maps.npz` holds them; to make it again:
+Hues only color the image, so 8 scales x 4 shapes x 15 orientations = 480 geometries give all 480,000 images. Each
+geometry has four maps: the share of a pixel that the sky covers, and the shaded shares of floor, wall and object.
+To regenerate `shapes3d_maps.npz`:
 
     python -m keras_provlae.datasets.shapes3d_renderer shapes3d_maps.npz
 
-Lengths are in units of the cube's edge at scale 1; x to the right, y away from the camera at orientation 0, z up.
+Lengths are in units of the cube's edge at scale 1: x to the right, y away from the camera at orientation 0, z up.
 Geometry and light were fitted to real frames.
 """
 
@@ -20,27 +20,29 @@ ORIENTATIONS = -30.0 + 60.0 * np.arange(15) / 14  # degrees
 SIZE = 64  # pixels
 
 _SKY, _FLOOR, _WALL, _OBJECT = range(4)
-_CAMERA_RADIUS, _CAMERA_HEIGHT, _PITCH = 4.0, 1.222, 0.036  # the pitch in radians, downwards
+_CAMERA_RADIUS, _CAMERA_HEIGHT, _PITCH = 4.0, 1.222, 0.036  # pitch in radians, downward
 _FOCAL_LENGTH = SIZE / 2 / np.tan(np.radians(45.0) / 2)  # pixels
 _ROOM_HALF, _ROOM_HEIGHT = 4.183, 2.441
 _CYLINDER_RADIUS, _CYLINDER_HEIGHT = 0.53, 1.04
 _SPHERE_RADIUS = 0.61
 _CAPSULE_RADIUS, _CAPSULE_HEIGHT = 0.45, 1.88
 
-_AMBIENT, _HEADLIGHT, _LIGHT = 0.40387, 0.54221, 0.52619  # shares of the colour
-_LIGHT_AZIMUTH, _LIGHT_ELEVATION = 0.54804, 1.71641  # radians; of the light that shades
-_SHADOW_DIRECTION = np.array([-0.38, 0.2, 1.0]) / np.linalg.norm([-0.38, 0.2, 1.0])  # to the light, as shadows fall
+_AMBIENT, _HEADLIGHT, _LIGHT = 0.40387, 0.54221, 0.52619  # shares of the full color
+_LIGHT_AZIMUTH, _LIGHT_ELEVATION = 0.54804, 1.71641  # radians; direction of the shading light
+_SHADOW_DIRECTION = np.array([-0.38, 0.2, 1.0]) / np.linalg.norm(
+    [-0.38, 0.2, 1.0]
+)  # toward the light that casts shadows
 _SAMPLES = 4  # rays per pixel and axis
-_NEAR = 1e-6  # nearer hits are where the ray starts
+_NEAR = 1e-6  # nearer hits are the start of the ray itself
 
 
 def shading_maps(scale: int, shape: int, orientation: int) -> np.ndarray:
-    """The four maps of one geometry.
+    """Renders the four maps of one geometry.
 
     Args:
         scale: Int 0 .. 7.
         shape: Int 0 .. 3: cube, cylinder, sphere, capsule.
-        orientation: Int 0 .. 14: where on its ring the camera stands, from -30 to 30 degrees.
+        orientation: Int 0 .. 14: angle of the camera around the object, from -30 to 30 degrees.
 
     Returns:
         Float array `(64, 64, 4)` in [0, 1]: sky, floor, wall, object.
@@ -66,10 +68,10 @@ def shading_maps(scale: int, shape: int, orientation: int) -> np.ndarray:
 
 
 def write_maps(path: str) -> None:
-    """Renders all geometries, as uint8 `maps` `(480, 64, 64, 4)` in the order scale, shape, orientation.
+    """Renders all geometries to uint8 `maps` `(480, 64, 64, 4)`, in the order scale, shape, orientation.
 
     Args:
-        path: Where the npz file goes; some 200 kB.
+        path: Path of the npz file to write, about 200 kB.
     """
     grid = np.ndindex(len(SCALES), len(SHAPES), len(ORIENTATIONS))
     maps = np.stack([np.rint(255 * shading_maps(*geometry)).astype("uint8") for geometry in grid])
@@ -77,7 +79,7 @@ def write_maps(path: str) -> None:
 
 
 def _camera(angle):
-    """Where the camera is, where it looks, and the direction of every ray `(256, 256, 3)`; not of length 1."""
+    """Returns the camera's position, its view direction, and the unnormalized rays `(256, 256, 3)`."""
     sin, cos = np.sin(angle), np.cos(angle)
     origin = np.array([_CAMERA_RADIUS * sin, -_CAMERA_RADIUS * cos, _CAMERA_HEIGHT])
     forward = np.array([-sin * np.cos(_PITCH), cos * np.cos(_PITCH), -np.sin(_PITCH)])
@@ -89,12 +91,12 @@ def _camera(angle):
 
 
 def _room(origin, rays):
-    """What each ray meets in the empty room: label, distance (in lengths of the ray) and normal."""
+    """Intersects rays with the empty room: label, distance (in ray lengths) and normal."""
     label = np.full(rays.shape[:-1], _SKY)
     distance = np.full(rays.shape[:-1], np.inf)
     normal = np.zeros(rays.shape)
-    half = _ROOM_HALF + 1e-9  # the edges belong to the room
-    # the floor, then the walls behind, to the left and to the right; the one in front is behind the camera
+    half = _ROOM_HALF + 1e-9  # includes the edges
+    # floor, then back, left and right wall; the front wall is behind the camera
     for kind, axis, place in (
         (_FLOOR, 2, 0.0),
         (_WALL, 1, _ROOM_HALF),
@@ -114,7 +116,7 @@ def _room(origin, rays):
 
 
 def _hit(shape, scale, origin, rays):
-    """Distance to the object on the floor, infinite where it is missed, and the normal there."""
+    """Intersects rays with the object: distance, infinite for a miss, and normal."""
     origin, rays = np.broadcast_arrays(origin, rays)
     with np.errstate(divide="ignore", invalid="ignore"):
         if shape == "cube":
@@ -152,7 +154,7 @@ def _hit_cube(edge, origin, rays):
 
 
 def _hit_sphere(radius, height, origin, rays):
-    """A sphere above the origin, its centre so high."""
+    """Intersects rays with a sphere centered at `height` above the origin."""
     center = np.array([0.0, 0.0, height])
     distance = _smaller_root(
         (rays**2).sum(axis=-1),
@@ -163,7 +165,7 @@ def _hit_sphere(radius, height, origin, rays):
 
 
 def _hit_tube(radius, bottom, top, origin, rays):
-    """The upright side of a cylinder around the z axis."""
+    """Intersects rays with the side of a cylinder around the z axis."""
     flat_origin, flat_rays = origin[..., :2], rays[..., :2]
     distance = _smaller_root(
         (flat_rays**2).sum(axis=-1),
@@ -176,7 +178,7 @@ def _hit_tube(radius, bottom, top, origin, rays):
 
 
 def _hit_disc(radius, height, origin, rays):
-    """A horizontal disc, seen from above."""
+    """Intersects rays with a horizontal disc, seen from above."""
     distance = (height - origin[..., 2]) / rays[..., 2]
     point = origin + distance[..., np.newaxis] * rays
     met = (distance > _NEAR) & (point[..., 0] ** 2 + point[..., 1] ** 2 < radius**2)
@@ -184,9 +186,9 @@ def _hit_disc(radius, height, origin, rays):
 
 
 def _smaller_root(a, b, c):
-    """The smaller t with a t^2 + 2 b t + c = 0 if it is positive, else infinite."""
+    """Returns the smaller root t of a t^2 + 2 b t + c = 0 if it is positive, else infinity."""
     root = (-b - np.sqrt(b * b - a * c)) / a
-    return np.where(root > _NEAR, root, np.inf)  # nan, of no real root, is not
+    return np.where(root > _NEAR, root, np.inf)  # False for NaN, when there is no real root
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Images unpacked once into a plain array on disk, and mapped from there: single images need random access.
+"""Unpacks a data set once into a memory-mapped array on disk, for random access to single images.
 
-The official files are compressed as a whole (dSprites) or in blocks (3DShapes), and tensorflow-datasets keeps its
-records shuffled.
+The official files are compressed as a whole (dSprites) or in blocks (3DShapes), and tensorflow-datasets stores shuffled
+records.
 """
 
 import errno
@@ -17,29 +17,29 @@ import keras
 import numpy as np
 
 from keras_provlae.datasets.availability import say
-from keras_provlae.datasets.official_files import Original, unfit
+from keras_provlae.datasets.official_files import Original, not_as_published
 
-_FORGOTTEN_SECONDS = 3600  # a half unpacked file that nobody wrote to for so long is of a process that was killed
+_STALE_SECONDS = 3600  # a partial file untouched for this long was left by a killed process
 
 
 def unpacked(
     original: Original, where: Path | str, version: str, read: Callable[[], Iterable], folder: Path
 ) -> np.ndarray:
-    """The images, unpacked if that is not done yet.
+    """Returns the memory-mapped images; unpacks them first if necessary.
 
     Args:
-        original: What they must be.
-        where: Where they come from; with `version` it names the unpacked file. Files of other versions are removed.
-        version: What changes when the source does.
-        read: Gives parts: numbers in the grid `(part,)`, and uint8 images `(part, height, width, channels)`.
-        folder: Where unpacked files are kept.
+        original: Published data set that the images must match.
+        where: Location of the source; it and `version` determine the name of the unpacked file.
+        version: Text that changes when the source does. Unpacked files of other versions are removed.
+        read: Yields parts: grid indices `(part,)` and uint8 images `(part, height, width, channels)`.
+        folder: Folder of the unpacked files.
 
     Returns:
-        uint8 array mapped from the file: `(n, height, width, channels)`, or `(n, bytes)` of bits where they are binary.
+        Memory-mapped uint8 array `(n, height, width, channels)`, or `(n, bytes)` of packed bits for binary images.
 
     Raises:
-        ValueError: If the source is not whole or holds something else. No file is left then.
-        OSError: If the disk is too small.
+        ValueError: If the source is incomplete or not the published data; no file is left behind.
+        OSError: If the disk is full.
     """
     count, pixels = math.prod(original.sizes), math.prod(original.image_shape)
     shape = (count, pixels // 8) if original.binary else (count, *original.image_shape)
@@ -57,7 +57,7 @@ def unpacked(
 
 
 def _mapped(path, shape):
-    """The array in a file, or `None` where it is missing or damaged."""
+    """Opens the array in a file; returns `None` if it is missing or damaged."""
     try:
         images = np.load(path, mmap_mode="r")
     except FileNotFoundError:
@@ -65,14 +65,14 @@ def _mapped(path, shape):
     except (ValueError, EOFError):
         images = None
     if images is None or images.shape != shape or images.dtype != np.uint8:
-        say(f"{path} is damaged and made again.")
+        say(f"{path} is damaged; unpacking again.")
         return None
     return images
 
 
 def _unpack(original, where, parts, path, shape):
-    _remove_forgotten(path)
-    say(f"{original.name}: unpacks {where} once, to {path} ({math.prod(shape) / 1e9:.1f} GB) ...")
+    _remove_stale(path)
+    say(f"{original.name}: unpacking {where} once to {path} ({math.prod(shape) / 1e9:.1f} GB) ...")
     handle, temporary = tempfile.mkstemp(prefix=f"{path.name}.", suffix=".partial", dir=path.parent)
     bar = keras.utils.Progbar(shape[0], unit_name="image")
     try:
@@ -85,7 +85,7 @@ def _unpack(original, where, parts, path, shape):
             seen[index] = True
             bar.add(len(index))
         if not seen.all():
-            raise unfit(original, where, f"{len(seen) - seen.sum():,} of the images are missing")
+            raise not_as_published(original, where, f"{len(seen) - seen.sum():,} missing images")
         rows.flush()
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
@@ -94,29 +94,29 @@ def _unpack(original, where, parts, path, shape):
 
 
 def _reserved(file, shape):
-    """A new npy file as an array, all of its space taken: a disk that fills later would end the process."""
+    """Maps a new npy file with all its space reserved, since running out of disk later would crash the process."""
     header = {"descr": "|u1", "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(file, header)
     begin, size = file.tell(), math.prod(shape)
     file.flush()
     try:
         os.posix_fallocate(file.fileno(), begin, size)
-    except (AttributeError, OSError) as error:  # not every system has it
+    except (AttributeError, OSError) as error:  # not available on every system
         if getattr(error, "errno", None) == errno.ENOSPC:
-            words = f"Unpacking takes {size:,} bytes, which the disk does not have; give another `cache_dir`"
-            raise OSError(errno.ENOSPC, words, file.name) from None
+            message = f"Unpacking needs {size:,} bytes of free disk space. Pass another `cache_dir`"
+            raise OSError(errno.ENOSPC, message, file.name) from None
         file.truncate(begin + size)
     return np.memmap(file, np.uint8, "r+", begin, shape)
 
 
-def _remove_forgotten(path):
+def _remove_stale(path):
     for partial in path.parent.glob(f"{path.name}.*.partial"):
-        if time.time() - partial.stat().st_mtime > _FORGOTTEN_SECONDS:
+        if time.time() - partial.stat().st_mtime > _STALE_SECONDS:
             partial.unlink(missing_ok=True)
 
 
 def _check_part(original, where, images):
     if images.dtype != np.uint8 or images.shape[1:] != original.image_shape:
-        raise unfit(original, where, f"it has {images.dtype} images of {images.shape[1:]}")
+        raise not_as_published(original, where, f"{images.dtype} images of {images.shape[1:]}")
     if original.binary and images.max() > 1:
-        raise unfit(original, where, f"it has a pixel of {images.max()}, where 0 and 1 are expected")
+        raise not_as_published(original, where, f"pixels of 0 .. {images.max()} instead of 0 and 1")

@@ -1,4 +1,4 @@
-"""Exported models: SavedModels for TensorFlow Serving, ONNX and LiteRT files, none of which needs this package."""
+"""Exports that run without this package: SavedModels for TensorFlow Serving, ONNX and LiteRT files."""
 
 from keras_provlae.export.converted import export_litert, export_onnx
 from keras_provlae.export.metadata import read_metadata

@@ -1,4 +1,4 @@
-"""ONNX and LiteRT files of the encoder and the decoder, checked against the model before they are kept."""
+"""ONNX and LiteRT exports of the encoder and the decoder, compared with the model before they are kept."""
 
 import importlib
 import os
@@ -8,43 +8,42 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from keras_provlae.export.metadata import describe, to_text
+from keras_provlae.export import metadata
 from keras_provlae.export.savedmodel import check_model
 from keras_provlae.export.tensorflow_process import in_tensorflow
 
 TOLERANCE = 1e-5
 PARTS = ("encode", "decode")
 OUTPUTS = ("mean", "log_var", "images")
-EXTRA = {  # modules, and the packages that have them
+EXTRA = {  # {format: {module: package}}
     "onnx": {"tf2onnx": "tf2onnx", "onnxruntime": "onnxruntime"},
     "tflite": {"ai_edge_litert.interpreter": "ai-edge-litert"},
 }
 
 
 def export_onnx(model: keras.Model, folder: str | os.PathLike, overwrite: bool = False) -> dict[str, Path]:
-    """Writes `encode.onnx` and `decode.onnx`, for onnxruntime and others. Needs the extra `export`.
+    """Writes `encode.onnx` and `decode.onnx`. Needs the extra `export`.
 
-    `encode` takes `images`, float32 `(batch, height, width, channels)` in [0, 1], and gives `mean` and
-    `log_var`, `(batch, latents)`, the deepest rung's columns first. `decode` takes `codes` and gives `images`.
-    The batch is dynamic. The files check no values: an image outside [0, 1] gives a code all the same. PNG and
-    JPEG files are decoded by SavedModels alone: the operators that do it are TensorFlow's. What
-    `read_metadata` tells of a SavedModel lies beside them as `onnx_metadata.json`.
+    `encode` maps `images`, float32 `(batch, height, width, channels)` in [0, 1], to `mean` and `log_var`,
+    `(batch, latents)`, the deepest rung's columns first. `decode` maps `codes` to `images`. The batch size is dynamic.
+    The graphs do not check values: an image outside [0, 1] gives a code too. They do not decode PNG or JPEG files: only
+    TensorFlow has the operators. The metadata of the model is written to `onnx_metadata.json`.
 
     Args:
-        model: A `LadderVAE`; what is exported is its present stage.
-        folder: Where the files go; made if need be.
-        overwrite: Whether files of these names are replaced.
+        model: A `LadderVAE`, exported at its current stage.
+        folder: Output folder, created if missing.
+        overwrite: Whether to replace existing files.
 
     Returns:
         `{"encode": path, "decode": path}`.
 
     Raises:
         TypeError: If `model` is not a `LadderVAE`.
-        ValueError: If the model computes in mixed precision.
-        FileExistsError: If a file exists and `overwrite` is not set.
+        ValueError: If the model does not compute in float32.
+        FileExistsError: If a file exists and `overwrite` is false.
         ImportError: If tf2onnx or onnxruntime is missing.
-        RuntimeError: If onnxruntime's answers differ from the model's by more than 1e-5 (of a value above 1: 1e-5
-            of it); or on the JAX and PyTorch backends, if the TensorFlow process that does the work fails.
+        RuntimeError: If onnxruntime's outputs differ from the model's by more than 1e-5 (relative for values above 1).
+            On JAX and PyTorch also if the TensorFlow process that writes the files fails.
 
     Example:
         >>> import keras_provlae as kp
@@ -54,22 +53,22 @@ def export_onnx(model: keras.Model, folder: str | os.PathLike, overwrite: bool =
         ...
         ValueError: Only float32 models can be converted. Received: dtype policy mixed_bfloat16. Convert a copy: ...
 
-    Source: the format is ONNX's, opset 15.
+    Source: ONNX, opset 15.
     """
     return _export(model, Path(folder).expanduser(), overwrite, "onnx")
 
 
 def export_litert(model: keras.Model, folder: str | os.PathLike, overwrite: bool = False) -> dict[str, Path]:
-    """Writes `encode.tflite` and `decode.tflite`, for LiteRT (once TensorFlow Lite). Needs the extra `export`.
+    """Writes `encode.tflite` and `decode.tflite` for LiteRT (formerly TensorFlow Lite). Needs the extra `export`.
 
-    Inputs and outputs are those of `export_onnx`, as the signatures `encode` and `decode` of the files. The
-    batch is dynamic: `interpreter.get_signature_runner("encode")` resizes the input itself. Beside them lies
+    Each file has one signature, `encode` or `decode`, with the inputs and outputs of `export_onnx`. The batch size is
+    dynamic: `interpreter.get_signature_runner("encode")` resizes the input. The metadata of the model is written to
     `tflite_metadata.json`.
 
     Args:
-        model: A `LadderVAE`; what is exported is its present stage.
-        folder: Where the files go; made if need be.
-        overwrite: Whether files of these names are replaced.
+        model: A `LadderVAE`, exported at its current stage.
+        folder: Output folder, created if missing.
+        overwrite: Whether to replace existing files.
 
     Returns:
         `{"encode": path, "decode": path}`.
@@ -77,9 +76,9 @@ def export_litert(model: keras.Model, folder: str | os.PathLike, overwrite: bool
     Raises:
         TypeError, ValueError, FileExistsError: As `export_onnx`.
         ImportError: If ai-edge-litert is missing.
-        RuntimeError: If LiteRT's answers differ from the model's by more than 1e-5, as for `export_onnx`.
+        RuntimeError: As `export_onnx`, for LiteRT's outputs.
 
-    Source: the format is LiteRT's; float32, no quantization.
+    Source: LiteRT, float32, no quantization.
     """
     return _export(model, Path(folder).expanduser(), overwrite, "tflite")
 
@@ -91,7 +90,7 @@ def _export(model, folder, overwrite, suffix):
     paths = {part: folder / f"{part}.{suffix}" for part in PARTS}
     existing = [str(path) for path in (*paths.values(), folder / f"{suffix}_metadata.json") if path.exists()]
     if existing and not overwrite:
-        raise FileExistsError(f"There is already {', '.join(existing)}. Give another folder, or pass `overwrite=True`.")
+        raise FileExistsError(f"{', '.join(existing)} exist. Give another folder, or pass `overwrite=True`.")
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".exporting-", dir=folder) as temporary:
         write_converted(model, temporary, suffix)
@@ -101,13 +100,13 @@ def _export(model, folder, overwrite, suffix):
 
 
 def write_converted(model: keras.Model, folder: str, suffix: str) -> None:
-    """Writes both files into a folder; on JAX and PyTorch by a process that runs TensorFlow."""
+    """Writes both files and the metadata; on JAX and PyTorch in a TensorFlow process."""
     if keras.backend.backend() != "tensorflow":
         in_tensorflow("keras_provlae.export.converted:write_converted", model, folder, suffix)
         return
     import tensorflow as tf
 
-    # without the checks of values that the signatures of a SavedModel have: these formats have none
+    # plain functions: these formats have no assertions, so the checks of the SavedModel signatures are left out
     def encode(images):
         mean, log_var = model.encode(images)
         return {"mean": mean, "log_var": log_var}
@@ -122,9 +121,10 @@ def write_converted(model: keras.Model, folder: str, suffix: str) -> None:
         "decode": (decode, "codes", rng.standard_normal((3, latents), dtype="float32")),
     }
     write, run = {"onnx": (_write_onnx, _run_onnx), "tflite": (_write_litert, _run_litert)}[suffix]
-    (Path(folder) / f"{suffix}_metadata.json").write_text(to_text(describe(model)))
+    metadata.write(metadata.describe(model), Path(folder) / f"{suffix}_metadata.json")
     for part, (function, name, example) in inputs.items():
-        traced = tf.function(function, input_signature=[tf.TensorSpec((None, *example.shape[1:]), tf.float32, name)])
+        spec = tf.TensorSpec((None, *example.shape[1:]), tf.float32, name)
+        traced = tf.function(function, [spec], autograph=False)
         file = Path(folder) / f"{part}.{suffix}"
         write(part, traced, file)
         _compare(file, run(part, file, {name: example}), traced(example))
@@ -145,13 +145,13 @@ def _check_extra(suffix):
             importlib.import_module(name)
     except ImportError as error:
         raise ImportError(
-            f"{error}. The converters are those of the extra `export`: pip install {' '.join(EXTRA[suffix].values())}."
+            f"{error}. The converters come with the extra `export`: pip install {' '.join(EXTRA[suffix].values())}."
         ) from error
 
 
 def _compare(file, received, expected):
     if set(received) != set(expected):
-        raise RuntimeError(f"{file.name} has other outputs than the model: {sorted(received)}, {sorted(expected)}.")
+        raise RuntimeError(f"{file.name} must have the outputs {sorted(expected)}. Received: {sorted(received)}.")
     for name, values in expected.items():
         values = np.asarray(values)
         error = np.max(np.abs(received[name] - values) / np.maximum(np.abs(values), 1.0))

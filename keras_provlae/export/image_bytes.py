@@ -1,4 +1,4 @@
-"""PNG and JPEG files as a graph takes them: from strings to pixels of a model's shape."""
+"""Decodes PNG and JPEG files inside a graph, and fits them to a model's image shape."""
 
 from typing import Any
 
@@ -6,54 +6,54 @@ import tensorflow as tf
 
 from keras_provlae.datasets.image_files import center_crop
 
-CHANNELS = (1, 3)  # of the models that images can be converted for
-MAX_PIXELS = 2**25  # of one image: decoding takes some 40 bytes for each
+CHANNELS = (1, 3)  # of the models that can take image files
+MAX_PIXELS = 2**25  # per image: decoding takes about 40 bytes a pixel
 PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
-_PALETTE = 3  # color types of PNG
-_WITHOUT_ALPHA = (0, 2)
+_PALETTE, _WITHOUT_ALPHA = 3, (0, 2)  # PNG color types
 _FILES = (
-    "`image_bytes` must hold PNG or JPEG files, which in JSON are objects with the one key b64. "
+    "`image_bytes` must hold PNG or JPEG files; in JSON, objects with the single key b64. "
     "Received something else as item, counted from 0:"
 )
 _WHOLE = "`image_bytes` must hold whole PNG or JPEG files. Received a broken one as item, counted from 0:"
 _SIZES = (
     f"`image_bytes` must hold images of at most {MAX_PIXELS} pixels. "
-    "Received another as item, counted from 0, of height and width:"
+    "Received a larger one as item, counted from 0, of height and width:"
 )
 
 
 def image_decoder(image_shape: tuple[int, int, int]) -> Any:
-    """Builds the function that decodes, converts and resizes a batch of files, traced once for all signatures.
+    """Builds a function that decodes, converts and resizes a batch of files, traced once for all signatures.
 
-    The largest part in the middle that has the proportions of `image_shape` is resized, as by `image_folder`:
-    bilinearly, area by area where it shrinks. What is transparent lies over white. Files of 16 bits keep them.
-    Gray is 0.299 R + 0.587 G + 0.114 B. There is no turning by EXIF.
+    Crops the center to the aspect ratio of `image_shape` and resizes it like `image_folder` (bilinear, antialiased).
+    Transparent pixels are blended with white. 16-bit files keep their precision. Gray is
+    0.299 R + 0.587 G + 0.114 B. EXIF orientation is ignored.
 
-    Files are decoded one after the other, after a look at the size that they declare.
+    Files are decoded one at a time, after their declared size has been checked.
 
     Args:
         image_shape: `(height, width, channels)` with 1 or 3 channels.
 
     Returns:
         A `tf.function` from strings `(batch,)` to float32 `(batch, height, width, channels)` in [0, 1]. It raises
-        `tf.errors.InvalidArgumentError` with the number of the first item that is no PNG or JPEG file, is broken
+        `tf.errors.InvalidArgumentError` with the index of the first item that is not a PNG or JPEG file, is broken
         or declares more than 2 ** 25 pixels.
     """
 
+    @tf.autograph.experimental.do_not_convert
     def read(number, data):
-        """Size as declared, and pixels, for a file of a fair size."""
+        """Returns the index, the declared size and the pixels, which are blank if the size is over the limit."""
         size = tf.cond(_starts(data, PNG), lambda: _png_size(data), lambda: _jpeg_size(data))
-        fair = tf.reduce_prod(size) <= MAX_PIXELS
-        return number, size, tf.cond(fair, lambda: _fitted(_decoded(data), image_shape), lambda: blank)
+        allowed = tf.reduce_prod(size) <= MAX_PIXELS
+        return number, size, tf.cond(allowed, lambda: _fitted(_decoded(data), image_shape), lambda: blank)
 
     blank = tf.zeros(image_shape)
 
-    @tf.function(input_signature=[tf.TensorSpec((None,), tf.string)])
+    @tf.function(input_signature=[tf.TensorSpec((None,), tf.string)], autograph=False)
     def decode_batch(image_bytes):
         count = tf.size(image_bytes, tf.int64)
         with _required(_starts(image_bytes, PNG) | _starts(image_bytes, JPEG), _FILES):
             files = tf.data.Dataset.from_tensor_slices(tf.identity(image_bytes))
-        # an error of a file does not know the number of the file, but a number that is left out tells it
+        # an error does not tell which file failed, but the gap that it leaves in the indices does
         images = files.enumerate().map(read).ignore_errors()
         end = tf.data.Dataset.from_tensors((count, tf.zeros(2, tf.int64), blank))
         numbers, sizes, images = images.concatenate(end).batch(count + 1).get_single_element()
@@ -70,14 +70,14 @@ def _starts(data, magic):
 
 
 def _required(conditions, rule, *facts):
-    """Where this is entered, every item is known to meet its condition."""
+    """Context of ops that run only if every item meets its condition; else the error names the first that does not."""
     first = tf.argmax(tf.pad(~conditions, [[0, 1]], constant_values=True))
-    facts = [tf.gather(tf.concat([fact, fact[:1]], 0), first) for fact in facts]  # where all do, it is one too far
+    facts = [tf.gather(tf.concat([fact, fact[:1]], 0), first) for fact in facts]  # one past the end if all do
     return tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(conditions), [rule, first, *facts])])
 
 
 def _png_header(data):
-    return tf.io.decode_raw(tf.strings.substr(data, 16, 10), tf.uint8)  # width, height, bits and color type
+    return tf.io.decode_raw(tf.strings.substr(data, 16, 10), tf.uint8)  # width, height, bit depth and color type
 
 
 def _png_size(data):
@@ -95,14 +95,14 @@ def _decoded(data):
 
 
 def _decode(data, channels):
-    return tf.io.decode_image(data, channels, tf.float32, expand_animations=False)  # 16 bits are not cut to 8
+    return tf.io.decode_image(data, channels, tf.float32, expand_animations=False)  # keeps 16 bits
 
 
 def _decoded_png(data):
-    """As `_decoded`; what is transparent lies over white.
+    """Decodes a PNG file and blends its transparent pixels with white.
 
-    TensorFlow ignores the transparent color of files without an alpha channel unless it is asked for four channels;
-    then it fills in a wrong alpha, though never 0, for files of less than 8 bits. Palettes come right unasked.
+    TensorFlow reads the transparent color (tRNS) of files without an alpha channel only if four channels are requested.
+    Below 8 bits it then fills in a wrong alpha, but never 0. Palettes decode correctly with the default.
     """
     color_type = _png_header(data)[9]
 
@@ -112,8 +112,8 @@ def _decoded_png(data):
 
     image = tf.cond(color_type == _PALETTE, palette, lambda: _decode(data, 4))
     color, alpha = image[..., :3], image[..., 3:]
-    all_or_nothing = tf.reduce_any(color_type == _WITHOUT_ALPHA)
-    alpha = tf.maximum(alpha, tf.sign(alpha) * tf.cast(all_or_nothing, tf.float32))
+    is_binary = tf.reduce_any(color_type == _WITHOUT_ALPHA)
+    alpha = tf.maximum(alpha, tf.sign(alpha) * tf.cast(is_binary, tf.float32))
     return color * alpha + (1.0 - alpha)
 
 

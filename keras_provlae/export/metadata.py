@@ -1,4 +1,4 @@
-"""What an export says about itself, in a file that is read without loading the graph."""
+"""Metadata of an export: a JSON file that can be read without loading the graph."""
 
 import datetime
 import importlib.metadata
@@ -8,25 +8,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
-METADATA_FILE = Path("assets.extra") / "keras_provlae.json"  # the place that SavedModel leaves to others
+METADATA_FILE = Path("assets.extra") / "keras_provlae.json"  # the folder that SavedModel reserves for user files
 FORMAT = 1
 
 
 def describe(model: Any) -> dict[str, Any]:
-    """The facts of a model that somebody who only has the export needs.
-
-    Args:
-        model: A `LadderVAE`.
-
-    Returns:
-        A dict of JSON values: `model` (class, preset, config), `image_shape`, `num_rungs`, `num_latents`,
-        `rungs` (deepest first: number, first and last + 1 column, whether it is unlocked), `stage`, `alpha`
-        and `iteration` (`None` for models that do not grow), `grown`, `versions`, `exported_at` (UTC).
-    """
-    unlocked = [float(value) > 0.0 for value in model.unlocked()]
+    """Returns the metadata of a `LadderVAE`: the entries of `read_metadata` without `signatures`."""
     rungs = [
-        {"rung": rung, "start": columns.start, "stop": columns.stop, "unlocked": is_unlocked}
-        for (rung, columns), is_unlocked in zip(model.rung_slices, unlocked, strict=True)
+        {"rung": rung, "start": columns.start, "stop": columns.stop, "unlocked": rung in model.unlocked_rungs}
+        for rung, columns in model.rung_slices
     ]
     return {
         "format": FORMAT,
@@ -38,42 +28,37 @@ def describe(model: Any) -> dict[str, Any]:
         "stage": model.stage,
         "alpha": model.alpha,
         "iteration": model.iteration,
-        "grown": is_grown(model),
+        "grown": is_complete(model),
         "versions": _versions(),
         "exported_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
 
 
-def is_grown(model: Any) -> bool:
-    """Whether every rung is unlocked and faded in; models that do not grow always are."""
-    return all(float(gate) == 1.0 for gate in model.decoder_gates())
+def is_complete(model: Any) -> bool:
+    """Returns whether every rung is unlocked and faded in."""
+    return model.is_grown and model.alpha == 1.0
 
 
-def write_metadata(metadata: dict[str, Any], folder: Path) -> None:
-    """Writes `metadata` into an export's folder."""
-    (folder / METADATA_FILE).parent.mkdir(exist_ok=True)
-    (folder / METADATA_FILE).write_text(to_text(metadata))
-
-
-def to_text(metadata: dict[str, Any]) -> str:
-    """`metadata` as JSON."""
-    return json.dumps(metadata, indent=2) + "\n"
+def write(metadata: dict[str, Any], file: Path) -> None:
+    """Writes metadata as JSON."""
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(json.dumps(metadata, indent=2) + "\n")
 
 
 def read_metadata(path: str | Path) -> dict[str, Any]:
-    """What an exported SavedModel says about itself: read from a small file, no graph is loaded.
+    """Reads the metadata of an exported SavedModel without loading its graph.
 
     Args:
-        path: Folder of a version, or the folder of all versions: then the newest is read.
+        path: Folder of a version, or the folder of all versions, whose newest is read.
 
     Returns:
-        A dict: `format` (of this file, 1), `model` (class, preset, config), `image_shape`, `num_rungs`, `num_latents`,
-        `rungs` (deepest first: number, `start` and `stop` of its columns, `unlocked`), `stage`, `alpha` and
-        `iteration` (optimiser steps), which are `None` for models that do not grow, `grown`, `signatures` (name ->
+        A dict: `format` (version of this file format, 1), `model` (class, preset, config), `image_shape`, `num_rungs`,
+        `num_latents`, `rungs` (deepest first: `rung`, `start` and `stop` of its columns, `unlocked`), `stage`, `alpha`,
+        `iteration` (optimizer steps), `grown` (whether every rung is unlocked and faded in), `signatures` (name ->
         inputs and outputs with dtype and shape), `versions` (of packages), `exported_at` (UTC).
 
     Raises:
-        FileNotFoundError: If there is no export of this package at the path.
+        FileNotFoundError: If the path holds no export of this package.
 
     Example:
         >>> read_metadata("no/such/export")
@@ -93,9 +78,9 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
 
 
 def version_folders(folder: Path) -> dict[int, Path]:
-    """What has the name of a version in the folder of a model, by number, ascending.
+    """Returns `{number: path}` of the versions in a model's folder, ascending.
 
-    As for TensorFlow Serving, a version is a name of digits, with or without leading zeros.
+    Like TensorFlow Serving, takes every name of digits, with or without leading zeros.
     """
     if not folder.is_dir():
         return {}
@@ -104,7 +89,7 @@ def version_folders(folder: Path) -> dict[int, Path]:
 
 
 def is_version(name: str) -> bool:
-    """Whether a name is a version number."""
+    """Returns whether a file name is a version number."""
     return name.isascii() and name.isdigit()
 
 

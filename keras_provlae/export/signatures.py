@@ -1,4 +1,4 @@
-"""What an exported model can be asked: functions of TensorFlow tensors, each a flat dict of tensors."""
+"""Signatures of an exported model: functions from TensorFlow tensors to flat dicts of tensors."""
 
 from typing import Any
 
@@ -7,23 +7,22 @@ import tensorflow as tf
 from keras_provlae.export.image_bytes import CHANNELS, image_decoder
 from keras_provlae.training.image_checks import in_range
 
-PIXEL_RULE = "`images` must hold finite values in [0, 1], or uint8 values; lowest and highest value received:"
+PIXEL_RULE = "`images` must hold finite values in [0, 1], or uint8 values. Lowest and highest value received:"
 
 
 def traced_signatures(model: Any) -> tuple[tf.Module, dict[str, Any]]:
-    """The signatures of an exported model, traced, and the object to save them with.
+    """Traces the signatures of an exported model.
 
-    Where images enter, there are two traces, for float32 in [0, 1] and for uint8. A signature has one
-    dtype, so the second one has a signature of its own, `<name>_uint8`; the function of that name
-    that `tf.saved_model.load` gives back takes both. Models of images with 1 or 3 channels have signatures
-    for PNG and JPEG files as well, `<name>_image_bytes`. The networks are traced once for all of them.
+    Functions of images are traced twice, for float32 in [0, 1] and for uint8. A signature has one dtype, so uint8 has
+    its own, `<name>_uint8`; the attribute `<name>` of what `tf.saved_model.load` returns takes both. Models of images
+    with 1 or 3 channels also get signatures for PNG and JPEG files, `<name>_image_bytes`. The networks are traced once.
 
     Args:
         model: A `LadderVAE` on the TensorFlow backend.
 
     Returns:
-        `(module, signatures)`: a `tf.Module` with the functions and the variables that they read, without
-        optimizer, metrics and seeds; and a dict from name to concrete function.
+        `(module, signatures)`: a `tf.Module` with the functions and the variables they read (not optimizer, metrics
+        or seeds), and a dict from name to concrete function.
     """
     functions = _Functions(model)
     codes = tf.TensorSpec((None, len(functions.rung_of_latent)), tf.float32, "codes")
@@ -44,7 +43,7 @@ def traced_signatures(model: Any) -> tuple[tf.Module, dict[str, Any]]:
     for name, inputs in specs.items():
         function_name = name.removesuffix("_uint8")
         if not hasattr(module, function_name):
-            setattr(module, function_name, tf.function(getattr(functions, function_name)))
+            setattr(module, function_name, tf.function(getattr(functions, function_name), autograph=False))
         signatures[name] = getattr(module, function_name).get_concrete_function(*inputs)
     signatures["serving_default"] = signatures["reconstruct"]
     module.used_variables = used_variables(*signatures.values())
@@ -52,12 +51,12 @@ def traced_signatures(model: Any) -> tuple[tf.Module, dict[str, Any]]:
 
 
 def used_variables(*functions: Any) -> list[tf.Variable]:
-    """The variables that concrete functions read, each once."""
+    """Returns the variables that concrete functions read, each once."""
     return list({variable.ref(): variable for function in functions for variable in function.variables}.values())
 
 
 def described(signatures: dict[str, Any]) -> dict[str, Any]:
-    """Of every signature: its inputs and outputs with dtype and shape, where `None` is any size."""
+    """Returns the inputs and outputs of every signature, with dtype and shape; `None` is any size."""
 
     def specs(tensors):
         return {name: {"dtype": spec.dtype.name, "shape": spec.shape.as_list()} for name, spec in tensors.items()}
@@ -72,14 +71,14 @@ def described(signatures: dict[str, Any]) -> dict[str, Any]:
 
 
 class _Functions:
-    """The model's own functions and what is made of them; `images` are float32 or uint8 everywhere."""
+    """The functions behind the signatures; `images` are float32 or uint8."""
 
     def __init__(self, model):
         self.image_shape = model.image_shape
         images = tf.TensorSpec((None, *model.image_shape), tf.float32)
         codes = tf.TensorSpec((None, model.rung_slices[-1][1].stop), tf.float32)
-        self.model_encode = tf.function(model.encode, input_signature=[images])
-        self.model_decode = tf.function(model.decode, input_signature=[codes])
+        self.model_encode = tf.function(model.encode, [images], autograph=False)
+        self.model_decode = tf.function(model.decode, [codes], autograph=False)
         self.decode_batch = image_decoder(model.image_shape) if model.image_shape[-1] in CHANNELS else None
         self.rung_slices = model.rung_slices
         self.rung_of_latent = [rung for rung, z in self.rung_slices for _ in range(z.start, z.stop)]
@@ -111,7 +110,7 @@ class _Functions:
         return self.decode(self._drawn(_at_least_one(n), seed))
 
     def sample_rung(self, images, rung, n, seed):
-        """`n` images of each image, one after the other: the same `n` codes of the rung, whatever the batch."""
+        """Returns `n` images per input image, with the same `n` codes of the rung for each."""
         mean, n = self._mean(images), _at_least_one(n)
         held, drawn = tf.repeat(mean, n, axis=0), tf.tile(self._drawn(n, seed), (tf.shape(mean)[0], 1))
         return self.decode(tf.where(self._is_of(rung), drawn, held))
@@ -119,14 +118,14 @@ class _Functions:
     def swap_rung(self, images, others, rung):
         mean, other = self._mean(images), self._mean(others)
         sizes = tf.shape(mean)[0], tf.shape(other)[0]
-        rule = "`images` and `others` must be batches of the same size; received:"
+        rule = "`images` and `others` must be batches of the same size. Received:"
         other = _require(other, sizes[0] == sizes[1], rule, *sizes)
         return self.decode(tf.where(self._is_of(rung), other, mean))
 
     def traverse(self, images, latent, values):
-        """Each image with each value, one image after the other."""
+        """Returns every image with every value of one latent, image by image."""
         last = len(self.rung_of_latent) - 1
-        rule = f"`latent` must be 0 .. {last}, a column of the code; received:"
+        rule = f"`latent` must be 0 .. {last}, a column of the code. Received:"
         latent = _require(latent, (latent >= 0) & (latent <= last), rule, latent)
         values = _require(values, _is_finite(values), "`values` must be finite, not NaN or infinite.")
         mean = self._mean(images)
@@ -142,16 +141,16 @@ class _Functions:
         if images.dtype == tf.uint8:
             return tf.cast(images, tf.float32) / 255.0
         low, high = tf.reduce_min(images), tf.reduce_max(images)
-        return _require(images, in_range(low, high), PIXEL_RULE, low, high)  # which holds for no images
+        return _require(images, in_range(low, high), PIXEL_RULE, low, high)  # holds for an empty batch
 
     def _drawn(self, n, seed):
-        """Codes from the prior: those of `model.sample(n, seed=seed)`, for which Keras folds the seed like this."""
+        """Draws codes from the prior; folds the seed as Keras does in `model.sample(n, seed=seed)`."""
         seed = tf.math.floormod(seed, tf.int32.max - 1)
         return tf.random.stateless_normal((n, len(self.rung_of_latent)), seed=tf.stack([seed, 0]))
 
     def _is_of(self, rung):
         rungs = len(self.rung_slices)
-        rule = f"`rung` must be 1 .. {rungs}; received:"
+        rule = f"`rung` must be 1 .. {rungs}. Received:"
         return tf.constant(self.rung_of_latent) == _require(rung, (rung >= 1) & (rung <= rungs), rule, rung)
 
 
@@ -160,10 +159,10 @@ def _is_finite(tensor):
 
 
 def _at_least_one(n):
-    return _require(n, n >= 1, "`n` must be at least 1; received:", n)
+    return _require(n, n >= 1, "`n` must be at least 1. Received:", n)
 
 
 def _require(tensor, condition, rule, *received):
-    """The tensor, which nothing reads before the condition is known to hold."""
+    """Returns the tensor, with an assertion that runs before anything reads it."""
     with tf.control_dependencies([tf.debugging.Assert(condition, [rule, *received])]):
         return tf.identity(tensor)

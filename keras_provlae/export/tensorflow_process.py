@@ -1,4 +1,4 @@
-"""Export from other backends: the model travels as a `.keras` file to a process that runs TensorFlow."""
+"""Export from JAX and PyTorch: a TensorFlow process loads the model from a `.keras` file."""
 
 import importlib
 import json
@@ -13,15 +13,15 @@ import keras
 
 
 def in_tensorflow(function: str, model: keras.Model, *arguments: Any) -> None:
-    """Calls a function of this package on a copy of the model, in a new Python process whose backend is TensorFlow.
+    """Calls a function of this package on a copy of the model, in a new process on the TensorFlow backend.
 
     Args:
-        function: `"module:name"`; it is called with the copy and `arguments`.
-        model: A model of a class of this package.
+        function: `"module:name"`, called with the copy and `arguments`.
+        model: A model of this package.
         *arguments: Paths and JSON values.
 
     Raises:
-        RuntimeError: If the process fails, with the end of what it printed.
+        RuntimeError: If the process fails; the message has the end of its output.
     """
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.keras"
@@ -34,14 +34,14 @@ def in_tensorflow(function: str, model: keras.Model, *arguments: Any) -> None:
         )
     if done.returncode != 0:
         raise RuntimeError(
-            f"SavedModels are written by TensorFlow, and the process that does it for the {keras.backend.backend()} "
-            "backend failed. Save the model as a `.keras` file, load it with KERAS_BACKEND=tensorflow and export it "
-            f"there. The process printed:\n{done.stderr[-2000:]}"
+            f"The TensorFlow process that exports for the {keras.backend.backend()} backend failed. Save the model as "
+            "a `.keras` file, load it with KERAS_BACKEND=tensorflow and export it there. The process printed:\n"
+            f"{done.stderr[-2000:]}"
         )
 
 
 def main(function: str, file: str, arguments: str) -> None:
-    """What the new process does; the package is imported already, so its classes are registered."""
+    """Entry point of the new process. `python -m` has imported the package, so its classes are registered."""
     module, name = function.split(":")
     model = keras.models.load_model(file, compile=False)
     getattr(importlib.import_module(module), name)(model, *json.loads(arguments))

@@ -94,7 +94,7 @@ class GrowthCallback(keras.callbacks.Callback):
 
     @property
     def needs_validation(self) -> bool:
-        """Whether `fit` must be given validation data, for every epoch."""
+        """Returns whether `fit` must be given validation data, for every epoch."""
         return self.auto is not None
 
     @property

@@ -58,7 +58,7 @@ class GrowthSchedule:
 
     @property
     def is_even(self) -> bool:
-        """Whether the rungs simply share the epochs of `fit`."""
+        """Returns whether the rungs simply share the epochs of `fit`."""
         return self.epochs_per_rung is None and self.unlock_epochs is None and self.unlock_iterations is None
 
     @property

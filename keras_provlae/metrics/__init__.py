@@ -1,4 +1,4 @@
-"""Metrics of disentanglement and information: posterior arrays and factors in, numbers out."""
+"""Disentanglement and information metrics: take posterior arrays and factors, return numbers."""
 
 from keras_provlae.metrics.binned import histogram_information, histogram_mig, latent_information, modularity
 from keras_provlae.metrics.card import MetricCard, Score

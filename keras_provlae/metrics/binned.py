@@ -1,4 +1,4 @@
-"""Scores on binned means: the mutual information of histograms, not of the posterior."""
+"""Scores on binned means: mutual information of histograms instead of posteriors."""
 
 import itertools
 from typing import Any
@@ -10,23 +10,23 @@ from keras_provlae.metrics.mig import row_gaps
 from keras_provlae.metrics.posteriors import check_factors, check_mean, check_varied, varied_latents
 
 BINS = 20  # Locatello et al. (2019)
-ROUNDING = 1e-12  # nats; what is below is no information
+ROUNDING = 1e-12  # nats; smaller values count as 0
 
 
 def histogram_information(mean: Any, factors: Any, bins: int = BINS) -> np.ndarray:
-    """Mutual information between the binned mean of every latent and every factor.
+    """Computes the mutual information between each latent's binned mean and each factor.
 
     Args:
-        mean: Float array `(rows, latents)`: means of the posteriors.
+        mean: Float array `(rows, latents)`: posterior means.
         factors: Integer array `(rows, factors)`.
-        bins: Int >= 1. Bins of equal width over the range of each latent.
+        bins: Int >= 1. Number of equal-width bins over each latent's range.
 
     Returns:
-        Float64 array `(factors, latents)` in nats. Not comparable with `mutual_information`: it does not
-        see the posterior's width, and a noisy latent with little range is cut as finely as any.
+        Float64 array `(factors, latents)` in nats. Do not compare it with `mutual_information`: binning
+        ignores the posterior's width and splits a noisy latent with a small range as finely as any other.
 
     Raises:
-        TypeError, ValueError: If an array or a number is unfit.
+        TypeError, ValueError: If an array or a number is invalid.
 
     Source: Locatello et al. (2019), appendix C.
     """
@@ -39,20 +39,20 @@ def histogram_information(mean: Any, factors: Any, bins: int = BINS) -> np.ndarr
 
 
 def histogram_mig(mean: Any, factors: Any, bins: int = BINS) -> float:
-    """MIG over the mutual information of histograms, as disentanglement_lib computes it.
+    """Computes MIG from histograms, as disentanglement_lib does.
 
-    Not comparable with `mig`, which the paper reports: see `histogram_information`.
+    Do not compare it with `mig`, which the paper reports: see `histogram_information`.
 
     Args:
-        mean: Float array `(rows, latents)`: means of the posteriors.
-        factors: Integer array `(rows, factors)`. Factors with one value are left out, with a warning.
-        bins: Int >= 1. Bins of each latent.
+        mean: Float array `(rows, latents)`: posterior means.
+        factors: Integer array `(rows, factors)`. Factors with a single value are dropped with a warning.
+        bins: Int >= 1. Number of bins per latent.
 
     Returns:
         Float in [0, 1].
 
     Raises:
-        TypeError, ValueError: If an array or a number is unfit, or no factor has two values.
+        TypeError, ValueError: If an array or a number is invalid, or no factor has two values.
 
     Source: Locatello et al. (2019), appendix C; Chen et al. (2018), equation 6.
     """
@@ -63,20 +63,20 @@ def histogram_mig(mean: Any, factors: Any, bins: int = BINS) -> float:
 
 
 def modularity(mean: Any, factors: Any, bins: int = BINS) -> float:
-    """Modularity: whether each latent has mutual information with one factor only.
+    """Computes modularity: how far each latent has mutual information with one factor only.
 
     Args:
-        mean: Float array `(rows, latents)`: means of the posteriors.
-        factors: Integer array `(rows, factors)`, at least two with more than one value; others are
-            left out, with a warning.
-        bins: Int >= 1. Bins of each latent.
+        mean: Float array `(rows, latents)`: posterior means.
+        factors: Integer array `(rows, factors)`. At least two factors must vary; factors with a single value
+            are dropped with a warning.
+        bins: Int >= 1. Number of bins per latent.
 
     Returns:
         Float in [0, 1]: the mean over latents of 1 - (sum_k I_k^2 - max_k I_k^2) / (max_k I_k^2 (F - 1)). A
-        latent without any information counts 0.
+        latent without information scores 0.
 
     Raises:
-        TypeError, ValueError: If an array or a number is unfit, or there is one factor only.
+        TypeError, ValueError: If an array or a number is invalid, or fewer than two factors vary.
 
     Source: Ridgeway and Mozer (2018), section 3.
     """
@@ -91,17 +91,17 @@ def modularity(mean: Any, factors: Any, bins: int = BINS) -> float:
 
 
 def latent_information(mean: Any, bins: int = BINS) -> float:
-    """Mutual information between two latents, binned, averaged over all pairs; needs no factors.
+    """Computes the mean mutual information between the binned means of two latents, over all pairs.
 
     Args:
-        mean: Float array `(rows, latents)`: means of the posteriors.
-        bins: Int >= 1. Bins of each latent.
+        mean: Float array `(rows, latents)`: posterior means.
+        bins: Int >= 1. Number of bins per latent.
 
     Returns:
-        Float >= 0 in nats; 0 for independent latents, or for a single one.
+        Float >= 0 in nats; 0 for independent latents or a single latent.
 
     Raises:
-        TypeError, ValueError: If an array or a number is unfit.
+        TypeError, ValueError: If an array or a number is invalid.
 
     Source: Locatello et al. (2019), section 5.2 (their "MI score").
     """
@@ -112,7 +112,7 @@ def latent_information(mean: Any, bins: int = BINS) -> float:
 
 
 def _binned(mean, bins):
-    """Bin numbers 0 .. bins - 1 of every entry, the last bin closed; 0 where rounding leaves no room for bins."""
+    """Bin index of every entry, 0 .. bins - 1, the last bin closed; 0 if the range is too narrow to bin."""
     varied = varied_latents(mean)
     mean = mean.astype("float64")
     varied &= varied_latents(mean, steps=2 * bins)
@@ -123,7 +123,7 @@ def _binned(mean, bins):
 
 
 def _discrete(a, b):
-    """Mutual information of two integer arrays, in nats."""
+    """Mutual information of two integer arrays in nats."""
     joint = np.zeros((a.max() + 1, b.max() + 1))
     np.add.at(joint, (a, b), 1.0)
     joint /= len(a)

@@ -1,4 +1,4 @@
-"""Metric cards: numbers that say how they were computed, and refuse to be compared with others."""
+"""Metric cards: scores that record how they were computed and compare only with scores computed the same way."""
 
 import csv
 import math
@@ -9,26 +9,26 @@ from typing import Any, Self
 
 from keras_provlae.html_table import table
 
-ALL_COUNT = "every latent counts"  # the rule for active latents of scores that have no other
+ALL_COUNT = "every latent counts"  # convention of scores without a rule for active latents
 
 
 @dataclass(frozen=True)
 class Score:
     """One number and how it was computed.
 
-    `float(score)` is the value. `a - b`, `a < b` and so on raise a `ValueError` where the two were computed in
+    `float(score)` is the value. `a - b`, `a < b` and so on raise `ValueError` if the two scores were computed in
     different ways.
 
     Attributes:
-        name: What it is, as "mig".
+        name: Name of the score, such as "mig".
         value: Float.
-        convention: What must agree for two numbers to be comparable: estimator, data, factors,
+        convention: Facts that must agree for two scores to be comparable: estimator, data, factors,
             rows, the rule for active latents, and every setting of the score.
         unit: "nats" or "".
-        standard_error: Of a sampled estimate, else `None`.
-        seed: Of the draws, or `None` where there are none.
-        seconds: What it took; scores computed together share the time of all.
-        note: What to know of this value.
+        standard_error: Standard error of a sampled estimate, else `None`.
+        seed: Seed of the draws, or `None` if nothing was drawn.
+        seconds: Time the computation took. Scores computed together share one time.
+        note: Remark on this value.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Score:
     note: str = ""
 
     def differences(self, other: "Score") -> list[str]:
-        """Where the conventions of two scores differ, in words; empty where they are comparable."""
+        """Lists the differences between two conventions as text; empty if the scores are comparable."""
         mine, theirs = {"score": self.name, **self.convention}, {"score": other.name, **other.convention}
         names = dict.fromkeys([*mine, *theirs])
         return [
@@ -85,11 +85,11 @@ class Score:
 
     def _require_comparable(self, other):
         if not isinstance(other, Score):
-            raise TypeError(f"A score compares with a score; take float(score). Received: {type(other).__name__}.")
+            raise TypeError(f"A score compares only with a score; use float(score). Received: {type(other).__name__}.")
         differences = self.differences(other)
         if differences:
             raise ValueError(
-                f"These scores were computed in different ways and do not compare: {'; '.join(differences)}. "
+                f"These scores were computed in different ways and cannot be compared: {'; '.join(differences)}. "
                 "Evaluate both in the same way."
             )
 
@@ -98,10 +98,10 @@ class MetricCard(dict):
     """The scores of one model on one data set: a dict {name: `Score`} that prints as a table.
 
     Attributes:
-        about: What was evaluated: model, stage, data, factors, rows, versions.
-        skipped: {name: why} of the scores, or groups of scores, that were left out.
-        results: The full results behind the scores, {name: object}: `mutual_information`,
-            `information_flow`, `rung_factor_map`. Not part of `to_dict`.
+        about: Facts about the evaluation: model, stage, data, factors, rows, versions.
+        skipped: {name: reason} for each score, or group of scores, that was left out.
+        results: {name: object}: the full results behind the scores, such as `mutual_information`,
+            `information_flow` and `rung_factor_map`. Not part of `to_dict`.
     """
 
     def __init__(
@@ -117,11 +117,11 @@ class MetricCard(dict):
         self.results = dict(results or {})
 
     def __missing__(self, name):
-        left_out = "".join(f" Left out was {skipped}: {why}." for skipped, why in self.skipped.items())
+        left_out = "".join(f" Left out: {skipped} ({reason})." for skipped, reason in self.skipped.items())
         raise KeyError(f"This card has no score {name!r}. It has {', '.join(self) or 'none'}.{left_out}")
 
     def compare(self, other: "MetricCard") -> dict[str, float]:
-        """This card's values less the other's, of the scores that both have.
+        """Subtracts another card's values from this card's, for the scores that both have.
 
         Args:
             other: Another card.
@@ -130,8 +130,8 @@ class MetricCard(dict):
             A dict {name: difference}.
 
         Raises:
-            TypeError: If `other` is no card.
-            ValueError: If a score that both have was computed in different ways, or they share none.
+            TypeError: If `other` is not a card.
+            ValueError: If a shared score was computed in different ways, or no score is shared.
         """
         if not isinstance(other, MetricCard):
             raise TypeError(f"`other` must be a MetricCard. Received: {type(other).__name__}.")
@@ -141,16 +141,16 @@ class MetricCard(dict):
         if bad:
             name, found = next(iter(bad.items()))
             raise ValueError(
-                f"These cards were computed in different ways and do not compare. {name}: {'; '.join(found)}."
-                + (f" So do {', '.join(list(bad)[1:])}." if len(bad) > 1 else "")
-                + " Evaluate both in the same way: the same data, settings and `max_seconds=None`."
+                f"These cards were computed in different ways and cannot be compared. {name}: {'; '.join(found)}."
+                + (f" {', '.join(list(bad)[1:])} differ too." if len(bad) > 1 else "")
+                + " Evaluate both in the same way: the same data, the same settings and `max_seconds=None`."
             )
         if not shared:
             raise ValueError("These cards share no score.")
         return {name: self[name] - other[name] for name in shared}
 
     def to_dict(self) -> dict:
-        """The card as plain numbers, strings, lists and dicts, for JSON; nan is `None`."""
+        """Returns the card as numbers, strings, lists and dicts for JSON; nan becomes `None`."""
         return {
             "about": self.about,
             "scores": {name: {**asdict(score), "value": _or_none(score.value)} for name, score in self.items()},
@@ -158,12 +158,12 @@ class MetricCard(dict):
         }
 
     def write_csv(self, path: str | os.PathLike) -> None:
-        """Writes a line for each score: data, score, value, unit, standard error, rows, seed, estimator, note.
+        """Writes one line per score: data, score, value, unit, standard error, rows, seed, estimator, note.
 
-        The name of the data stands in every line, so that lines of several files can be put together.
+        Every line names the data, so several files can be concatenated.
 
         Args:
-            path: Where the file goes; one that is there is replaced.
+            path: Path of the file. An existing file is replaced.
         """
         with open(path, "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
             writer = csv.writer(file)
@@ -174,7 +174,7 @@ class MetricCard(dict):
                 writer.writerow([how.get("data"), score.name, score.value, score.unit, *rest])
 
     def _repr_html_(self):
-        """What a notebook and the report show: every score, what it is of, and what was left out."""
+        """HTML for notebooks and the report: the scores, the facts about them, and the scores left out."""
         rows = []
         for score in self.values():
             how = [score.note, str(score.convention.get("estimator", ""))]
@@ -184,14 +184,14 @@ class MetricCard(dict):
         return "".join([*parts, table(("left out", "why"), list(self.skipped.items())) if self.skipped else ""])
 
     def _repr_pretty_(self, printer, cycle):
-        """What IPython shows where it shows no HTML."""
+        """Prints the table where IPython shows no HTML."""
         printer.text(str(self))
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Self:
-        """The card that `to_dict` made `plain` of, without its `results`."""
+        """Rebuilds a card from the dict of `to_dict`, without `results`."""
         if not isinstance(plain, Mapping) or not {"about", "scores", "skipped"} <= set(plain):
-            raise TypeError(f"`plain` must be the dict of `to_dict`. Received: {type(plain).__name__}.")
+            raise TypeError(f"`plain` must be the dict that `to_dict` returns. Received: {type(plain).__name__}.")
         scores = {
             name: Score(**{**fields, "value": math.nan if fields["value"] is None else fields["value"]})
             for name, fields in plain["scores"].items()
@@ -206,17 +206,17 @@ class MetricCard(dict):
         for row in [header, *rows]:
             cells = [row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:6], widths[1:6], strict=True))]
             lines.append("  ".join([*cells, row[6]]))
-        lines += [f"{name}: left out, {why}" for name, why in self.skipped.items()]
+        lines += [f"{name}: left out, {reason}" for name, reason in self.skipped.items()]
         return "\n".join(lines)
 
 
 def _or_none(value):
-    """JSON has no nan."""
+    """Replaces nan, which JSON does not have, by `None`."""
     return None if math.isnan(value) else value
 
 
 def _row(score):
-    hidden = {"estimator", "data", "factor checksum", "factors", "rows"}  # elsewhere in the table
+    hidden = {"estimator", "data", "factor checksum", "factors", "rows"}  # shown in other columns
     settings = {k: v for k, v in score.convention.items() if k not in hidden and v != ALL_COUNT}
     parts = [score.note, score.convention.get("estimator", ""), *(f"{n}: {words(v)}" for n, v in settings.items())]
     how = "; ".join(filter(None, parts))
@@ -233,7 +233,7 @@ def _row(score):
 
 
 def words(value: Any) -> str:
-    """A number, a text, or a dict or list of them, as words."""
+    """Formats a number, a string, or a dict or list of them as text."""
     if isinstance(value, Mapping):
         return ", ".join(f"{name} {words(part)}" for name, part in value.items())
     if isinstance(value, list | tuple):

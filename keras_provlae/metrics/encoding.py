@@ -1,4 +1,4 @@
-"""Data with known factors, read in batches and encoded."""
+"""Reads data with known factors in batches and encodes it."""
 
 import math
 import time
@@ -13,38 +13,39 @@ from keras_provlae.metrics.flow import check_slices
 from keras_provlae.metrics.posteriors import check_labels, check_names, random_rows, to_numpy
 
 BATCH = 256  # images encoded at once
-FEWEST_ROWS = 100  # fewer are not worth a score, however short the time
+FEWEST_ROWS = 100  # a time limit never cuts below this
 
 
 def has_rungs(model: Any) -> bool:
-    """Whether a model can be encoded rung by rung, as a `LadderVAE`."""
+    """Checks if a model has `encode` and `rung_slices`, as a `LadderVAE` has."""
     return hasattr(model, "encode") and hasattr(model, "rung_slices")
 
 
 class Stream(NamedTuple):
     """Batches of images and factors."""
 
-    batches: Callable[[np.ndarray | None], Iterable]  # of all rows, or of some
-    rows: int | None  # None where it is not known before the end
+    batches: Callable[[np.ndarray | None], Iterable]  # takes row numbers, or None for all rows
+    rows: int | None  # None if unknown before the end
     batch_size: int
     endless: bool = False
-    factors: Callable[[np.ndarray | None], Any] | None = None  # of all rows, or of some; None: with their images only
+    factors: Callable[[np.ndarray | None], Any] | None = None  # as `batches`; None if factors come only with images
 
 
 def read(ground_truth: Any, batch_size: int, factor_names: Sequence[str] | None = None) -> Stream:
-    """The data as batches of (images, integer factors), whatever they come as; each batch is checked as it is read.
+    """Opens data of any supported form as batches of (images, integer factors). Checks each batch as it is read.
 
     Args:
-        ground_truth: What `evaluate` takes.
+        ground_truth: Data in any form that `evaluate` takes.
         batch_size: Int >= 1.
-        factor_names: Names of the factors or `None`.
+        factor_names: Names of the factors, or `None`.
 
     Returns:
         A `Stream`.
 
     Raises:
-        TypeError, ValueError: If it is none of these, or images and factors differ in number. While a batch is read:
-            if its factors are no integers, or not as many as `factor_names` or as in the first batch.
+        TypeError, ValueError: If the form is not supported, or the numbers of images and factors differ. While
+            reading a batch: if its factors are not integers, or their number differs from `factor_names` or from
+            the first batch.
     """
     check_count("batch_size", batch_size)
     stream = _opened(ground_truth, batch_size)
@@ -52,7 +53,7 @@ def read(ground_truth: Any, batch_size: int, factor_names: Sequence[str] | None 
 
 
 def _opened(ground_truth, batch_size):
-    """A stream of (images, factors) as they come; factors are `None` where a data set has images alone."""
+    """Opens a stream of unchecked (images, factors); factors are `None` if the data set has only images."""
     if callable(getattr(ground_truth, "images", None)) and callable(getattr(ground_truth, "factors", None)):
         count = len(ground_truth)
 
@@ -88,13 +89,13 @@ def _opened(ground_truth, batch_size):
         return Stream(lambda rows: map(_pair, ground_truth), None, batch_size, endless)
     raise TypeError(
         "`ground_truth` must be a ground-truth data set with `factors(index)` and `images(factors)`, a pair of arrays "
-        "(images, factors), or batches of them: a tf.data.Dataset, a PyTorch DataLoader, a PyDataset, a list. "
+        "(images, factors), or an iterable of such batches: a tf.data.Dataset, PyTorch DataLoader, PyDataset or list. "
         f"Received: {type(ground_truth).__name__}."
     )
 
 
 def _indexed(name, data):
-    """Data that rows can be taken from: NumPy arrays and the like as they are, tensors and lists made into one."""
+    """Returns data that can be indexed by row: array-likes as is, tensors and lists as NumPy arrays."""
     if hasattr(data, "shape") and not keras.ops.is_tensor(data):
         return data
     if isinstance(data, dict):
@@ -108,7 +109,7 @@ def _parts(rows, count, batch_size):
 
 
 def _pair(batch):
-    """Images and factors of a batch; factors are `None` where it has images alone, as they are or in a tuple."""
+    """Splits a batch into (images, factors); factors are `None` if it has only images, bare or in a tuple."""
     parts = tuple(batch) if isinstance(batch, tuple | list) else (batch,)
     if len(parts) not in (1, 2) or any(isinstance(part, dict) for part in parts):
         _refuse(batch)
@@ -117,13 +118,13 @@ def _pair(batch):
 
 def _refuse(batch):
     raise TypeError(
-        f"The data set must give batches of (images, factors), two arrays. Received: {type(batch).__name__}. "
-        "Two arrays of all rows are given as a tuple (images, factors)."
+        f"The data set must yield batches of (images, factors), two arrays. Received: {type(batch).__name__}. "
+        "Pass two arrays with all rows as a tuple (images, factors)."
     )
 
 
 def _checked(batches, factor_names):
-    """Batches of images and integer factors; a batch that is unfit is so before it is encoded."""
+    """Checks each batch before it is encoded and yields (images, integer factors)."""
     number = None
     for images, factors in batches:
         if factors is None:
@@ -133,7 +134,7 @@ def _checked(batches, factor_names):
             number = labels.shape[1]
             check_names(factor_names, number)
         if labels.shape[1] != number:
-            raise ValueError(f"Batches must have as many factors as the first, {number}. Received: {labels.shape[1]}.")
+            raise ValueError(f"Every batch must have {number} factors, as the first. Received: {labels.shape[1]}.")
         if len(labels) != len(images):
             raise ValueError(
                 f"Images and factors of a batch must have as many rows. Received: {len(images)} and {len(labels)}."
@@ -142,7 +143,7 @@ def _checked(batches, factor_names):
 
 
 def check_readable(stream: Stream, num_images: int | None) -> None:
-    """Raises a `ValueError` for data without an end or with fewer than two rows, and where no rows can be chosen."""
+    """Checks that data is finite, has at least two rows, and can be indexed by row if `num_images` is given."""
     if stream.endless:
         raise ValueError("The data set must have an end: leave out `.repeat()`, or add `.take(batches)`.")
     if stream.rows is not None and stream.rows < 2:
@@ -150,7 +151,7 @@ def check_readable(stream: Stream, num_images: int | None) -> None:
     if num_images is not None:
         check_count("num_images", num_images, least=2)
         if stream.rows is None:
-            raise ValueError("`num_images` needs data that can be read anywhere. Of a data set take `.take(batches)`.")
+            raise ValueError("`num_images` needs data that can be indexed by row. Use `.take(batches)` on a data set.")
 
 
 def encode(
@@ -161,23 +162,23 @@ def encode(
     seed: int | None,
     num_images: int | None = None,
 ) -> list[np.ndarray]:
-    """Mean, log variance and factors of all rows or, where time is short, of a random subset.
+    """Encodes all rows, or a random subset if time is short.
 
     Args:
-        model: A model with `encode`, and `encode_on_batch` if it has a faster way.
-        stream: What `read` returns.
-        allowed: Float or `None`. Seconds that it may take; a data set that can only be read from
-            the beginning is read to its end.
+        model: A model with `encode`, and optionally a faster `encode_on_batch`.
+        stream: A stream opened by `read`.
+        allowed: Float or `None`. Time limit in seconds. A data set that cannot be indexed by row is read to its
+            end regardless.
         progress: Bool. Show a progress bar.
         seed: Int or `None`. Seed of the subset.
-        num_images: Int >= 2 or `None`. Rows at most.
+        num_images: Int >= 2 or `None`. Maximum number of rows.
 
     Returns:
-        Three arrays with one row for each image.
+        `[mean, log_var, factors]`, arrays with one row per image.
 
     Raises:
-        TypeError, ValueError: If there is no batch or no end of them, a batch is unfit, or `model.rung_slices` does
-            not fit the codes.
+        TypeError, ValueError: If the stream is empty or endless, a batch is invalid, or `model.rung_slices` does
+            not match the codes.
     """
     check_readable(stream, num_images)
     encode_batch = getattr(model, "encode_on_batch", model.encode)
@@ -206,23 +207,23 @@ def encode(
 
 
 def _as_array(images):
-    """Arrays, and tensors of the backend, as they are; anything else, as a tensor of another backend, as an array."""
+    """Converts images to a NumPy array unless they are one or a tensor of the current backend."""
     return images if isinstance(images, np.ndarray) or keras.ops.is_tensor(images) else to_numpy("images", images)
 
 
 def held_subset(ground_truth: Any, num_images: int, seed: int | None) -> tuple[np.ndarray, np.ndarray | None]:
-    """Some images and their factors in memory: random ones, or the first of a data set that is read in order.
+    """Loads a subset of the images and their factors into memory.
 
     Args:
-        ground_truth: What `evaluate` takes, or images alone: an array, or batches of them.
-        num_images: Int >= 2. How many images, where there are that many.
-        seed: Int or `None`. Seed of the choice.
+        ground_truth: Data in any form that `evaluate` takes, or only images: an array or batches.
+        num_images: Int >= 2. Maximum number of images.
+        seed: Int or `None`. Seed of the random subset. Data that cannot be indexed by row yields its first images.
 
     Returns:
-        `(images, factors)`, NumPy arrays; factors are `None` where there are images alone.
+        `(images, factors)`, NumPy arrays; factors are `None` if the data has only images.
 
     Raises:
-        TypeError, ValueError: If the data are unfit or fewer than two images.
+        TypeError, ValueError: If the data is invalid or has fewer than two images.
     """
     check_count("num_images", num_images, least=2)
     check_seed(seed)
@@ -236,8 +237,8 @@ def held_subset(ground_truth: Any, num_images: int, seed: int | None) -> tuple[n
         images.append(to_numpy("images", some_images))
         if images[-1].shape[1:] != images[0].shape[1:]:
             raise ValueError(
-                f"Batches must have images of one shape. Received: {images[0].shape} and {images[-1].shape}. "
-                "Two arrays of all rows are given as a tuple (images, factors)."
+                f"All batches must have images of one shape. Received: {images[0].shape} and {images[-1].shape}. "
+                "Two arrays with all rows are given as a tuple (images, factors)."
             )
         factors.append(None if some_factors is None else to_numpy("factors", some_factors))
         count += len(images[-1])
@@ -254,7 +255,7 @@ def _at_least_two(images):
 
 
 def encode_all(model: keras.Model, images: np.ndarray, batch_size: int = BATCH) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and log variance of an array or tensor of images, in batches: float32 arrays `(images, latents)`."""
+    """Encodes images in batches: returns mean and log variance, float32 arrays `(images, latents)`."""
     encode_batch, images = getattr(model, "encode_on_batch", model.encode), _as_array(images)
     parts = [encode_batch(images[start : start + batch_size]) for start in range(0, len(images), batch_size)]
     mean, log_var = zip(*parts, strict=True)
@@ -265,18 +266,18 @@ def encode_all(model: keras.Model, images: np.ndarray, batch_size: int = BATCH) 
 
 
 def check_encodable(model: keras.Model, images: np.ndarray) -> None:
-    """Raises what `encode` would raise of any of these images, for the work of one batch: before an epoch is spent.
+    """Rejects images that `encode` would reject, at the cost of encoding one batch.
 
-    All have one shape and one type, so the first batch stands for these; only pixels can be unfit further on.
+    All images share one shape and type, so the first batch covers these. Beyond it only pixel values can be invalid.
     """
     encode_all(model, images[:BATCH])
-    fit = ((images >= 0) & (images <= 1)).reshape(len(images), -1).all(axis=1)
-    if not fit.all():
-        encode_all(model, images[~fit][:1])
+    valid = ((images >= 0) & (images <= 1)).reshape(len(images), -1).all(axis=1)
+    if not valid.all():
+        encode_all(model, images[~valid][:1])
 
 
 def _encoding_rate(encode_batch, stream):
-    """Images per second, of the second of two batches: the first may compile."""
+    """Measures images per second on the second of two batches, since the first may compile."""
     some = np.linspace(0, stream.rows - 1, min(2 * stream.batch_size, stream.rows)).astype("int64")
     rate = math.inf
     begin = time.perf_counter()

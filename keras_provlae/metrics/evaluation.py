@@ -1,4 +1,4 @@
-"""Every score of a model on data with known factors, each with how it was computed."""
+"""Computes every score of a model on data with known factors, and records how each was computed."""
 
 import math
 import sys
@@ -20,7 +20,7 @@ from keras_provlae.metrics.flow import check_slices
 from keras_provlae.metrics.groups import GROUPS, Codes, Scores
 from keras_provlae.metrics.posteriors import UndefinedScoreError, check_factors, check_posterior, random_rows
 
-ENCODING_SHARE = 0.5  # of `max_seconds` that encoding may take
+ENCODING_SHARE = 0.5  # share of `max_seconds` for encoding
 
 
 def evaluate(
@@ -38,38 +38,37 @@ def evaluate(
 ) -> MetricCard:
     """Encodes data with known factors and computes every score of this package.
 
-    All that can be known of the arguments is checked before anything is encoded. A score that cannot be computed is
-    left out, and `skipped` of the card says why.
+    Checks all arguments before encoding anything. A score that cannot be computed is left out; `skipped` of the
+    card gives the reason.
 
     Args:
-        model: A `LadderVAE`, or anything with `encode(images) -> (mean, log_var)` and `rung_slices`.
-        ground_truth: A ground-truth data set, with `len`, `factors(index)`, `images(factors)` and
-            `factor_names`; or `(images, factors)`, two arrays; or batches `(images, factors)`: a `tf.data.Dataset`,
-            a PyTorch DataLoader, a `PyDataset` or another iterable. Factors are integers, or floats that are
-            integral. Those with one value are left out, with a warning.
-        max_seconds: Float or `None`. What it may take, roughly. Encoding gets half of it: if that is
-            too little, a random subset of the rows is encoded (not of a data set that can only be read from
-            its beginning: that is read to its end, and may leave no time for a score). Sampled scores then take
-            fewer draws, and classifiers fewer rows, as each number says; what does not fit is left out,
-            with the reason.
-        progress: Bool. Show a progress bar while encoding and a line for each group of scores.
-        include: Names of scores, or of groups of them (`metrics.GROUPS`); what is computed together
-            comes together. `None` is all.
-        seed: Int or `None`. Seed of everything that is drawn.
-        batch_size: Int >= 1. Images encoded at once.
-        num_images: Int >= 2 or `None`. Encode so many images, drawn by `seed`, where there are more; not of a data set
-            that can only be read from its beginning. Unlike `max_seconds`, this gives the same rows everywhere.
-        factor_names: Names of the factors; `None` asks `ground_truth.factor_names`.
-        data: Name of the data for the card; `None` asks `ground_truth.source` and `.name`.
-        strict: Bool. Raise the error of a score that cannot be computed. What `max_seconds` leaves no time for is
-            left out all the same.
+        model: A `LadderVAE`, or any object with `encode(images) -> (mean, log_var)` and `rung_slices`.
+        ground_truth: A ground-truth data set with `len`, `factors(index)`, `images(factors)` and
+            `factor_names`; or two arrays `(images, factors)`; or batches `(images, factors)`: a `tf.data.Dataset`,
+            a PyTorch DataLoader, a `PyDataset` or another iterable. Factors are integers or integral floats.
+            Factors with a single value are dropped with a warning.
+        max_seconds: Float or `None`. Approximate time limit in seconds. Encoding gets half of it and takes a random
+            subset of the rows if needed. A data set that cannot be indexed by row is read to its end, which may
+            leave no time for scores. Scores then use fewer draws or rows, as their conventions record, or are left
+            out.
+        progress: Bool. Show a progress bar while encoding and a line per group of scores.
+        include: Names of scores or of groups (`metrics.GROUPS`). Scores of one group are computed together.
+            `None` computes all.
+        seed: Int or `None`. Seed of all random draws.
+        batch_size: Int >= 1. Images per encoding batch.
+        num_images: Int >= 2 or `None`. Maximum number of images, drawn with `seed`; needs data that can be
+            indexed by row. Unlike `max_seconds`, it picks the same rows on every machine.
+        factor_names: Names of the factors; `None` reads `ground_truth.factor_names`.
+        data: Name of the data on the card; `None` reads `ground_truth.name` and `.source`.
+        strict: Bool. Raise the error of a score that cannot be computed. Scores for which no time is left are
+            still left out.
 
     Returns:
         A `MetricCard`: a dict of scores; `print` shows it as a table.
 
     Raises:
-        TypeError, ValueError: If an argument is unfit, or no factor has two values. Of batches the last is known at
-            their end: then only what needs factors is left out.
+        TypeError, ValueError: If an argument is invalid, or no factor has two values. With batches, constant
+            factors show only at the end: then only the scores that need factors are left out.
 
     Source: Li et al. (2020), sections 3.4 and 4.
     """
@@ -77,7 +76,7 @@ def evaluate(
     if not has_rungs(model):
         raise TypeError(
             "`model` must have `encode` and `rung_slices`, as ProgressiveVAE. "
-            f"Received: {type(model).__name__}. For codes of another model take `evaluate_codes`."
+            f"Received: {type(model).__name__}. For codes of another model use `evaluate_codes`."
         )
     _check_settings(include, seed, max_seconds, data)
     names = factor_names if factor_names is not None else getattr(ground_truth, "factor_names", None)
@@ -87,7 +86,7 @@ def evaluate(
     allowed = None if max_seconds is None else ENCODING_SHARE * max_seconds
     mean, log_var, labels = encode(model, stream, allowed, progress, seed, num_images)
     factors = check_factors(labels, len(mean), names)
-    _warn_of_constant(factors, told=constant)
+    _warn_of_constant(factors, reported=constant)
     return _card(
         *check_posterior(mean, log_var),
         factors.varied(),
@@ -116,28 +115,28 @@ def evaluate_codes(
     about: dict | None = None,
     strict: bool = False,
 ) -> MetricCard:
-    """Every score of codes that are there already; one that cannot be computed is left out, with the reason.
+    """Computes every score from given codes, as `evaluate` does after encoding.
 
     Args:
         mean: Float array `(rows, latents)`.
         log_var: Float array like `mean`: natural log of the variance.
-        factors: Integer array `(rows, factors)`, or integral floats. Factors with one value are left out, with a
+        factors: Integer array `(rows, factors)`, or integral floats. Factors with a single value are dropped with a
             warning.
-        rung_slices: As `model.rung_slices`; `None` is one rung.
-        max_seconds: As `evaluate`.
-        progress: Bool. Show a line for each group of scores.
-        include: As `evaluate`.
-        seed: As `evaluate`.
-        factor_names: Names of the factors or `None`.
-        data: Name of the data for the card.
-        about: What else the card should say of what was evaluated.
-        strict: As `evaluate`.
+        rung_slices: As `model.rung_slices`; `None` treats all latents as one rung.
+        max_seconds: As in `evaluate`.
+        progress: Bool. Show a line per group of scores.
+        include: As in `evaluate`.
+        seed: As in `evaluate`.
+        factor_names: Names of the factors, or `None`.
+        data: Name of the data on the card.
+        about: Additional facts for the card.
+        strict: As in `evaluate`.
 
     Returns:
         A `MetricCard`.
 
     Raises:
-        TypeError, ValueError: If an argument is unfit, or no factor has two values.
+        TypeError, ValueError: If an argument is invalid, or no factor has two values.
     """
     _check_settings(include, seed, max_seconds, data)
     mean, log_var = check_posterior(mean, log_var)
@@ -151,7 +150,7 @@ def evaluate_codes(
 
 
 def _card(mean, log_var, factors, rung_slices, max_seconds, progress, include, seed, data, about, strict):
-    """The scores of codes and factors that are checked; without factors those that need none."""
+    """Computes the card of checked codes and factors; without factors, only the scores that need none."""
     rungs, columns = check_slices(rung_slices, mean.shape[1])
     codes = Codes(mean, log_var, factors, list(zip(rungs, columns, strict=True)), seed)
     facts = {
@@ -177,7 +176,7 @@ def _card(mean, log_var, factors, rung_slices, max_seconds, progress, include, s
 
 
 def _add_group(card, name, group, codes, facts, left, allowed, strict):
-    """Computes a group, or says why not, and tells it in a line; conventions get the facts of every score."""
+    """Adds a group's scores, or the reason they are left out, to the card. Returns a line for the progress output."""
     if left is not None and left <= 0:
         card.skipped[name] = "no time was left"
         return f"left out, {card.skipped[name]}"
@@ -186,15 +185,15 @@ def _add_group(card, name, group, codes, facts, left, allowed, strict):
         if group.of_factors and not codes.factors.sizes:
             raise UndefinedScoreError("no factor has two values")
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="`log_var` lies in")  # said once already
+            warnings.filterwarnings("ignore", message="`log_var` lies in")  # already raised once
             scores, result, skipped = _compute(group, codes, allowed)
-    except Exception as error:  # whatever it is, the other scores stand
+    except Exception as error:  # the other scores are still valid
         scores, result, skipped = Scores([], skipped={name: error})
     if strict and skipped:
-        left_out, error = next(iter(skipped.items()))
-        error.add_note(f"`strict=True`: {left_out} of the card cannot be computed.")
+        failed, error = next(iter(skipped.items()))
+        error.add_note(f"`strict=True`: {failed} of the card cannot be computed.")
         raise error
-    reasons = {left_out: _reason(error) for left_out, error in skipped.items()}
+    reasons = {failed: _reason(error) for failed, error in skipped.items()}
     card.skipped.update(reasons)
     seconds = time.perf_counter() - begin
     for score in scores:
@@ -204,19 +203,19 @@ def _add_group(card, name, group, codes, facts, left, allowed, strict):
         card.results[name] = result
     if name in reasons:
         return f"left out, {reasons[name]}"
-    told = [f"{score.name} {score}" for score in scores]
-    told += [f"{left_out} left out, {why}" for left_out, why in reasons.items()]
-    return f"{', '.join(told)} ({seconds:.1f} s)"
+    parts = [f"{score.name} {score}" for score in scores]
+    parts += [f"{failed} left out, {reason}" for failed, reason in reasons.items()]
+    return f"{', '.join(parts)} ({seconds:.1f} s)"
 
 
 def _reason(error):
-    """Why a score was left out; what is no statement of its own about data or packages begins with its type."""
+    """Formats an error as one line; errors other than `ValueError` and `ImportError` start with their type."""
     text = " ".join(str(error).split())
     return text if text and isinstance(error, ValueError | ImportError) else f"{type(error).__name__}: {text}"
 
 
 def _compute(group, codes, allowed):
-    """The group at its full size or, where time is short, at the largest size that a first try promises to fit."""
+    """Computes a group at full size, or at the size that a first small run predicts to fit the time limit."""
     if group.size is None or allowed is None:
         return group.compute(codes, group.size)
     begin = time.perf_counter()
@@ -247,10 +246,10 @@ def _asked_for(name, group, include):
 
 
 def _known_factors(stream, names, num_images, seed):
-    """The factors of the rows to encode, as far as they are known without the images, checked; else `None`."""
+    """Checked factors of the rows to encode, or `None` if they come only with the images."""
     if stream.factors is None:
         return None
-    drawn = num_images is not None and seed is not None  # without a seed the rows are drawn later, of all
+    drawn = num_images is not None and seed is not None  # without a seed the encoded rows are not known yet
     rows = random_rows(stream.rows, num_images, seed) if drawn else None
     factors = check_factors(stream.factors(rows), stream.rows if rows is None else len(rows), names)
     _require_varied(factors)
@@ -261,17 +260,17 @@ def _require_varied(factors):
     if max(factors.sizes) == 1:
         raise ValueError(
             f"At least one factor must have two values. Received: one value of {', '.join(factors.constant())} in all "
-            f"{len(factors.labels)} rows. Give rows in which a factor varies."
+            f"{len(factors.labels)} rows. Pass rows in which a factor varies."
         )
 
 
-def _warn_of_constant(factors, told=()):
-    """Warns of factors with one value, but for those that were `told` already, and returns their names."""
+def _warn_of_constant(factors, reported=()):
+    """Warns of factors with a single value that are not yet `reported`. Returns the names of all of them."""
     constant = [] if factors is None else factors.constant()
-    new = [name for name in constant if name not in told]
+    new = [name for name in constant if name not in reported]
     if new:
         warnings.warn(
-            f"{', '.join(new)}: one value in all rows, so left out of every score. Give rows in which it varies, or "
+            f"{', '.join(new)}: one value in all rows, so left out of every score. Pass rows in which it varies, or "
             "leave the factor out.",
             stacklevel=3,
         )
@@ -279,7 +278,7 @@ def _warn_of_constant(factors, told=()):
 
 
 def _checksum(labels):
-    """Of which factors occur how often, in any order: other rows of the same data do not compare."""
+    """Checksum of the factor rows in any order, so scores of different subsets cannot be compared."""
     rows = labels[np.lexsort(labels.T)] if labels.size else labels
     return f"{zlib.crc32(rows.astype('<i8').tobytes()):08x}"
 

@@ -1,4 +1,4 @@
-"""Scores by interventions: batches in which one factor is held fixed."""
+"""Intervention scores: predict which factor a batch holds fixed."""
 
 import warnings
 from typing import Any
@@ -21,28 +21,28 @@ def factor_vae_score(
     batch_size: int = BATCH_SIZE,
     std_threshold: float = STD_THRESHOLD,
 ) -> float:
-    """FactorVAE score: how well the latent that varies least in a batch tells which factor the batch holds fixed.
+    """Computes the FactorVAE score: how well the least varying latent predicts the factor a batch holds fixed.
 
-    Each vote draws a factor and a value of it (as often as it occurs), takes `batch_size` rows with
-    that value, with replacement, and names the latent with the smallest variance relative to its variance
-    over all rows. The majority vote of the training votes of each latent is its prediction.
+    Each vote draws a factor and one of its values (by frequency), draws `batch_size` rows with that value
+    with replacement, and picks the latent with the smallest variance relative to its variance over all rows.
+    Each latent predicts the factor that most of its training votes hold fixed.
 
     Args:
-        mean: Float array `(rows, latents)`: means of the posteriors.
-        factors: Integer array `(rows, factors)`. Factors with one value are left out, with a warning.
+        mean: Float array `(rows, latents)`: posterior means.
+        factors: Integer array `(rows, factors)`. Factors with a single value are dropped with a warning.
         seed: Int or `None`. Seed of the votes.
-        num_train: Int >= 1. Votes that the classifier is made of.
-        num_eval: Int >= 1. Votes that it is scored on.
-        batch_size: Int >= 2. Rows of a vote.
-        std_threshold: Float >= 0. Latents whose standard deviation over all rows is below it, or rounding,
-            are left out: they would win every vote.
+        num_train: Int >= 1. Training votes.
+        num_eval: Int >= 1. Evaluation votes.
+        batch_size: Int >= 2. Rows per vote.
+        std_threshold: Float >= 0. Latents with a smaller standard deviation over all rows, or one that is only
+            rounding, are left out: they would win every vote.
 
     Returns:
-        Float in [0, 1]: accuracy on the evaluation votes. 0, with a warning, if no latent is left; else 1
+        Float in [0, 1]: accuracy on the evaluation votes. 0, with a warning, if no latent is left; otherwise 1
             by definition for a single factor.
 
     Raises:
-        TypeError, ValueError: If an array or a number is unfit.
+        TypeError, ValueError: If an array or a number is invalid.
 
     Example:
         >>> factors = np.stack(np.meshgrid(range(4), range(4)), axis=-1).reshape(-1, 2)
@@ -59,7 +59,7 @@ def factor_vae_score(
     used = varied_latents(mean) & (np.sqrt(variance) >= std_threshold)
     if not used.any():
         warnings.warn(
-            f"No latent has a standard deviation of the means of {std_threshold} or more: the FactorVAE score is 0.",
+            f"No latent's means have a standard deviation of {std_threshold} or more: the FactorVAE score is 0.",
             stacklevel=2,
         )
         return 0.0
@@ -87,25 +87,25 @@ def beta_vae_score(
     num_eval: int = 5_000,
     batch_size: int = BATCH_SIZE,
 ) -> float:
-    """BetaVAE score: how well a linear classifier tells which factor pairs of images have in common.
+    """Computes the BetaVAE score: how well a linear classifier predicts which factor pairs of images share.
 
-    A point is the mean of |mu - mu'| over `batch_size` pairs of rows that share the value of
-    one factor and are random otherwise; a logistic regression names the factor. Needs
+    A point is the mean of |mu - mu'| over `batch_size` pairs of rows that share the value of one factor
+    and are otherwise random. A logistic regression predicts the factor from the point. Requires
     scikit-learn (the extra `metrics`).
 
     Args:
-        mean: Float array `(rows, latents)`: means of the posteriors.
-        factors: Integer array `(rows, factors)`. Factors with one value are left out, with a warning.
+        mean: Float array `(rows, latents)`: posterior means.
+        factors: Integer array `(rows, factors)`. Factors with a single value are dropped with a warning.
         seed: Int or `None`. Seed of the pairs.
-        num_train: Int >= 1. Points to fit on.
-        num_eval: Int >= 1. Points to score on.
-        batch_size: Int >= 1. Pairs of a point.
+        num_train: Int >= 1. Training points.
+        num_eval: Int >= 1. Evaluation points.
+        batch_size: Int >= 1. Pairs per point.
 
     Returns:
         Float in [0, 1]: accuracy on the evaluation points; 1 by definition for a single factor.
 
     Raises:
-        TypeError, ValueError: If an array or a number is unfit.
+        TypeError, ValueError: If an array or a number is invalid.
         ImportError: If scikit-learn is not installed.
 
     Source: Higgins et al. (2017), section 3.
@@ -126,7 +126,7 @@ def beta_vae_score(
         second = rows.like(np.repeat(fixed[some], batch_size), first.ravel(), 1, rng).reshape(first.shape)
         points[some] = np.abs(mean[first] - mean[second]).mean(axis=1)
     if len(np.unique(fixed[:num_train])) == 1:
-        raise ValueError(f"`num_train` must be large enough to meet two factors. Received: num_train={num_train}.")
+        raise ValueError(f"`num_train` must be large enough to draw two factors. Received: num_train={num_train}.")
     model = linear_model.LogisticRegression(max_iter=1000)
     model.fit(points[:num_train], fixed[:num_train])
     return float(model.score(points[num_train:], fixed[num_train:]))
@@ -140,7 +140,7 @@ def _check_votes(seed, num_train, num_eval, batch_size, least):
 
 
 class _RowsByValue:
-    """Draws rows in which a factor has a given value."""
+    """Index of rows by factor value, to draw rows with a given value."""
 
     def __init__(self, factors):
         self.labels = factors.labels
@@ -151,12 +151,12 @@ class _RowsByValue:
         self.starts = [np.cumsum(counts) - counts for counts in self.counts]
 
     def like(self, factor, anchors, number, rng):
-        """For each factor and anchor row, `number` rows with the anchor's value of that factor: `(anchors, number)`."""
+        """Draws `number` rows per anchor row that share its value of the given factor: `(anchors, number)`."""
         rows = np.empty((len(anchors), number), "int64")
         share = rng.random(rows.shape)
         for index in range(self.labels.shape[1]):
-            mine = factor == index
-            value = self.labels[anchors[mine], index]
-            offset = (share[mine] * self.counts[index][value][:, None]).astype("int64")
-            rows[mine] = self.order[self.starts[index][value][:, None] + offset, index]
+            chosen = factor == index
+            value = self.labels[anchors[chosen], index]
+            offset = (share[chosen] * self.counts[index][value][:, None]).astype("int64")
+            rows[chosen] = self.order[self.starts[index][value][:, None] + offset, index]
         return rows

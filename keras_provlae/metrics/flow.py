@@ -1,4 +1,4 @@
-"""How much each rung knows of the image: I(x; z_l), their total, and what the rungs share."""
+"""Information flow: I(x; z_l) of each rung, I(x; z) of all rungs, and their overlap I_over."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -12,25 +12,25 @@ from keras_provlae.metrics.aggregate import marginal_entropies
 from keras_provlae.metrics.kernel import log_aggregate_density
 from keras_provlae.metrics.posteriors import check_posterior
 
-DRAWS_PER_CONTROL = 10  # below it the fit of the control variates would flatter the standard error
-CEILING_MARGIN = 1e-3  # nats; at the ceiling the standard error itself goes to 0
+DRAWS_PER_CONTROL = 10  # with fewer draws, fitting the control variates biases the standard error down
+CEILING_MARGIN = 1e-3  # nats; needed because the standard error goes to 0 at the ceiling
 
 
 @dataclass(frozen=True, eq=False)
 class RungInformation:
-    """I(x; z_l) of every rung and I(x; z) of all, in nats, with standard errors.
+    """I(x; z_l) of each rung and I(x; z) of all rungs in nats, with standard errors.
 
     Attributes:
-        rungs: Rungs in the order of the arrays, the deepest first.
+        rungs: Rungs in the order of the arrays, deepest first.
         mi: Float64 `(rungs,)`. I(x; z_l).
-        standard_error: Float64 `(rungs,)`; 0 for a rung of one latent, which needs no sampling.
-        total: Float. I(x; z) of all the rungs together.
+        standard_error: Float64 `(rungs,)`; 0 for a rung with one latent, which needs no sampling.
+        total: Float. I(x; z) of all rungs together.
         total_standard_error: Float.
-        i_over: Float. sum_l I(x; z_l) - I(x; z): what several rungs hold at once.
+        i_over: Float. sum_l I(x; z_l) - I(x; z): information that several rungs share.
         i_over_standard_error: Float.
-        ceiling: Float. ln N, the most that codes of N images can tell of them.
+        ceiling: Float. ln N, the upper bound for codes of N images.
         rows: N, the number of images.
-        draws: Draws of (x, z) that the sampled values are means of.
+        draws: Draws of (x, z) that the sampled values average over.
     """
 
     rungs: tuple[int, ...]
@@ -46,16 +46,16 @@ class RungInformation:
 
     @property
     def at_ceiling(self) -> np.ndarray:
-        """Whether each rung is within twice its error of ln N, where its value says no more: bool `(rungs,)`."""
+        """True where a rung is within two standard errors of ln N, the largest value it can show: bool `(rungs,)`."""
         return self.mi + 2 * self.standard_error + CEILING_MARGIN >= self.ceiling
 
     @property
     def total_at_ceiling(self) -> bool:
-        """Whether the total is within twice its error of ln N."""
+        """Returns whether the total is within two standard errors of ln N."""
         return bool(self.total + 2 * self.total_standard_error + CEILING_MARGIN >= self.ceiling)
 
     def __str__(self):
-        note = "  at the ceiling: every image is told apart, so it could be more"
+        note = "  at the ceiling: the codes separate all images, so the true value may be higher"
         lines = [f"I(x; z_l) in nats, {self.rows} rows, {self.draws} draws, ceiling ln N = {self.ceiling:.3f}"]
         values = zip(self.rungs, self.mi, self.standard_error, self.at_ceiling, strict=True)
         for rung, value, error, full in values:
@@ -74,33 +74,32 @@ def information_flow(
     seed: int | None = 0,
     threads: int | None = None,
 ) -> RungInformation:
-    """I(x; z_l) = H(z_l) - mean_x H(z_l | x) of every rung, and of all rungs together.
+    """Computes I(x; z_l) = H(z_l) - mean_x H(z_l | x) of each rung, and of all rungs together.
 
-    The density of the aggregate posterior is summed exactly over all rows at every draw of (x, z);
-    regressing its logarithm on functions of the draw whose means are known (control variates)
-    takes most of the noise out. A rung of one latent is integrated without sampling. The time
-    grows with rows x draws x latents, the memory with (rows + 5 draws) x latents.
+    At each draw of (x, z), the aggregate posterior's density is summed exactly over all rows. Control
+    variates, functions of the draw with known means, remove most of the noise. A rung with one latent is
+    integrated without sampling. Time grows with rows x draws x latents, memory with (rows + 5 draws) x latents.
 
     Args:
-        mean: Float array `(rows, latents)`, as `model.encode` gives it.
+        mean: Float array `(rows, latents)`, as returned by `model.encode`.
         log_var: Float array like `mean`: natural log of the variance.
-        rung_slices: `[(L, slice), ..., (1, slice)]`, as `model.rung_slices`. The total is of the
+        rung_slices: `[(L, slice), ..., (1, slice)]`, as `model.rung_slices`. The total covers the
             latents of all these rungs.
-        draws: Int >= 2. Draws of (x, z). Standard errors shrink with its root.
+        draws: Int >= 2. Draws of (x, z). Standard errors shrink with its square root.
         seed: Int or `None`. Seed of the draws.
-        threads: Int or `None`. Threads to use; `None` takes as many as there are cores.
+        threads: Int or `None`. Number of threads; `None` uses all cores.
 
     Returns:
         A `RungInformation`. `print` shows it as a table.
 
     Raises:
-        ValueError: If shapes do not agree, a code is not finite, `draws` is below 2, or a slice is
-            empty or overlaps another.
+        ValueError: If shapes differ, a code is not finite, `draws` is below 2, or a slice is empty or
+            overlaps another.
 
     Example:
         >>> mean = np.repeat(np.eye(4) * 50, 25, axis=0)  # 100 images in 4 groups of the same code
         >>> flow = information_flow(mean, np.zeros((100, 4)), [(2, slice(0, 1)), (1, slice(1, 4))])
-        >>> round(flow.total, 3), round(flow.ceiling, 3)  # log 4 of log 100
+        >>> round(flow.total, 3), round(flow.ceiling, 3)  # log 4, and at most log 100
         (1.386, 4.605)
 
     Source: Li et al. (2020), section 4 (information flow) and tables 1 and 3 to 8.
@@ -124,7 +123,7 @@ def information_flow(
         mi[index] = entropy - _conditional_entropy(log_var[:, columns])
     rung_mi, total = mi[: len(groups)], mi[-1]
     errors = _standard_error(residuals)
-    over = residuals[: len(groups)].sum(axis=0) - residuals[-1]  # of the same draws: their noise cancels in part
+    over = residuals[: len(groups)].sum(axis=0) - residuals[-1]  # same draws, so their noise partly cancels
     return RungInformation(
         rungs=rungs,
         mi=rung_mi,
@@ -140,7 +139,7 @@ def information_flow(
 
 
 class Draws:
-    """Draws of (x, z): rows without replacement as long as there are any, and z from their posteriors."""
+    """Draws of (x, z): rows in random order, reused only after all are drawn, and z from their posteriors."""
 
     def __init__(self, mean: np.ndarray, log_var: np.ndarray, draws: int, seed: int | None):
         rng = np.random.default_rng(seed)
@@ -151,7 +150,7 @@ class Draws:
         self.codes = self.mean[self.rows] + np.exp(0.5 * self.log_var[self.rows]) * self.noise
 
     def controls(self, columns: np.ndarray) -> np.ndarray:
-        """Functions of each draw whose means are 0 over all rows and all noise: `(draws, controls)`."""
+        """Control variates: functions of each draw with mean 0 over all rows and noise, `(draws, controls)`."""
         mean, log_var = self.mean[:, columns], self.log_var[:, columns]
         codes, noise = self.codes[:, columns], self.noise[:, columns]
         second = (mean**2 + np.exp(log_var)).mean(axis=0)
@@ -168,7 +167,7 @@ class Draws:
 
 
 def _regress(values, controls):
-    """The mean of the values with the controls regressed out, and residuals whose rms / sqrt(n) is its error."""
+    """Estimates the mean with the controls regressed out. Residuals have rms / sqrt(n) = standard error."""
     if len(values) < DRAWS_PER_CONTROL * controls.shape[1]:
         residuals = values - values.mean()
         return values.mean(), residuals * math.sqrt(len(values) / max(len(values) - 1, 1))
@@ -184,12 +183,12 @@ def _standard_error(residuals):
 
 
 def _conditional_entropy(log_var):
-    """mean_x H(z | x) of diagonal Gaussians, in nats."""
+    """mean_x H(z | x) of diagonal Gaussians in nats."""
     return 0.5 * (log_var.astype("float64") + math.log(2 * math.pi) + 1).sum(axis=1).mean()
 
 
 def check_slices(rung_slices: Sequence[tuple[int, slice]], latents: int) -> tuple[tuple[int, ...], list[slice]]:
-    """Rungs and their columns, none empty and none in two rungs."""
+    """Checks that the slices are non-empty and disjoint. Returns the rungs and their columns."""
     pairs = rung_slices.items() if hasattr(rung_slices, "items") else rung_slices
     pairs = list(pairs) if isinstance(pairs, Iterable) else []
     if (
@@ -208,7 +207,7 @@ def check_slices(rung_slices: Sequence[tuple[int, slice]], latents: int) -> tupl
     )
     if not whole or len(set(taken)) < len(taken):
         raise ValueError(
-            f"`rung_slices` must part {latents} latents into runs of at least one, without overlap. "
+            f"`rung_slices` must split {latents} latents into non-empty slices without overlap. "
             f"Received: rung_slices={rung_slices!r}."
         )
     return tuple(rung for rung, _ in pairs), [slice(group.start, group.stop) for group in columns]

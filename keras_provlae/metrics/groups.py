@@ -1,4 +1,4 @@
-"""The scores of a metric card, in groups that are computed together, each with how it is computed."""
+"""The scores of a metric card, in groups that are computed together, with their conventions."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -18,36 +18,36 @@ ACTIVE_RULE = f"variance of the means > {ACTIVE_VARIANCE:g}"
 
 
 class Codes(NamedTuple):
-    """What the scores are computed from."""
+    """Inputs of the scores."""
 
     mean: np.ndarray
     log_var: np.ndarray
-    factors: Factors  # those with at least two values
+    factors: Factors  # only factors with at least two values
     rung_slices: list
     seed: int | None
 
 
 class Scores(NamedTuple):
-    """What a group computed: its scores, and the object behind them where there is one."""
+    """Output of a group: its scores, the full result if there is one, and the errors of scores left out."""
 
     scores: list[Score]
     result: Any = None
-    skipped: dict[str, Exception] = {}  # noqa: RUF012  (of a NamedTuple, never changed)
+    skipped: dict[str, Exception] = {}  # noqa: RUF012  (a NamedTuple's default, never mutated)
 
 
 class Group(NamedTuple):
     """Scores that are computed together."""
 
     compute: Callable  # (codes, size) -> Scores
-    weight: float  # its part of the time, where time is short
-    size: int | None = None  # draws, votes or rows; None: nothing to save on
-    least: int = 0  # the least size that says anything
-    names: tuple[str, ...] = ()  # beginnings of the names of its scores
+    weight: float  # share of the time limit, relative to the other groups
+    size: int | None = None  # draws, votes or rows; None: the size is fixed
+    least: int = 0  # smallest useful size
+    names: tuple[str, ...] = ()  # prefixes of its scores' names
     of_factors: bool = True  # whether it needs a factor with two values
 
 
 def _each(*parts):
-    """Scores that do not need one another, from (name, function, convention, unit): one that fails loses no other."""
+    """Computes scores from (name, function, convention, unit). One that fails does not affect the others."""
     scores, skipped = [], {}
     for name, compute, how, *unit in parts:
         try:
@@ -143,7 +143,7 @@ def _histograms(codes, _):
 
 def _modularity(codes):
     if len(codes.factors.sizes) == 1:
-        raise UndefinedScoreError("it compares factors, and there is one")
+        raise UndefinedScoreError("it compares factors, but there is only one")
     return binned.modularity(codes.mean, codes.factors)
 
 
@@ -166,23 +166,20 @@ def _unsupervised(codes, _):
 
 
 def _rows(codes, size):
-    """Rows to train on and to test on, two to one and at most 10,000 and 5,000."""
+    """Training and test rows, at most `size` and half of it."""
     train, test = classifiers.split_rows(len(codes.mean), codes.seed)
     return train[:size], test[: max(size // 2, 1)]
 
 
-def _explicitness(codes, size):
-    train, test = _rows(codes, size)
-    value = classifiers.explicitness(codes.mean, codes.factors, train, test, codes.seed)
-    how = {"estimator": "ROC AUC of a logistic regression", "trained on": len(train)}
-    return Scores([Score("explicitness", value, how, seed=codes.seed)])
+def _classifier(name, score, estimator):
+    """Builds the `compute` of a group with one score of a trained classifier."""
 
+    def compute(codes, size):
+        train, test = _rows(codes, size)
+        value = score(codes.mean, codes.factors, train, test, codes.seed)
+        return Scores([Score(name, value, {"estimator": estimator, "trained on": len(train)}, seed=codes.seed)])
 
-def _sap(codes, size):
-    train, test = _rows(codes, size)
-    value = classifiers.sap(codes.mean, codes.factors, train, test, codes.seed)
-    how = {"estimator": "linear SVM on one latent", "trained on": len(train)}
-    return Scores([Score("sap", value, how, seed=codes.seed)])
+    return compute
 
 
 def _dci(codes, size):
@@ -201,7 +198,7 @@ def _infomec(codes, size):
     rows = random_rows(len(codes.mean), size, codes.seed)
     result = infomec(codes.mean, codes.factors, rows, codes.seed)
     how = {
-        "estimator": "nearest neighbours, logistic regression",
+        "estimator": "nearest neighbours, logistic regression",  # British: saved cards compare by this text
         "computed on": len(rows),
         "active": f"range of the means > {ACTIVE_RANGE:g} of the widest",
     }
@@ -219,8 +216,10 @@ GROUPS = {
     "beta_vae_score": Group(_beta_vae, 1, 10_000, 500),
     "information_flow": Group(_flow, 8, 10_000, 200, ("mi_", "i_over"), of_factors=False),
     "rung_factor_map": Group(_rung_factors, 4, 2_000, 100, ("rung_holds_",)),
-    "explicitness": Group(_explicitness, 3, 10_000, 500),
+    "explicitness": Group(
+        _classifier("explicitness", classifiers.explicitness, "ROC AUC of a logistic regression"), 3, 10_000, 500
+    ),
     "infomec": Group(_infomec, 4, 10_000, 500, ("infomec_",)),
-    "sap": Group(_sap, 4, 10_000, 500),
+    "sap": Group(_classifier("sap", classifiers.sap, "linear SVM on one latent"), 4, 10_000, 500),
     "dci": Group(_dci, 10, 10_000, 300, ("dci_",)),
 }

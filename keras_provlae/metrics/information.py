@@ -1,4 +1,4 @@
-"""Mutual information between every latent and every factor, I(z_j; v_k)."""
+"""Mutual information I(z_j; v_k) between each latent and each factor."""
 
 import math
 import warnings
@@ -24,23 +24,23 @@ from keras_provlae.metrics.posteriors import (
 from keras_provlae.metrics.sampled import sampled_information
 from keras_provlae.thresholds import ACTIVE_VARIANCE
 
-LATENTS_AT_ONCE = 4  # each holds some 100 MB of grids, and 500 MB where sigma goes down to 1e-4 of its largest
+LATENTS_AT_ONCE = 4  # each takes about 100 MB of grids, or 500 MB if sigmas span a factor of 1e4
 
 
 @dataclass(frozen=True, eq=False)
 class MutualInformation:
-    """I(z_j; v_k) of every latent and factor, in nats, and how it was computed.
+    """I(z_j; v_k) of each latent and factor in nats, and how it was computed.
 
     Attributes:
-        mi: Float64 `(factors, latents)`. I(z_j; v_k); rounding may leave it at -1e-16.
+        mi: Float64 `(factors, latents)`. I(z_j; v_k); rounding may make it -1e-16.
         factor_entropy: Float64 `(factors,)`. H(v_k), empirical.
         latent_entropy: Float64 `(latents,)`. H(z_j) of the aggregate posterior.
-        standard_error: Float64 `(factors, latents)`. Of `mi`; 0 for the quadrature. For samples it counts the
-            choice of rows as chance, and is too large where all rows are used.
-        active: Bool `(latents,)`. Whether the variance of the means is above 1e-2.
+        standard_error: Float64 `(factors, latents)`. Standard error of `mi`; 0 for quadrature. Sampling treats
+            the rows as a random choice, so the error is too large if all rows are used.
+        active: Bool `(latents,)`. True where the variance of the means is above 1e-2.
         method: `"quadrature"` or `"sample"`.
         rows: Number of rows.
-        factor_names: Names of the factors or `None`.
+        factor_names: Names of the factors, or `None`.
     """
 
     mi: np.ndarray
@@ -79,37 +79,36 @@ def mutual_information(
     seed: int | None = 0,
     factor_names: Sequence[str] | None = None,
 ) -> MutualInformation:
-    """I(z_j; v_k) = H(z_j) - sum_v p(v) H(z_j | v_k = v) of the aggregate posterior, for all latents and factors.
+    """Computes I(z_j; v_k) = H(z_j) - sum_v p(v) H(z_j | v_k = v) of the aggregate posterior.
 
-    z_j is distributed as the posteriors of all rows together, q(z_j) = mean_n N(mu_nj, sigma_nj^2), and
-    given v_k = v as those of the rows with that value. Rows need not form a grid: p(v) and H(v) are
-    those of the rows that are given.
+    q(z_j) = mean_n N(mu_nj, sigma_nj^2) over all rows, and q(z_j | v_k = v) is the same over the rows with that
+    value. Rows need not form a grid: p(v) and H(v) are empirical.
 
     Args:
-        mean: Float array `(rows, latents)`, as `model.encode` gives it.
+        mean: Float array `(rows, latents)`, as returned by `model.encode`.
         log_var: Float array like `mean`: natural log of the variance.
-        factors: Integer array `(rows, factors)`: the index of each factor's value. Any integers,
-            any subset of the factors; `(rows,)` for one factor.
-        weights: Float array `(rows,)` or `None`. Weight of each row; `None` weighs all the same.
-        method: `"quadrature"`: deterministic, within 5e-5 nats. `"sample"`: the published estimator, one
-            draw of z per row and at most `draws` rows for each entropy, for comparison with published
-            numbers; its time grows with rows x draws.
-        draws: Int >= 2. Draws of `"sample"`.
-        seed: Int or `None`. Seed of `"sample"`.
-        factor_names: Names to show and to use in messages, or `None`.
+        factors: Integer array `(rows, factors)`: the index of each factor's value. Accepts any integers
+            and any subset of the factors; `(rows,)` for one factor.
+        weights: Float array `(rows,)` or `None`. Weight of each row; `None` weights all rows equally.
+        method: `"quadrature"` is deterministic and exact to 5e-5 nats. `"sample"` is the published estimator,
+            for comparison with published numbers: one draw of z per row and at most `draws` rows per
+            entropy. Its time grows with rows x draws.
+        draws: Int >= 2. Maximum rows per entropy for `"sample"`.
+        seed: Int or `None`. Seed for `"sample"`.
+        factor_names: Names for the table and for messages, or `None`.
 
     Returns:
         A `MutualInformation`. `print` shows it as a table.
 
     Raises:
-        TypeError: If `factors` are not integers, or codes no real numbers.
-        ValueError: If shapes do not agree, a code is not finite, or `method` is unknown.
+        TypeError: If `factors` are not integers, or codes are not real numbers.
+        ValueError: If shapes differ, a code is not finite, or `method` is unknown.
 
     Example:
         >>> mean = np.array([[0.0], [0.0], [9.0], [9.0]])
         >>> log_var = np.full((4, 1), -4.0)
         >>> result = mutual_information(mean, log_var, factors=[[0, 0], [0, 1], [1, 0], [1, 1]])
-        >>> result.mi.round(4) + 0.0  # the first of two factors, and log 2 nats of it
+        >>> result.mi.round(4) + 0.0  # log 2 nats about the first factor, none about the second
         array([[0.6931],
                [0.    ]])
 
@@ -125,14 +124,14 @@ def mutual_information(
     _warn_of_constant(factors, weights, factor_names)
     if method == "quadrature":
         if weights is not None and not weights.all():
-            kept = weights > 0  # what weighs nothing must not widen the grid
+            kept = weights > 0  # rows of weight 0 must not widen the grid
             mean, log_var, weights = mean[kept], log_var[kept], weights[kept]
             factors = factors._replace(labels=factors.labels[kept])
         marginal, conditional = _by_quadrature(mean, log_var, factors, weights)
         mi, standard_error = marginal - conditional, np.zeros_like(conditional)
     elif method == "sample":
         if weights is not None:
-            raise ValueError('`weights` need method="quadrature": the published estimator has none.')
+            raise ValueError('`weights` need method="quadrature": the published estimator does not support them.')
         marginal, conditional, standard_error = sampled_information(mean, log_var, factors, draws, seed)
         mi = marginal - conditional
     else:
@@ -150,7 +149,7 @@ def mutual_information(
 
 
 def active_latents(mean: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
-    """Whether the unbiased variance of each latent's means is above 1e-2: bool `(latents,)`.
+    """Finds latents whose means have an unbiased variance above 1e-2: bool `(latents,)`.
 
     Source: the authors' released program.
     """
@@ -161,7 +160,7 @@ def active_latents(mean: np.ndarray, weights: np.ndarray | None = None) -> np.nd
 
 
 def _by_quadrature(mean, log_var, factors, weights):
-    """H(z_j), `(latents,)`, and sum_v p(v) H(z_j | v), `(factors, latents)`."""
+    """Computes H(z_j), `(latents,)`, and sum_v p(v) H(z_j | v), `(factors, latents)`."""
     with ThreadPoolExecutor(min(available_cores(), LATENTS_AT_ONCE)) as pool:
         results = list(
             pool.map(lambda j: marginal_entropies(mean[:, j], log_var[:, j], factors, weights), range(mean.shape[1]))
@@ -176,9 +175,9 @@ def _warn_of_floor(floors):
     low = [(latent, floor) for latent, floor in enumerate(floors) if floor > 0]
     if low:
         warnings.warn(
-            "Standard deviations below the floor of the grid are taken as that floor: "
+            "Standard deviations below the floor of the grid are clipped to it: "
             + ", ".join(f"{floor:.2g} for latent {latent}" for latent, floor in low)
-            + ". Differences of the means below it are not told apart.",
+            + ". Smaller differences between means are not resolved.",
             stacklevel=4,
         )
 
@@ -188,7 +187,7 @@ def _warn_of_constant(factors: Factors, weights, names):
     constant = [factor_name(names, factor) for factor, p in enumerate(probabilities) if math.isclose(p.max(), 1.0)]
     if constant:
         warnings.warn(
-            f"{', '.join(constant)} {'has' if len(constant) == 1 else 'have'} one value in all rows: nothing can hold "
-            "it, its normalised information is nan, and MIG and MIG-sup leave it out.",
+            f"{', '.join(constant)} {'has' if len(constant) == 1 else 'have'} one value in all rows: the normalized "
+            "information is nan, and MIG and MIG-sup leave it out.",
             stacklevel=3,
         )

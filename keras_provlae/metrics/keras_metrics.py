@@ -1,4 +1,4 @@
-"""The scores as `keras.metrics.Metric`: collect codes batch by batch, then ask for the result."""
+"""The scores as `keras.metrics.Metric`: collect codes batch by batch, then compute the result."""
 
 import inspect
 from collections.abc import Callable
@@ -24,14 +24,14 @@ def _mig_sup(mean, log_var, factors, method="quadrature", draws=10_000, seed=0):
 
 
 class PosteriorMetric(keras.metrics.Metric):
-    """A score of all the codes that it was given since the last `reset_state`.
+    """Computes a score from all codes received since the last `reset_state`.
 
-    Codes are kept in main memory: `update_state` must be called eagerly, not inside a compiled function.
+    Codes are kept in main memory, so call `update_state` eagerly, not inside a compiled function.
 
     Args:
-        name: Name of the metric; `None` takes the score's own.
-        dtype: As `keras.metrics.Metric`.
-        **settings: Arguments of the function that computes the score, as `seed`.
+        name: Name of the metric; `None` uses the score's name.
+        dtype: As in `keras.metrics.Metric`.
+        **settings: Arguments of the function that computes the score, such as `seed`.
 
     Raises:
         TypeError: If the function has no argument of that name.
@@ -46,7 +46,7 @@ class PosteriorMetric(keras.metrics.Metric):
     """
 
     score_name: ClassVar[str]
-    score: ClassVar[Callable]  # of `mean`, `log_var`, `factors`, as far as it asks for them, and its settings
+    score: ClassVar[Callable]  # takes `mean`, `log_var`, `factors` or some of them, and its settings
 
     def __init__(self, name: str | None = None, dtype: Any = None, **settings: Any):
         allowed = set(inspect.signature(self.score).parameters) - {"mean", "log_var", "factors"}
@@ -61,28 +61,28 @@ class PosteriorMetric(keras.metrics.Metric):
         self.reset_state()
 
     def update_state(self, factors: Any, posterior: Any, sample_weight: Any = None) -> None:
-        """Takes a batch.
+        """Adds a batch.
 
         Args:
             factors: Integer array `(batch, factors)`, or integral floats.
-            posterior: `(mean, log_var)`, float arrays `(batch, latents)`, as `model.encode` gives
-                them; or a dict with these keys, as `model.predict` does.
+            posterior: `(mean, log_var)`, float arrays `(batch, latents)`, as returned by `model.encode`;
+                or a dict with these keys, as returned by `model.predict`.
             sample_weight: Not supported.
 
         Raises:
-            TypeError: If `posterior` is no such pair, or factors are no numbers.
+            TypeError: If `posterior` is not such a pair, or factors are not numbers.
             ValueError: If `sample_weight` is given, factors are not integral, or the number of factors or latents
                 changes.
             RuntimeError: If called inside a compiled function.
         """
         if sample_weight is not None:
-            raise ValueError(f"{type(self).__name__} weighs all rows the same: leave out `sample_weight`.")
+            raise ValueError(f"{type(self).__name__} weights all rows equally: leave out `sample_weight`.")
         if isinstance(posterior, dict) and {"mean", "log_var"} <= set(posterior):
             posterior = posterior["mean"], posterior["log_var"]
         if not isinstance(posterior, tuple | list) or len(posterior) != 2:
             size = f" of {len(posterior)}" if hasattr(posterior, "__len__") else ""
             raise TypeError(
-                "`posterior` must be (mean, log_var), as `model.encode` gives it. "
+                "`posterior` must be (mean, log_var), as returned by `model.encode`. "
                 f"Received: {type(posterior).__name__}{size}."
             )
         batch = [_to_numpy(part) for part in (factors, *posterior)]
@@ -96,16 +96,17 @@ class PosteriorMetric(keras.metrics.Metric):
             )
         if self._batches and any(a.shape[1:] != b.shape[1:] for a, b in zip(batch, self._batches[-1], strict=True)):
             raise ValueError(
-                f"Every batch must have as many factors and latents as the first. Received: {batch[0].shape[1:]} and "
-                f"{batch[1].shape[1:]} after {self._batches[0][0].shape[1:]} and {self._batches[0][1].shape[1:]}."
+                "Every batch must have as many factors and latents as the first. Received: "
+                f"{batch[0].shape[1]} and {batch[1].shape[1]} instead of "
+                f"{self._batches[0][0].shape[1]} and {self._batches[0][1].shape[1]}."
             )
         self._batches.append([check_labels(batch[0]), *batch[1:]])
 
     def result(self) -> Any:
-        """The score of all rows so far: a float32 scalar tensor, or a dict of them.
+        """Computes the score of all rows so far: a float32 scalar tensor, or a dict of them.
 
         Raises:
-            ValueError: If there are none yet, or the score is not defined for them.
+            ValueError: If there are no rows yet, or the score is undefined for them.
         """
         if not self._batches:
             raise ValueError(f"{type(self).__name__} has no rows yet: call `update_state` first.")
@@ -129,10 +130,10 @@ class PosteriorMetric(keras.metrics.Metric):
 def _to_numpy(array):
     try:
         return to_numpy("batch", array)
-    except Exception as error:  # every backend has its own for symbolic tensors
+    except Exception as error:  # each backend raises its own error for symbolic tensors
         raise RuntimeError(
-            "Codes are collected in main memory: call `update_state` eagerly, outside of a compiled function, for "
-            f"example in a loop over the data. Received: {type(array).__name__}."
+            "Codes are collected in main memory: call `update_state` eagerly, outside of compiled functions, such as "
+            f"in a loop over the data. Received: {type(array).__name__}."
         ) from error
 
 
@@ -229,7 +230,7 @@ class InfoMEC(PosteriorMetric):
 
 @register
 class GaussianTotalCorrelation(PosteriorMetric):
-    """`gaussian_total_correlation`; looks at the means alone."""
+    """`gaussian_total_correlation`; uses only the means."""
 
     score_name = "gaussian_total_correlation"
     score = staticmethod(unsupervised.gaussian_total_correlation)
@@ -237,7 +238,7 @@ class GaussianTotalCorrelation(PosteriorMetric):
 
 @register
 class WassersteinCorrelation(PosteriorMetric):
-    """`wasserstein_correlation`, with its settings; looks at the means alone."""
+    """`wasserstein_correlation`, with its settings; uses only the means."""
 
     score_name = "wasserstein_correlation"
     score = staticmethod(unsupervised.wasserstein_correlation)
@@ -245,7 +246,7 @@ class WassersteinCorrelation(PosteriorMetric):
 
 @register
 class LatentInformation(PosteriorMetric):
-    """`latent_information`, with its settings; looks at the means alone."""
+    """`latent_information`, with its settings; uses only the means."""
 
     score_name = "latent_information"
     score = staticmethod(binned.latent_information)

@@ -1,4 +1,4 @@
-"""log q(z) of an aggregate posterior over several latents, exactly: every draw against every row."""
+"""Exact log q(z) of an aggregate posterior over several latents: every draw against every row."""
 
 import math
 from collections.abc import Sequence
@@ -9,8 +9,8 @@ import numpy as np
 from keras_provlae.checks import check_count
 from keras_provlae.metrics.posteriors import available_cores
 
-DRAWS_AT_ONCE = 32  # more of few rows
-ROWS_AT_ONCE = 4096  # with 32 draws, half a megabyte in float32: it stays in the cache
+DRAWS_AT_ONCE = 32  # more if there are few rows
+ROWS_AT_ONCE = 4096  # with 32 draws, half a megabyte in float32, which fits the cache
 
 
 def log_aggregate_density(
@@ -21,26 +21,26 @@ def log_aggregate_density(
     total: bool = False,
     threads: int | None = None,
 ) -> np.ndarray:
-    """log (1/N) sum_n N(z; mu_n, sigma_n^2) of each draw, for several groups of latents in one pass.
+    """Computes log (1/N) sum_n N(z; mu_n, sigma_n^2) at each draw, for several groups of latents in one pass.
 
     Args:
-        codes: Float array `(draws, latents)`: where the densities are asked for.
+        codes: Float array `(draws, latents)`: the points z.
         mean: Float array `(rows, latents)`.
         log_var: Float array like `mean`: natural log of the variance.
-        groups: The latents whose joint density is wanted, one slice of columns each.
-        total: Whether the joint density of all the groups together is wanted too, as the last.
-        threads: Int or `None`. Threads to use; `None` takes as many as there are cores.
+        groups: Slices of columns; each group gets a joint density.
+        total: Bool. Append the joint density of all groups together.
+        threads: Int or `None`. Number of threads; `None` uses all cores.
 
     Returns:
-        Float64 array `(len(groups) + total, draws)`, in nats. The sum is exact; single terms are
-        float32, or float64 where the smallest sigma asks for it.
+        Float64 array `(len(groups) + total, draws)` in nats. Terms are float32, or float64 if the smallest
+        sigma requires it.
     """
     if threads is not None:
         check_count("threads", threads)
     center = mean.mean(axis=0, dtype="float64")
     mean, codes = mean - center, codes - center
     log_var = log_var.astype("float64")
-    # differences of float32 numbers of size m are good to m * 6e-8: it must be little beside every sigma
+    # differences of float32 numbers of size m have errors of m * 6e-8, which must be small relative to every sigma
     coarse = np.abs(mean).max(axis=0) * 6e-8 > 1e-2 * np.exp(0.5 * log_var.min(axis=0))
     dtype = "float64" if coarse.any() else "float32"
     rows = _Rows(
@@ -64,7 +64,7 @@ def log_aggregate_density(
 
 
 class _Rows:
-    """The rows of a posterior, ready to be summed over."""
+    """Posterior rows prepared for summation."""
 
     def __init__(self, mean, scale, constants, groups, total):
         self.mean, self.scale, self.groups, self.total = mean, scale, groups, total
@@ -73,7 +73,7 @@ class _Rows:
         self.constants = constants.astype(mean.dtype)
 
     def log_sum(self, codes):
-        """log sum_n of the densities at each code: float64 `(groups + total, codes)`."""
+        """Log of the summed densities at each code: float64 `(groups + total, codes)`."""
         sums = [_LogSumExp(len(codes)) for _ in self.constants]
         size = (len(codes), min(ROWS_AT_ONCE, self.mean.shape[1]))
         buffers = [np.empty(size, self.mean.dtype) for _ in range(3)]
@@ -93,7 +93,7 @@ class _Rows:
         return np.stack([total.result() for total in sums])
 
     def _quadratic(self, codes, latents, rows, one, out):
-        """sum_j (z_j - mu_nj)^2 / (2 sigma_nj^2) into `out`."""
+        """Writes sum_j (z_j - mu_nj)^2 / (2 sigma_nj^2) into `out`."""
         for position, latent in enumerate(latents):
             square = one if position else out
             np.subtract(codes[:, latent, None], self.mean[latent, rows], out=square)
@@ -104,14 +104,14 @@ class _Rows:
 
 
 class _LogSumExp:
-    """log sum exp over columns that come in pieces."""
+    """Running log-sum-exp over blocks of columns."""
 
     def __init__(self, rows):
         self.largest = np.full(rows, -np.inf)
         self.sum = np.zeros(rows)
 
     def add(self, exponents):
-        """Overwrites `exponents`."""
+        """Adds a block; overwrites `exponents`."""
         largest = np.maximum(self.largest, exponents.max(axis=1))
         exponents -= largest[:, None].astype(exponents.dtype)
         np.exp(exponents, out=exponents)

@@ -1,4 +1,4 @@
-"""MIG and MIG-sup: gaps in the matrix of normalised mutual information."""
+"""MIG and MIG-sup: gaps in the matrix of normalized mutual information."""
 
 import warnings
 from typing import Any
@@ -7,25 +7,25 @@ import numpy as np
 
 from keras_provlae.metrics.posteriors import to_numpy
 
-LARGEST = 1.1  # of a share; a sampled one may be a little above 1
+LARGEST = 1.1  # sampled shares may slightly exceed 1
 
 
 def mig(normalized: Any) -> float:
-    """Mutual information gap: how far the best latent of a factor is ahead of the second best, over all factors.
+    """Computes the mutual information gap between the two best latents of each factor, averaged over factors.
 
-    A low MIG says that factors are split over several latents. Every latent counts, active or not.
+    A low MIG means that factors are split over several latents. All latents count, active or not.
 
     Args:
         normalized: Float array `(factors, latents)`: I(z_j; v_k) / H(v_k), as
-            `mutual_information(...).normalized`. Negative values count as 0; rows of nan, the
-            factors with a single value, are left out. The second best of a single latent is 0.
+            `mutual_information(...).normalized`. Negative values count as 0. Rows of nan, which are
+            factors with a single value, are left out. With a single latent, the second best is 0.
 
     Returns:
         Float in [0, 1]; nan, with a warning, if no factor is left.
 
     Raises:
-        TypeError: If it is no array.
-        ValueError: If it has another number of dimensions, is empty, or part of a row is nan.
+        TypeError: If `normalized` is not an array.
+        ValueError: If it is not a matrix, is empty, or is nan in part of a row.
 
     Example:
         >>> round(mig([[0.9, 0.9, 0.0], [0.0, 0.0, 0.8]]), 6)  # the first factor is split
@@ -37,20 +37,20 @@ def mig(normalized: Any) -> float:
 
 
 def mig_sup(normalized: Any, active: Any = None) -> float:
-    """Mutual information gap of the latents: how far the best factor of a latent is ahead of its second best.
+    """Computes the mutual information gap between the two best factors of each latent, averaged over latents.
 
-    A low MIG-sup says that several factors are merged in the same latent.
+    A low MIG-sup means that several factors are merged in one latent.
 
     Args:
         normalized: Float array `(factors, latents)`, as for `mig`.
         active: Bool array `(latents,)`, as `mutual_information(...).active`: the meaningful latents
-            J of equation 12; `None` takes all. The second best of a single factor is 0.
+            J of equation 12; `None` uses all. With a single factor, the second best is 0.
 
     Returns:
         Float in [0, 1]; nan, with a warning, if no latent is active.
 
     Raises:
-        ValueError: If the shapes do not agree.
+        ValueError: If the shapes do not match.
 
     Example:
         >>> round(mig_sup([[0.9, 0.0], [0.8, 0.0]], active=[True, False]), 6)  # two factors in one latent
@@ -63,7 +63,7 @@ def mig_sup(normalized: Any, active: Any = None) -> float:
         active = np.asarray(active)
         if active.shape != normalized.shape[1:] or active.dtype != bool:
             raise ValueError(
-                f"`active` must be {normalized.shape[1]} booleans, one for each latent (column). "
+                f"`active` must be {normalized.shape[1]} booleans, one per latent (column). "
                 f"Received: active.shape={active.shape}, active.dtype={active.dtype}."
             )
         normalized = normalized[:, active]
@@ -83,10 +83,10 @@ def _defined(normalized):
         )
     defined = normalized[~np.isnan(normalized).all(axis=1)]
     if not np.isfinite(defined).all():
-        raise ValueError("`normalized` must be finite, but for whole rows of nan. Received: nan or infinity in a row.")
+        raise ValueError("`normalized` must be finite, except for rows of nan. Received: nan or infinity in a row.")
     if defined.size and defined.max() > LARGEST:
         warnings.warn(
-            f"`normalized` is at most 1, and here {defined.max():.3g}: it must be I(z; v) / H(v), not nats.",
+            f"`normalized` must be I(z; v) / H(v), which is at most 1, not nats. Received: {defined.max():.3g}.",
             stacklevel=4,
         )
     return np.maximum(defined, 0.0)
@@ -100,7 +100,7 @@ def _mean_gap(rows, name, reason):
 
 
 def row_gaps(rows: np.ndarray) -> np.ndarray:
-    """The largest entry of each row less the second largest, which is 0 where there is one: float64 `(rows,)`."""
+    """Gap between the two largest entries of each row; a missing second entry is 0: float64 `(rows,)`."""
     with_zero = np.concatenate([rows, np.zeros((len(rows), 1))], axis=1)
     second, first = np.sort(with_zero, axis=1)[:, -2:].T
     return first - second

@@ -1,4 +1,4 @@
-"""Which rung holds which factor, and whether it does so again with another seed."""
+"""Which rung holds which factor, and how stable this is across seeds."""
 
 import itertools
 import warnings
@@ -18,16 +18,16 @@ from keras_provlae.thresholds import HELD_SHARE
 
 @dataclass(frozen=True, eq=False)
 class RungFactorMap:
-    """I(z_l; v_k) of every rung, all its latents together, and every factor, in nats.
+    """I(z_l; v_k) of each factor and all latents of each rung together, in nats.
 
     Attributes:
-        rungs: Rungs in the order of the rows, the deepest first.
+        rungs: Rungs in the order of the rows, deepest first.
         mi: Float64 `(rungs, factors)`. I(z_l; v_k).
-        standard_error: Float64 `(rungs, factors)`; 0 for a rung of one latent.
-        factor_entropy: Float64 `(factors,)`. H(v_k), empirical.
+        standard_error: Float64 `(rungs, factors)`; 0 for a rung with one latent.
+        factor_entropy: Float64 `(factors,)`. Empirical H(v_k).
         factor_names: Names of the factors.
         rows: Number of rows.
-        draws: Draws of (x, z) that the sampled values are means of.
+        draws: Draws of (x, z) that the sampled values average over.
     """
 
     rungs: tuple[int, ...]
@@ -46,7 +46,7 @@ class RungFactorMap:
 
     @property
     def holders(self) -> dict[str, int | None]:
-        """The rung that knows most of each factor; `None` where none knows a tenth of it."""
+        """Rung with the most information about each factor; `None` if no rung has a tenth of its entropy."""
         best = np.nan_to_num(self.normalized)
         return {
             name: self.rungs[int(column.argmax())] if column.max() >= HELD_SHARE else None
@@ -63,11 +63,11 @@ class RungFactorMap:
 
 
 class MapStability(NamedTuple):
-    """How much alike the maps of several trainings are."""
+    """Agreement between the maps of several runs."""
 
-    score: float  # in [0, 1]; 1: all maps are the same, 0: no two share anything
-    per_factor: np.ndarray  # float64 (factors,), the same for each factor; nan where no rung knows it
-    same_holder: float  # share of pairs of trainings, over the factors that either holds, that agree on the holder
+    score: float  # in [0, 1]; 1: all maps are equal, 0: no two overlap
+    per_factor: np.ndarray  # float64 (factors,), the score per factor; nan if no rung holds information about it
+    same_holder: float  # share of pairs of runs that agree on a factor's holder, over factors that either run holds
 
 
 def rung_factor_map(
@@ -80,27 +80,27 @@ def rung_factor_map(
     factor_names: Sequence[str] | None = None,
     threads: int | None = None,
 ) -> RungFactorMap:
-    """How many nats each rung, all its latents together, knows of each factor.
+    """Computes the information of each rung, all its latents together, about each factor.
 
-    I(z_l; v_k) is the mean over draws of (x, z) of log q(z_l | v_k) - log q(z_l), both densities
-    summed exactly over the rows; a rung of one latent is integrated without sampling. Unlike the
-    matrix of single latents, this sees factors that are spread over the latents of one rung.
+    I(z_l; v_k) is the mean over draws of (x, z) of log q(z_l | v_k) - log q(z_l), both densities summed
+    exactly over the rows. A rung with one latent is integrated without sampling. Unlike the matrix of
+    single latents, the map captures factors that are spread over the latents of one rung.
 
     Args:
-        mean: Float array `(rows, latents)`, as `model.encode` gives it.
+        mean: Float array `(rows, latents)`, as returned by `model.encode`.
         log_var: Float array like `mean`: natural log of the variance.
         factors: Integer array `(rows, factors)`.
         rung_slices: `[(L, slice), ..., (1, slice)]`, as `model.rung_slices`.
         draws: Int >= 2. Draws of (x, z).
         seed: Int or `None`. Seed of the draws.
         factor_names: Names of the factors, or `None` for "factor 0" and so on.
-        threads: Int or `None`. Threads to use; `None` takes as many as there are cores.
+        threads: Int or `None`. Number of threads; `None` uses all cores.
 
     Returns:
         A `RungFactorMap`. `print` shows it as a table, `visualization.rung_factor_heatmap` as a figure.
 
     Raises:
-        TypeError, ValueError: If an array, a slice or a number is unfit.
+        TypeError, ValueError: If an array, a slice or a number is invalid.
 
     Example:
         >>> mean = np.array([[0.0, 0.0], [0.0, 9.0], [9.0, 0.0], [9.0, 9.0]])
@@ -109,7 +109,7 @@ def rung_factor_map(
         >>> held.holders
         {'factor 0': 2, 'factor 1': 1}
 
-    Source: Li et al. (2020), section 4 (deep rungs hold what is abstract), made into a number.
+    Source: quantifies section 4 of Li et al. (2020): deep rungs hold the abstract factors.
     """
     mean, log_var = check_posterior(mean, log_var)
     factors = check_factors(factors, len(mean))
@@ -132,43 +132,43 @@ def rung_factor_map(
 
 
 def map_stability(maps: Sequence[RungFactorMap]) -> MapStability:
-    """Whether trainings with other seeds put the same factors into the same rungs.
+    """Measures how consistently runs put the same factors into the same rungs.
 
-    Two maps overlap by sum min(A, B) / sum max(A, B) over rungs and factors of the normalised maps; the score is
-    the mean over all pairs.
+    The overlap of two normalized maps is sum min(A, B) / sum max(A, B) over rungs and factors. The score is the
+    mean over all pairs.
 
     Args:
-        maps: At least two maps of the same factors and rungs, one per training.
+        maps: At least two maps of the same factors and rungs, one per run.
 
     Returns:
         A `MapStability`.
 
     Raises:
-        TypeError: If they are no maps.
-        ValueError: If there are fewer than two, or they differ in rungs, factors, rows or draws.
+        TypeError: If `maps` is not a list of maps.
+        ValueError: If there are fewer than two maps, or they differ in rungs, factors, rows or draws.
 
-    Source: the overlap is Ruzicka's similarity; its use here is this package's own.
+    Source: the overlap is Ruzicka's similarity; applying it to maps is specific to this package.
     """
     maps = list(maps) if isinstance(maps, Iterable) else [maps]
     if not all(isinstance(one, RungFactorMap) for one in maps):
         raise TypeError(f"`maps` must be a list of RungFactorMap. Received: {[type(one).__name__ for one in maps]}.")
     if len(maps) < 2:
-        raise ValueError(f"Stability compares at least two maps. Received: {len(maps)}.")
+        raise ValueError(f"`maps` must have at least two maps. Received: {len(maps)}.")
     if len({(m.rungs, m.factor_names, m.rows, m.draws) for m in maps}) > 1:
         raise ValueError(
-            "The maps must be of the same rungs, factors, rows and draws. Received: "
+            "The maps must have the same rungs, factors, rows and draws. Received: "
             + "; ".join(f"rungs {m.rungs}, factors {m.factor_names}, {m.rows} rows, {m.draws} draws" for m in maps)
         )
     pairs = [np.nan_to_num(np.stack([a.normalized, b.normalized])) for a, b in itertools.combinations(maps, 2)]
     shared = np.array([pair.min(axis=0).sum(axis=0) for pair in pairs])  # (pairs, factors)
     union = np.array([pair.max(axis=0).sum(axis=0) for pair in pairs])
     if not union.any():
-        warnings.warn("No rung of any map knows anything of a factor: their stability is undefined.", stacklevel=2)
+        warnings.warn("No rung of any map has information about a factor: the stability is undefined.", stacklevel=2)
         return MapStability(float("nan"), np.full(union.shape[1], np.nan), float("nan"))
-    known = union > 0  # pairs that know nothing of a factor say nothing of its stability
+    known = union > 0  # pairs without information about a factor do not count for it
     overlap = shared / np.where(known, union, 1.0)
-    knowing = known.sum(axis=0)
-    per_factor = np.where(knowing > 0, overlap.sum(axis=0) / np.maximum(knowing, 1), np.nan)
+    counted = known.sum(axis=0)
+    per_factor = np.where(counted > 0, overlap.sum(axis=0) / np.maximum(counted, 1), np.nan)
     totals = union.sum(axis=1)
     score = (shared.sum(axis=1)[totals > 0] / totals[totals > 0]).mean()
     holders = itertools.combinations([list(m.holders.values()) for m in maps], 2)
@@ -177,18 +177,18 @@ def map_stability(maps: Sequence[RungFactorMap]) -> MapStability:
 
 
 def _sampled(mean, log_var, factors, groups, draws, seed, threads):
-    """I and its standard error of groups of several latents: twice `(groups, factors)`."""
+    """Samples I(z_l; v_k) of groups of several latents: returns it and its standard error, `(groups, factors)` each."""
     draw = Draws(mean, log_var, draws, seed)
     marginal = log_aggregate_density(draw.codes, mean, log_var, groups, threads=threads)
     gains = np.empty((len(factors.sizes), len(groups), draws))  # log q(z | v) - log q(z)
     for factor, size in enumerate(factors.sizes):
         drawn = factors.labels[draw.rows, factor]
         for value in range(size):
-            here = drawn == value
-            if here.any():
+            selected = drawn == value
+            if selected.any():
                 rows = factors.labels[:, factor] == value
                 conditional = log_aggregate_density(
-                    draw.codes[here], mean[rows], log_var[rows], groups, threads=threads
+                    draw.codes[selected], mean[rows], log_var[rows], groups, threads=threads
                 )
-                gains[factor][:, here] = conditional - marginal[:, here]
+                gains[factor][:, selected] = conditional - marginal[:, selected]
     return gains.mean(axis=2).T, gains.std(axis=2, ddof=1).T / np.sqrt(draws)

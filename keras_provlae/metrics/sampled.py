@@ -1,4 +1,4 @@
-"""The published, sampled estimator of I(z_j; v_k), for comparison with published numbers."""
+"""The published sampling estimator of I(z_j; v_k), for comparison with published numbers."""
 
 import numpy as np
 
@@ -9,18 +9,18 @@ from keras_provlae.metrics.posteriors import Factors
 def sampled_information(
     mean: np.ndarray, log_var: np.ndarray, factors: Factors, draws: int, seed: int | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Entropies by one draw of z per row, each over at most `draws` rows chosen at random.
+    """Estimates entropies from one draw of z per row, each over at most `draws` random rows.
 
     Args:
         mean: Float array `(rows, latents)`.
         log_var: Float array like `mean`: natural log of the variance.
-        factors: The factors of the rows.
-        draws: Int >= 1. Rows that H(z), and each H(z | v), is averaged over at most.
+        factors: Factors of the rows.
+        draws: Int >= 1. Maximum rows to average over for H(z) and each H(z | v).
         seed: Int or `None`.
 
     Returns:
         `(H(z_j), sum_v p(v) H(z_j | v_k = v), standard error of their difference)`: float64
-        `(latents,)` and twice `(factors, latents)`, in nats.
+        `(latents,)`, `(factors, latents)` and `(factors, latents)` in nats.
 
     Source: Chen et al. (2018), section 4; the authors' released program.
     """
@@ -31,7 +31,7 @@ def sampled_information(
     shape = (len(factors.sizes), mean.shape[1])
     conditional, variance = np.zeros(shape), np.zeros(shape)
     for factor, probabilities in enumerate(map(factors.probabilities, range(len(factors.sizes)))):
-        # the same row may enter both entropies: what it adds to the difference varies, not each part alone
+        # a row may enter both entropies, so the variance is that of its contribution to the difference
         difference = deviation.copy()
         for value, probability in enumerate(probabilities):
             rows = np.flatnonzero(factors.labels[:, factor] == value)
@@ -43,7 +43,7 @@ def sampled_information(
 
 
 def _entropy(codes, mean, log_var, rows, draws, rng):
-    """H of every latent over some rows, `(latents,)`, and how far each row's share is from even, for all rows."""
+    """Entropy of each latent over some rows, `(latents,)`, and each row's deviation from it, `(rows, latents)`."""
     chosen = rng.permutation(rows)[:draws]
     latents = [slice(latent, latent + 1) for latent in range(mean.shape[1])]
     surprise = -log_aggregate_density(codes[chosen], mean[rows], log_var[rows], latents).T

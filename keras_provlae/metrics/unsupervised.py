@@ -1,4 +1,4 @@
-"""Scores that need no factors: how far the means are from independent, as if they were Gaussian."""
+"""Scores without factors: dependence between latents under a Gaussian fit to the means."""
 
 from typing import Any
 
@@ -8,18 +8,17 @@ from keras_provlae.metrics.posteriors import check_mean, varied_latents
 
 
 def gaussian_total_correlation(mean: Any) -> float:
-    """Total correlation of a Gaussian with the covariance of the means: KL(p(z) || prod_j p(z_j)).
+    """Computes the total correlation KL(p(z) || prod_j p(z_j)) of a Gaussian with the covariance of the means.
 
     Args:
-        mean: Float array `(rows, latents)`: means of the posteriors.
+        mean: Float array `(rows, latents)`: posterior means.
 
     Returns:
-        Float >= 0 in nats, 0 for uncorrelated latents. Latents with one value are left out. Latents that
-        are linear functions of one another make it as large as rounding lets it be (15 or more), or
-        infinite.
+        Float >= 0 in nats, 0 for uncorrelated latents. Latents with a single value are left out. Linearly
+        dependent latents make it infinite, or very large (15 or more) because of rounding.
 
     Raises:
-        TypeError, ValueError: If the array is unfit.
+        TypeError, ValueError: If the array is invalid.
 
     Example:
         >>> gaussian_total_correlation([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
@@ -35,17 +34,17 @@ def gaussian_total_correlation(mean: Any) -> float:
 
 
 def wasserstein_correlation(mean: Any, normalized: bool = False) -> float:
-    """Squared Wasserstein-2 distance between that Gaussian and the product of its marginals.
+    """Computes the squared Wasserstein-2 distance between a Gaussian fit to the means and its marginals' product.
 
     Args:
-        mean: Float array `(rows, latents)`: means of the posteriors.
+        mean: Float array `(rows, latents)`: posterior means.
         normalized: Bool. Divide by the sum of the variances.
 
     Returns:
-        Float >= 0, 0 for uncorrelated latents; in squared units of the latents unless normalised.
+        Float >= 0, 0 for uncorrelated latents; in squared units of the latents unless normalized.
 
     Raises:
-        TypeError, ValueError: If the array is unfit.
+        TypeError, ValueError: If the array is invalid.
 
     Source: Locatello et al. (2019), section 5.2.
     """
@@ -53,7 +52,7 @@ def wasserstein_correlation(mean: Any, normalized: bool = False) -> float:
     if len(covariance) < 2:
         return 0.0
     root = np.sqrt(np.diag(covariance))
-    eigenvalues = np.linalg.eigvalsh(root[:, None] * covariance * root)  # those of diag(cov) cov
+    eigenvalues = np.linalg.eigvalsh(root[:, None] * covariance * root)  # eigenvalues of diag(cov) cov
     trace = np.trace(covariance)
     distance = max(float(2 * trace - 2 * np.sqrt(np.maximum(eigenvalues, 0.0)).sum()), 0.0)
     return distance / float(trace) if normalized else distance

@@ -41,14 +41,8 @@ class GrowingVAE(LadderVAE):
         self.growth_listeners = []
 
     def _counter(self, name):
-        return self.add_weight(
-            shape=(),
-            dtype="int",
-            initializer="zeros",
-            trainable=False,
-            aggregation="only_first_replica",
-            name=name,
-        )
+        how = {"dtype": "int", "initializer": "zeros", "trainable": False, "aggregation": "only_first_replica"}
+        return self.add_weight(shape=(), name=name, **how)
 
     # === Growth ===
 

@@ -208,7 +208,7 @@ class LadderVAE(ImageModel, abc.ABC):
 
     @property
     def is_grown(self) -> bool:
-        """Whether every rung is unlocked."""
+        """Returns whether every rung is unlocked."""
         return self.stage == self.num_rungs - 1
 
     # === The model as a function ===

@@ -1,4 +1,4 @@
-"""What a report says of a model, measured on images that are held for it."""
+"""Measurements behind a report, on a subset of the images."""
 
 import warnings
 from collections.abc import Sequence
@@ -10,9 +10,10 @@ import numpy as np
 from keras_provlae import metrics
 from keras_provlae.metrics.encoding import encode_all, held_subset
 from keras_provlae.metrics.posteriors import check_factors, check_names
-from keras_provlae.visualization.model_images import LatentUse, latent_use, locked_rungs
+from keras_provlae.visualization.latent_information import LatentUse, latent_use
+from keras_provlae.visualization.model_images import locked_rungs
 
-QUICK_SCORES = (  # no classifier, nothing that needs another package
+QUICK_SCORES = (  # without classifiers and optional packages
     "mutual_information", "information_flow", "rung_factor_map", "factor_vae_score", "unsupervised", "histograms",
     "irs",
 )  # fmt: skip
@@ -21,10 +22,10 @@ PICTURED = 16
 
 
 class Measurements(NamedTuple):
-    """Everything measured that a report shows or warns of."""
+    """All measurements that a report shows or warns about."""
 
-    images: np.ndarray  # those that are held
-    pictured: np.ndarray  # some of them to draw: neighbours of a grid look alike, so in a random order
+    images: np.ndarray  # the subset
+    pictured: np.ndarray  # images to draw, at random: neighbors in a grid look alike
     factors: np.ndarray | None
     mean: np.ndarray
     log_var: np.ndarray
@@ -45,7 +46,7 @@ def measure(
     draws: int,
     seed: int | None,
 ) -> Measurements:
-    """Holds some images and measures the model on them; without a card, with factors, makes a quick one."""
+    """Measures the model on a subset of the data; computes a quick metric card if none is given and factors are."""
     images, factors = held_subset(data, num_images, seed)
     _check_given(model, images, factors, factor_names, card)
     mean, log_var = encode_all(model, images)
@@ -54,7 +55,7 @@ def measure(
         about = {"model": f"{type(model).__name__} {model.name}"}
         how = {"include": QUICK_SCORES, "seed": seed, "factor_names": factor_names, "data": data_name, "about": about}
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of scores that are undefined: the page says it in its own words
+            warnings.simplefilter("ignore")  # the page explains undefined scores itself
             card = metrics.evaluate_codes(mean, log_var, factors, model.rung_slices, **how)
         flow = result_of(card, "information_flow")
     if flow is None or flow.draws != draws:
@@ -74,31 +75,29 @@ def measure(
 
 
 def vary(factors: np.ndarray) -> bool:
-    """Whether a factor has two values: else no score is defined."""
+    """Returns whether some factor has two values, without which no score is defined."""
     return bool((factors != factors[:1]).any())
 
 
 def result_of(card: metrics.MetricCard | None, name: str) -> Any:
-    """What is behind scores of a card, or `None` where there is no card or it was read from a file."""
+    """Returns a result behind the scores of a card; `None` without a card or if it was read from a file."""
     return None if card is None else card.results.get(name)
 
 
 def _use(mean, log_var, card):
-    """How the latents are used; which are active says the card, where it does: it may be of more images."""
+    """Computes the use of the latents; the card decides which are active, as it may be of more images."""
     use = latent_use(mean, log_var)
     information = result_of(card, "mutual_information")
     return use if information is None else use._replace(active=information.active)
 
 
 def _check_given(model, images, factors, factor_names, card):
-    """What is used late in a report must be fit before anything is measured."""
+    """Checks, before anything is measured, the arguments that are used late in a report."""
     if factors is not None:
         check_names(factor_names, len(check_factors(factors, len(images)).sizes))
     information, held = result_of(card, "mutual_information"), result_of(card, "rung_factor_map")
     latents, rungs = model.rung_slices[-1][1].stop, [rung for rung, _ in model.rung_slices]
     if information is not None and len(information.active) != latents:
-        raise ValueError(
-            f"`card` must be that of this model, with {latents} latents. Received: {len(information.active)}."
-        )
+        raise ValueError(f"`card` must be of this model, with {latents} latents. Received: {len(information.active)}.")
     if held is not None and list(held.rungs) != rungs:
-        raise ValueError(f"`card` must be that of this model, with the rungs {rungs}. Received: {list(held.rungs)}.")
+        raise ValueError(f"`card` must be of this model, with the rungs {rungs}. Received: {list(held.rungs)}.")

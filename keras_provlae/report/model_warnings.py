@@ -1,4 +1,4 @@
-"""What a reader should be warned of, in words."""
+"""Warnings of a report, as sentences."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,10 +11,10 @@ from keras_provlae.thresholds import LEAST_NATS
 from keras_provlae.visualization import Snapshot
 from keras_provlae.visualization.history import epoch_numbers
 
-FEWEST_IMAGES = 100  # of which fewer say little
-STILL_FALLING = 0.01  # of the loss, over the last fifth of the last stage
-NEARLY_ONE = 0.9  # alpha of a last step: the step that makes it 1 is not counted in it
-NEAR_CEILING = 0.98  # of ln N: nearer, and a value says no more
+FEWEST_IMAGES = 100
+STILL_FALLING = 0.01  # relative fall of the loss over the last fifth of the last stage
+NEARLY_ONE = 0.9  # alpha logged at the last step of a finished fade-in may be one step below 1
+NEAR_CEILING = 0.98  # share of ln N above which a value of I(x; z) is only a lower bound
 
 
 def model_warnings(
@@ -23,16 +23,16 @@ def model_warnings(
     history: Mapping[str, Sequence[float]] | None = None,
     snapshots: Sequence[Snapshot] = (),
 ) -> list[str]:
-    """Sentences, each of something that is not as it should be or that a number must be read with.
+    """Lists what is wrong with a model, and caveats of its numbers.
 
     Args:
         model: A `LadderVAE`.
-        found: What was measured.
+        found: The measurements.
         history: {name: one number per epoch} or `None`.
-        snapshots: Those of the training by iteration, which know alpha at the end of every stage.
+        snapshots: Snapshots of the training, by iteration; they have alpha at the end of every stage.
 
     Returns:
-        A list, empty where there is nothing to warn of.
+        A list of sentences, possibly empty.
     """
     return [
         *_training(model, found),
@@ -49,9 +49,9 @@ def model_warnings(
 
 def _training(model, found):
     if model.iteration == 0 and (model.grows or getattr(model, "optimizer", None) is not None):
-        yield "The model was never trained: it has taken no step."
+        yield "The model was never trained: it has taken no optimizer step."
     if found.flow.rows < FEWEST_IMAGES:
-        yield f"Only {found.flow.rows} images were measured: every number of information is rough and small."
+        yield f"Only {found.flow.rows} images were measured: estimates of information are rough and too small."
 
 
 def _poor_rungs(model, found):
@@ -62,22 +62,23 @@ def _poor_rungs(model, found):
     }
     if poor:
         several = ", ".join(f"{rung} ({value:.3f})" for rung, value in poor.items())
-        taken = "the other rungs left nothing to learn, or " if len(poor) < model.num_rungs else ""
+        nothing_left = "the other rungs left nothing to learn, " if len(poor) < model.num_rungs else ""
+        rungs, carry = ("Rungs", "carry") if len(poor) > 1 else ("Rung", "carries")
         yield (
-            f"Less than {LEAST_NATS:g} nats of the image are carried by rung{'s' if len(poor) > 1 else ''} "
-            f"{several}. Either {taken}beta is too large for what could be added, or the training was too brief."
+            f"{rungs} {several} {carry} less than {LEAST_NATS:g} nats about the image. Possible causes: {nothing_left}"
+            "beta is too large, or the training was too short."
         )
 
 
 def _kl_for_nothing(found):
-    """KL(q(z, x) || p(z)) = I(x; z_l) + KL(q(z) || p(z)): the second part is paid without telling images apart."""
+    """Warns of a large KL(q(z) || p(z)): the KL is I(x; z_l) plus this part, which carries no information."""
     flow = found.flow
     for (rung, columns), value in zip(found.rung_slices, flow.mi, strict=True):
         kl = float(found.use.kl[columns].sum())
         if kl - value > max(1.0, 0.5 * kl) and value < NEAR_CEILING * flow.ceiling and rung not in found.locked:
             yield (
-                f"Rung {rung} pays {kl:.2f} nats of KL and carries {max(value, 0.0):.2f}: its codes lie far from the "
-                "prior as a whole, so samples of the prior do not look like the data."
+                f"Rung {rung} pays {kl:.2f} nats of KL but carries only {max(value, 0.0):.2f}: its aggregate posterior "
+                "is far from the prior, so samples of the prior do not look like the data."
             )
 
 
@@ -92,13 +93,13 @@ def _unused_latents(model, found):
         several = count > 1
         names = ", ".join(_latents(rung, places) for rung, places in unused.items())
         yield (
-            f"{count} of {len(found.use.active)} latents {'are' if several else 'is'} never used (the means of "
-            f"{'their' if several else 'its'} posteriors hardly vary): {names}."
+            f"{count} of {len(found.use.active)} latents {'are' if several else 'is'} never used "
+            f"({'their' if several else 'its'} posterior means hardly vary): {names}."
         )
 
 
 def _latents(rung, places):
-    """z_1[0], z_1[1]; or, where they are many in a row, z_1[0] .. z_1[9]."""
+    """Names latents: z_1[0], z_1[1]; or a long run as z_1[0] .. z_1[9]."""
     if len(places) > 3 and places[-1] - places[0] == len(places) - 1:
         return f"z_{rung}[{places[0]}] .. z_{rung}[{places[-1]}]"
     return ", ".join(f"z_{rung}[{place}]" for place in places)
@@ -113,9 +114,9 @@ def _ceiling(found):
     full = [f"{name} = {value:.2f}" for name, value in values.items() if value >= NEAR_CEILING * flow.ceiling]
     if full:
         yield (
-            f"{', '.join(full)} {'are' if len(full) > 1 else 'is'} at the ceiling or within 2 % of it: {flow.rows:,} "
-            f"images allow at most ln {flow.rows:,} = {flow.ceiling:.2f} nats. These codes tell nearly all of them "
-            "apart, so of all images it may be more, and I_over less. Measure more, if there are (`num_images`)."
+            f"{', '.join(full)} {'are' if len(full) > 1 else 'is'} within 2% of the ceiling: {flow.rows:,} images "
+            f"allow at most ln {flow.rows:,} = {flow.ceiling:.2f} nats. The codes tell nearly all of them apart, so on "
+            "more images the value may be larger, and I_over smaller. Raise `num_images` if there are more."
         )
 
 
@@ -130,25 +131,25 @@ def _growth(model, found):
     alpha = model.alpha
     if alpha < 1:
         yield (
-            f"The fade-in of rung {model.num_rungs - model.stage} never finished: alpha is {alpha:.2g}, "
-            f"{round(alpha * model.fade_in_steps):,} of its {model.fade_in_steps:,} steps were taken."
+            f"The fade-in of rung {model.num_rungs - model.stage} never finished: alpha is {alpha:.2g}, after "
+            f"{round(alpha * model.fade_in_steps):,} of {model.fade_in_steps:,} steps."
         )
 
 
 def _fades(snapshots):
-    """Fade-ins that the next unlock cut short; the last stage's is seen from the model itself."""
+    """Warns of fade-ins that the next unlock cut short; for the last stage, `_growth` checks the model itself."""
     ends = {one.stage: one for one in snapshots}
     for stage in sorted(ends)[:-1]:
         if ends[stage].alpha < 1:
             rung = int(ends[stage].rungs[stage])
             yield (
                 f"The fade-in of rung {rung} (stage {stage}) never finished: alpha was {ends[stage].alpha:.2g} after "
-                f"{ends[stage].iteration:,} steps, the last that is known of this stage."
+                f"{ends[stage].iteration:,} steps, in the last snapshot of this stage."
             )
 
 
 def _fades_by_epoch(history):
-    """The same without snapshots: alpha at the last step of the last epoch that ended in a stage."""
+    """Does the same without snapshots, from alpha in the last epoch that ended in a stage."""
     stages, alphas = list(history.get("stage", [])), list(history.get("alpha", []))
     epochs = epoch_numbers(history)
     for epoch in range(1, min(len(stages), len(alphas))):

@@ -1,4 +1,4 @@
-"""A page of HTML that needs nothing but itself: pictures and style are in it, no script, no address."""
+"""Self-contained HTML pages: embedded pictures and style, no scripts, no external links."""
 
 import base64
 from collections.abc import Sequence
@@ -29,16 +29,13 @@ code { font-size: .9em; overflow-wrap: anywhere; } footer { color: #555; font-si
 
 
 def page(title: str, lead: str, sections: Sequence[tuple[str, str]], footer: str) -> str:
-    """The whole document.
+    """Builds the HTML document.
 
     Args:
         title: Text.
         lead: Text below the title.
-        sections: Pairs of a heading, text, and its content, HTML.
+        sections: Pairs of a heading (text) and its content (HTML).
         footer: Text.
-
-    Returns:
-        HTML.
     """
     links = "".join(f'<a href="#{_anchor(heading)}">{escape(heading)}</a>' for heading, _ in sections)
     parts = [
@@ -59,7 +56,7 @@ def page(title: str, lead: str, sections: Sequence[tuple[str, str]], footer: str
 
 
 def picture(figure: Picture, caption: str) -> str:
-    """A figure with its caption, as HTML."""
+    """Renders a figure with its caption as HTML."""
     png, size = figure._repr_png_()
     data = base64.b64encode(png).decode()
     width, height = size["width"], size["height"]
@@ -68,9 +65,9 @@ def picture(figure: Picture, caption: str) -> str:
 
 
 def warnings(sentences: Sequence[str]) -> str:
-    """The warnings as HTML, or that there are none."""
+    """Renders the warnings, or that there are none, as HTML."""
     if not sentences:
-        return '<div class="warnings none">Nothing to warn of.</div>'
+        return '<div class="warnings none">No warnings.</div>'
     return f'<div class="warnings"><ul>{"".join(f"<li>{escape(one)}</li>" for one in sentences)}</ul></div>'
 
 

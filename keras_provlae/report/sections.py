@@ -1,4 +1,4 @@
-"""The parts of a report, each as HTML."""
+"""Sections of a report, each as HTML."""
 
 import importlib.metadata
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ from keras_provlae.report.measurements import Measurements, result_of
 from keras_provlae.report.page import picture
 
 SWAPPED_PAIRS, RECONSTRUCTED, SAMPLES = 2, 12, 36
-MOST_RESPONSES = 18  # factors, in three lines: more would be a wall of lines
+MOST_RESPONSES = 18  # factors, in three lines
 
 
 def trained(
@@ -27,7 +27,7 @@ def trained(
     seed: int | None,
     facts: Mapping[str, Any],
 ) -> str:
-    """What was trained, on what, with what."""
+    """Table of the model, its training and its data."""
     about = describe(model)
     config = about["model"]["config"]
     rows = {
@@ -40,7 +40,7 @@ def trained(
         **{key: config[key] for key in ("beta", "gamma", "likelihood") if key in config},
         "precision": model.dtype_policy.name,
     }
-    if about["iteration"] is not None:
+    if model.grows:
         rows["growth"] = f"stage {model.stage} of 0 to {model.num_rungs - 1}, alpha {model.alpha:.3g}"
         rows |= {"last fade-in": f"{model.fade_in_steps:,} steps"} if model.stage else {}
     rows["steps"] = f"{model.iteration:,}"
@@ -51,8 +51,8 @@ def trained(
         last = ", ".join(f"{key} {history[key][-1]:.2f}" for key in ("loss", "reconstruction") if key in history)
         number = int(history.get("epoch", range(len(history["reconstruction"])))[-1]) + 1
         rows["last epoch"] = f"{number}; {last} nats per image"
-    drawn = "no seed" if seed is None else f"seed {seed}"
-    rows["measured on"] = f"{len(found.images):,} images{_of_all(data)}, {drawn} (of choice and draws)"
+    seeded = "no seed" if seed is None else f"seed {seed}"
+    rows["measured on"] = f"{len(found.images):,} images{_of_all(data)}, {seeded} (subset and draws)"
     rows["versions"] = ", ".join(f"{package} {number}" for package, number in _versions(about["versions"]).items())
     rows["backend"] = keras.backend.backend()
     rows |= facts
@@ -60,20 +60,20 @@ def trained(
 
 
 def _versions(found):
-    """Those of an export, and of what else made the numbers and the pictures."""
+    """Adds the versions of the backend and matplotlib to those of an export."""
     more = {name: importlib.metadata.version(name) for name in {keras.backend.backend(), "matplotlib"} - set(found)}
     return {**found, **dict(sorted(more.items()))}
 
 
 def _of_all(data):
-    """How many there are, where that is known."""
+    """Text with the size of the data, if known."""
     data = data[0] if isinstance(data, tuple) else data
     known = hasattr(data, "factor_names") or hasattr(data, "shape")
     return f" of {len(data):,}" if known else ""
 
 
 def rungs(model: keras.Model, found: Measurements) -> str:
-    """A line for each rung, and one for all of them."""
+    """Table with a row per rung, and one for all rungs."""
     flow, holders = found.flow, _holders(found)
     rows = []
     for index, (rung, columns) in enumerate(model.rung_slices):
@@ -92,12 +92,12 @@ def rungs(model: keras.Model, found: Measurements) -> str:
         "active latents",
         "I(x; z) in nats",
         "KL in nats",
-        *(["of all rungs knows most of (share of its entropy)"] if holders else []),
+        *(["main factors (I(z; v) / H(v))"] if holders else []),
     ]
     note = (
-        f"I_over, what several rungs hold at once: {_nats(flow.i_over, flow.i_over_standard_error)} nats. "
-        f"I(x; z) is of {flow.rows:,} images and cannot exceed ln {flow.rows:,} = {flow.ceiling:.2f} nats; "
-        f"{flow.draws:,} draws."
+        f"I_over, the information that several rungs share: {_nats(flow.i_over, flow.i_over_standard_error)} nats. "
+        f"I(x; z) is estimated from {flow.rows:,} images and {flow.draws:,} draws: it cannot exceed ln {flow.rows:,} = "
+        f"{flow.ceiling:.2f} nats."
     )
     return table(header, rows, numbers=(1, 2, 3)) + f"<p>{note}</p>"
 
@@ -107,7 +107,7 @@ def _nats(value, error):
 
 
 def _holders(found):
-    """{rung: the factors that it knows most of, with their shares}, where the card has them."""
+    """`{rung: factors that it is the most informative rung about, with their shares}`, if the card has them."""
     held = result_of(found.card, "rung_factor_map")
     if held is None:
         return {}
@@ -119,7 +119,7 @@ def _holders(found):
 
 
 def _list(words, most=8):
-    """At most so many, and how many more there are."""
+    """Joins up to `most` words, and counts the rest."""
     more = [f"and {len(words) - most} more"] if len(words) > most else []
     return ", ".join([*words[:most], *more]) or "-"
 
@@ -132,31 +132,31 @@ def growth(
     draws: int,
     seed: int | None,
 ) -> str:
-    """The timeline of the growth, or the model as it is."""
+    """Timeline of the growth, or the current model without snapshots."""
     when = "At the end of every stage" if model.grows else "At the last snapshot"
     if snapshots is None:
         snapshots = [visualization.Snapshot.of(model, found.images, found.pictured[:1], draws=draws, seed=seed)]
-        when = "The model as it is (snapshots of the training were not given)"
+        when = "The current model (no snapshots of the training were given)"
     caption = f"{when}: images of each rung drawn from its prior, the others held; bars: I(x; z_l); on top: I(x; z)."
     return picture(visualization.growth_timeline(snapshots, data=name), caption)
 
 
 def latents(model: keras.Model, found: Measurements, name: str) -> str:
-    """Traversals, with what is known of each latent."""
+    """Traversals, with the KL and the main factor of each latent."""
     information = result_of(found.card, "mutual_information")
     figure = visualization.traversals(
         model, found.pictured[:1], images=found.images, information=information, data=name,
         order="rung" if information is None else "factor",
     )  # fmt: skip
-    what = "" if information is None else ", and the factor that the latent holds with the share of its entropy"
+    factor = "" if information is None else ", and the factor v that the latent holds, with I(z; v) / H(v)"
     caption = (
-        f"Each latent swept over the prior, all others held at the codes of one image. Beside each row: its KL{what}."
+        f"Each latent swept over the prior, all others held at the codes of one image. Beside each row: its KL{factor}."
     )
     return picture(figure, caption)
 
 
 def samples(model: keras.Model, found: Measurements, name: str, seed: int | None) -> str:
-    """Samples of each rung, and the manifolds of rungs of two latents."""
+    """Samples of each rung, and manifolds of rungs with two latents."""
     around = found.pictured[:1]
     figure = visualization.rung_samples(model, around, n=SAMPLES, seed=seed, data=name)
     parts = [picture(figure, "Each rung drawn from its prior, the others held at the codes of one image.")]
@@ -174,15 +174,15 @@ def reconstructions(model: keras.Model, found: Measurements, name: str) -> str:
     swaps = visualization.rung_swaps(model, images[:half], images[half : 2 * half], data=name)
     return picture(
         visualization.reconstructions(model, images[:RECONSTRUCTED], data=name), "Images and reconstructions."
-    ) + picture(swaps, "Two images, A and B, that exchange the codes of one rung.")
+    ) + picture(swaps, "Two images, A and B, that swap the codes of one rung.")
 
 
 def factors(model: keras.Model, found: Measurements, name: str, factor_names: Sequence[str] | None) -> str:
-    """Heat-maps of the card's results where it has them, and responses of the held images."""
+    """Heatmaps of the card's results, if it has them, and responses to the factors on the subset."""
     parts, results = [], found.card.results
     if "rung_factor_map" in results:
         figure = visualization.rung_factor_heatmap(found.card)
-        parts.append(picture(figure, "How much each rung knows of each factor, as a share of the factor's entropy."))
+        parts.append(picture(figure, "Information of each rung about each factor, as a share of the factor's entropy."))
     if "mutual_information" in results:
         figure = visualization.mutual_information_heatmap(found.card, model.rung_slices)
         parts.append(picture(figure, "The same for each latent: the matrix behind MIG and MIG-sup."))
@@ -190,5 +190,5 @@ def factors(model: keras.Model, found: Measurements, name: str, factor_names: Se
         figure = visualization.latent_responses(
             found.mean, found.log_var, found.factors, model.rung_slices, factor_names, data=name
         )
-        parts.append(picture(figure, "How each latent answers to each factor: its mean, and one standard deviation."))
-    return "".join(parts) or "<p>The card was read from a file and the data have no factors: no pictures.</p>"
+        parts.append(picture(figure, "Response of each latent to each factor: its mean, and one standard deviation."))
+    return "".join(parts) or "<p>No pictures: the card was read from a file, and the data have no factors.</p>"

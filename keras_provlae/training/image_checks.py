@@ -81,7 +81,7 @@ def within_unit(images: Any) -> Any:
 
 
 def in_range(low: Any, high: Any) -> Any:
-    """Whether the lowest and the highest pixel, two scalars, are in [0, 1] up to `OVERSHOOT`; NaN is not."""
+    """Checks that the lowest and the highest pixel are in [0, 1] up to `OVERSHOOT`; False for NaN."""
     return (low >= -OVERSHOOT) & (high <= 1.0 + OVERSHOOT)
 
 
@@ -101,7 +101,7 @@ def pixel_advice(message: str) -> str:
 
 
 def is_traced(tensor: Any) -> bool:
-    """Whether the values of a tensor are not known yet: a graph is being traced."""
+    """Returns whether the values of a tensor are not known yet: a graph is being traced."""
     if isinstance(tensor, keras.KerasTensor):
         return True
     if keras.backend.backend() == "tensorflow":
@@ -194,7 +194,7 @@ def _checked_validation_data(data, image_shape, steps):
 
 
 def has_no_image(data: Any) -> bool:
-    """Whether an array is empty or a `tf.data.Dataset` without a batch; False for anything else."""
+    """Returns whether an array is empty or a `tf.data.Dataset` without a batch; False for anything else."""
     if hasattr(data, "shape"):
         return data.shape[0] == 0
     if not _is_tf_dataset(data):

@@ -1,9 +1,9 @@
-"""Pictures of models and trainings, as matplotlib figures; `write_png` and `write_gif` put them into files.
+"""Pictures of models and trainings as matplotlib figures; `write_png` and `write_gif` write them to files.
 
-Of a model: `traversals`, `rung_samples`, `rung_swaps`, `manifold`, `reconstructions`. Of a training:
-`training_curves`, `growth_timeline`, `growth_shocks`. Of codes and factors: `mutual_information_heatmap`,
-`rung_factor_heatmap`, `latent_responses`. Of many trainings: `reconstruction_against_scores`, `mig_against_mig_sup`.
-`traversals_gif` and `growth_gif` move.
+Models: `traversals`, `rung_samples`, `rung_swaps`, `manifold`, `reconstructions`. Trainings: `training_curves`,
+`growth_timeline`, `growth_shocks`. Codes and factors: `mutual_information_heatmap`, `rung_factor_heatmap`,
+`latent_responses`. Comparisons: `reconstruction_against_scores`, `mig_against_mig_sup`. Animations: `traversals_gif`,
+`growth_gif`.
 """
 
 from keras_provlae.visualization.animation import traversals_gif

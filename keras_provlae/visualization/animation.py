@@ -1,4 +1,4 @@
-"""Every latent in motion, there and back."""
+"""Animated traversals of every latent."""
 
 import os
 from pathlib import Path
@@ -7,9 +7,9 @@ from typing import Any
 import keras
 
 from keras_provlae.visualization.grids import add_grid, columns_that_fit, geometry, grid, label_rows
-from keras_provlae.visualization.latent_traversals import make_sweep
 from keras_provlae.visualization.picture import Picture, own_style
 from keras_provlae.visualization.style import TITLE_HEIGHT, WIDTH, ink, name_data, place, rung_color, text_width, write
+from keras_provlae.visualization.traversal_images import make_sweep
 from keras_provlae.visualization.traversals import AXIS_HEIGHT, RUNG_WIDTH
 from keras_provlae.visualization.writers import rendered, write_gif
 
@@ -28,12 +28,12 @@ def traversals_gif(
     fps: float = 10,
     dpi: float = 100,
 ) -> Path:
-    """An animation of every latent at once, each in an image of its own, all the way there and back.
+    """Animates the traversals of all latents at once, each in its own image, forward and back.
 
     Args:
         model, around, span, data, images, quantiles: As `traversals`.
-        path: Where the GIF goes.
-        steps: Int >= 2. Values from one end to the other; the animation has 2 (steps - 1) frames.
+        path: Path of the GIF.
+        steps: Int >= 2. Values of each latent; the animation has 2 (steps - 1) frames.
         fps: Float > 0. Frames per second.
         dpi: Float > 0. Dots per inch; the picture is up to 8.3 inches wide.
 
@@ -56,7 +56,7 @@ def traversals_gif(
 
 @own_style()
 def _cells(model, sweep, data):
-    """The figure of an animation, its images with the latents they show, and the dot that tells the value."""
+    """Lays out the animation: `(figure, [(image, latents it shows)], slider dot, Geometry)`."""
     shape = sweep.images.shape
     widest = max(columns.stop - columns.start for _, columns in model.rung_slices)
     room = WIDTH - RUNG_WIDTH
@@ -88,8 +88,8 @@ def _cells(model, sweep, data):
 
 
 def _add_slider(figure, ends, width, above_bottom):
-    """A line from the first value to the last with a dot on it, at the bottom of the figure."""
-    label = text_width(ends, points=8) + 0.12
+    """Draws a slider at the bottom of the figure, from the first value to the last; returns its dot."""
+    label = text_width(ends, points=8) + 0.16  # "%" is wider than a letter
     length = width - 2 * label
     axes = place(figure, RUNG_WIDTH + label, figure.get_figheight() - above_bottom, length, 0.2)
     axes.plot([0, 1], [0, 0], color="silver", linewidth=2, solid_capstyle="round")

@@ -1,4 +1,4 @@
-"""Many trainings compared: reconstruction error against the scores, and MIG against MIG-sup (figures 2 and 3)."""
+"""Comparisons of many trainings: reconstruction error against scores, MIG against MIG-sup (figures 2 and 3)."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
@@ -20,7 +20,7 @@ class Point(NamedTuple):
 
     model: str
     beta: float | None
-    runs: np.ndarray  # (runs, 2): x and y of each
+    runs: np.ndarray  # (runs, 2): x and y of each run
     mean: np.ndarray  # (2,)
 
 
@@ -28,21 +28,21 @@ class Point(NamedTuple):
 def reconstruction_against_scores(
     runs: Iterable[Mapping[str, Any]], top: int | None = None, data: Any = None
 ) -> Figure:
-    """Reconstruction error against the FactorVAE score, MIG and MIG-sup, one point per model and beta (figure 2).
+    """Plots reconstruction error against the FactorVAE score, MIG and MIG-sup, per model and beta (figure 2).
 
     Args:
-        runs: A dict for each training: `model`, a text; `beta`, a number, or `None` for a model without;
-            `reconstruction`, the error in nats per image; and `factor_vae_score`, `mig`, `mig_sup` (numbers or
-            scores of a metric card). A score that no run has gets no axes; other entries are left alone.
-        top: Int >= 1 or `None`. A point is the mean of so many runs with the highest score, as the paper's of
-            three; `None` takes all. All runs are shown, small.
-        data: What the images are, for the title: a text, or the `GroundTruth` itself; `None` is no title.
+        runs: A dict per training: `model`, a text; `beta`, a number, or `None` for a model without one;
+            `reconstruction`, the error in nats per image; and `factor_vae_score`, `mig`, `mig_sup` (numbers, or scores
+            of a metric card). A score that no run has gets no axes; other entries are ignored.
+        top: Int >= 1 or `None`. Each point is the mean of the `top` runs with the highest score (three in the paper);
+            `None` averages all. Single runs are shown small.
+        data: Name of the data for the title: a text, or the `GroundTruth` itself; `None` writes no title.
 
     Returns:
-        A figure with one axes per score. Points of a model are joined in the order of beta, which stands beside each.
+        A figure with one axes per score. A line joins the points of a model by beta, which is written beside each.
 
     Raises:
-        TypeError, ValueError: If there is no run, or one lacks what the figure needs.
+        TypeError, ValueError: If there is no run, or one lacks a value that the figure needs.
 
     Source: Li et al. (2020), figure 2.
     """
@@ -64,18 +64,18 @@ def reconstruction_against_scores(
 
 @own_style()
 def mig_against_mig_sup(runs: Iterable[Mapping[str, Any]], top: int | None = None, data: Any = None) -> Figure:
-    """MIG against MIG-sup, one point per model and beta: the better a model, the further up and right (figure 3).
+    """Plots MIG against MIG-sup, one point per model and beta; better models are up and to the right (figure 3).
 
     Args:
         runs: As `reconstruction_against_scores`, with `mig` and `mig_sup`; `reconstruction` is not needed.
-        top: Int >= 1 or `None`. A point is the mean of so many runs with the highest sum of both; `None` takes all.
-        data: What the images are, for the title: a text, or the `GroundTruth` itself; `None` is no title.
+        top: Int >= 1 or `None`. Each point is the mean of the `top` runs with the highest sum; `None` averages all.
+        data: Name of the data for the title: a text, or the `GroundTruth` itself; `None` writes no title.
 
     Returns:
         A figure with one axes.
 
     Raises:
-        TypeError, ValueError: If there is no run, or one lacks what the figure needs.
+        TypeError, ValueError: If there is no run, or one lacks a value that the figure needs.
 
     Example:
         >>> runs = [{"model": "VLAE", "beta": beta, "mig": 0.1 * beta, "mig_sup": 0.2} for beta in (1, 2, 4)]
@@ -100,7 +100,7 @@ def _checked(runs, needed):
         raise ValueError("`runs` must have at least one training. Received: none.")
     for number, run in enumerate(runs):
         if not isinstance(run, Mapping):
-            raise TypeError(f"`runs` must be dicts, one for each training. Received: {type(run).__name__}.")
+            raise TypeError(f"`runs` must be dicts, one per training. Received: {type(run).__name__}.")
         missing = [name for name in ("model", "beta", *needed) if name not in run]
         if missing:
             raise ValueError(f"Run {number} lacks {', '.join(missing)}. Received: {', '.join(sorted(run))}.")
@@ -108,13 +108,13 @@ def _checked(runs, needed):
 
 
 def _models(runs):
-    """{model: its colour}, in the order of the runs and the same in every axes."""
+    """`{model: color}` in the order of the runs, the same in every axes."""
     models = dict.fromkeys(run["model"] for run in runs)
     return {model: PALETTE[number % len(PALETTE)] for number, model in enumerate(models)}
 
 
 def _points(runs, names, top, both=False):
-    """A point for each model and beta, the models in the order of the runs and the betas rising."""
+    """One `Point` per model and beta: models in the order of the runs, betas ascending."""
     if top is not None:
         check_count("top", top)
     groups = {}
@@ -131,7 +131,7 @@ def _points(runs, names, top, both=False):
 
 
 def _draw(axes, points, models):
-    """The points of each model, joined, and its single runs, small; returns the points."""
+    """Draws the joined points of each model and its single runs; returns the points."""
     for number, (model, color) in enumerate(models.items()):
         of_model = [point for point in points if point.model == model]
         if not of_model:
@@ -149,10 +149,10 @@ def _draw(axes, points, models):
 
 
 def _name_betas(axes, points, colors):
-    """Writes beta beside each point, where it covers neither another beta nor another point if that can be."""
+    """Writes beta beside each point, at the place that covers other points and labels least."""
     means = axes.transData.transform([point.mean for point in points])
     step = 72 / axes.figure.dpi
-    taken = [(x, y, 5.0, 5.0) for x, y in means]  # middle, half width and half height, in dots
+    taken = [(x, y, 5.0, 5.0) for x, y in means]  # center, half width and half height, in dots
     for (x, y), point in zip(means, points, strict=True):
         if point.beta is None:
             continue
@@ -172,7 +172,7 @@ def _name_betas(axes, points, colors):
 
 
 def _overlap(boxes, box):
-    """The area that a box shares with others."""
+    """Total area of the overlaps between a box and others."""
     x, y, half_width, half_height = box
     return sum(
         max(0.0, half_width + w - abs(x - other_x)) * max(0.0, half_height + h - abs(y - other_y))
@@ -188,12 +188,12 @@ def _finished(figure, points, models, top, data):
     columns = max(int(figure.get_figwidth() / (text_width(names) + 0.5)), 1)
     means = "" if top is None else "the best run; " if top == 1 else f"means of the best {top}; "
     style = {"loc": "outside lower center", "ncols": columns, "frameon": False, "fontsize": 9, "title_fontsize": 9}
-    title = f"{means}beside each point its beta; faint: single runs"
+    title = f"{means}numbers: beta; faint: single runs"
     legend = figure.legend(handles, [" "] * len(names), title=title, **style)
     for text, name in zip(legend.get_texts(), names, strict=True):
-        text.set_text(name)  # as a label matplotlib leaves it out where it begins with "_"
+        text.set_text(name)  # matplotlib drops labels that begin with "_"
     name_data(figure, data)
-    figure.draw_without_rendering()  # where the points lie is known when the layout is
+    figure.draw_without_rendering()  # the layout fixes where the points are
     for axes, some in points.items():
         _name_betas(axes, some, models)
     return figure

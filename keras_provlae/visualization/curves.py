@@ -1,4 +1,4 @@
-"""The course of a training: loss, KL and I(x; z_l) of every rung, alpha, stages and unlocks."""
+"""Curves of a training: loss, KL and I(x; z_l) of every rung, alpha, stages and unlocks."""
 
 import itertools
 import math
@@ -21,21 +21,21 @@ from keras_provlae.visualization.style import WIDTH, ink, name_data, rung_color,
 def training_curves(
     history: keras.callbacks.History | Mapping[str, Sequence[float]] | str | os.PathLike, data: Any = None
 ) -> Figure:
-    """Loss, KL and I(x; z_l) per rung, alpha and stage over the epochs, with the unlocks marked.
+    """Plots loss, KL and I(x; z_l) per rung, alpha and stage over the epochs, with the unlocks marked.
 
     Args:
-        history: What `model.fit` returns, or its dict {name: one number per epoch}, or the path of the file that
-            `CSVLogger` wrote, with any separator: it has the epochs before a resume too. With `InformationFlow` among
-            the callbacks (before `CSVLogger`) it has `mi_rung_L` .. `mi_rung_1` and `mi_total`. A warning says what of
-            it is not drawn: rows that are not whole, epochs of an earlier training in the same file.
-        data: What the images are, for the title: a text, or the `GroundTruth` itself; `None` is no title.
+        history: The `History` that `model.fit` returns, or its dict {name: one number per epoch}, or the path of a file
+            of `CSVLogger` with any separator, which also has the epochs before a resume. With the `InformationFlow`
+            callback (before `CSVLogger`), the history has `mi_rung_L` .. `mi_rung_1` and `mi_total`. A warning lists
+            what is not drawn: incomplete rows, and epochs of an earlier training in the same file.
+        data: Name of the data for the title: a text, or the `GroundTruth` itself; `None` writes no title.
 
     Returns:
-        A figure with an axes for loss and reconstruction and one for the KL; one for I(x; z_l) where the
-        history has it, and one for alpha where the model grows. The stages stand above the first.
+        A figure with one axes for loss and reconstruction and one for the KL, plus one for I(x; z_l) if the history has
+        it, and one for alpha if the model grows. The stages are named above the first axes.
 
     Raises:
-        TypeError, ValueError: If the history is not that of a ladder model, has no epoch, or holds what is no number.
+        TypeError, ValueError: If the history is not of a ladder model, has no epoch, or has a value that is no number.
 
     Example:
         >>> len(training_curves({"loss": [3.0, 2.0], "reconstruction": [2.0, 1.5], "kl_rung_1": [1.0, 0.5]}).axes)
@@ -47,7 +47,7 @@ def training_curves(
     rungs = rungs_of(history)
     if not rungs or "reconstruction" not in history:
         raise ValueError(
-            "`history` must be that of a ladder model, with `reconstruction` and `kl_rung_1` .. `kl_rung_L`. "
+            "`history` must be of a ladder model, with `reconstruction` and `kl_rung_1` .. `kl_rung_L`. "
             f"Received: {sorted(history)}."
         )
     panels = [_draw_loss, _draw_kl]
@@ -88,7 +88,7 @@ def _draw_kl(axes, history, rungs):
 
 
 def _draw_information(axes, history, rungs):
-    """Epochs without a measurement repeat the last one, so the lines are stairs, with a dot where the value is new."""
+    """Draws steps with a dot at each new value: epochs without a measurement repeat the last one."""
     values = history.get("mi_total") or history[f"mi_rung_{rungs[0]}"]
     new = [0, *(position for position in range(1, len(values)) if values[position] != values[position - 1])]
     stairs = {"drawstyle": "steps-post", "markevery": new}
@@ -112,12 +112,12 @@ def _draw_rungs(axes, history, rungs, name, **style):
 
 
 def _add_legend(axes):
-    """Beside the curves, never on them."""
+    """Places the legend to the right of the curves."""
     axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5), handlelength=2.5)
 
 
 def _draw_alpha(axes, history, rungs):
-    """alpha at the last step of each epoch; the line breaks where a stage ends and alpha restarts."""
+    """Draws alpha at the last step of each epoch, with a new line for every stage, where alpha restarts."""
     epochs = epoch_numbers(history)
     for stage, (first, last) in _spans(history.get("stage", [0] * len(epochs))).items():
         part, color = slice(first, last + 1), rung_color(len(rungs), len(rungs) - stage)
@@ -127,7 +127,7 @@ def _draw_alpha(axes, history, rungs):
 
 
 def _spans(stages):
-    """{stage: positions of its first and last epoch}."""
+    """`{stage: (first, last)}`, the positions of its epochs."""
     spans = {}
     for position, stage in enumerate(stages):
         if math.isfinite(stage):
@@ -136,7 +136,7 @@ def _spans(stages):
 
 
 def _name_stages(axes, history, num_rungs):
-    """The stage above its epochs; its number alone where there is no room for more, or nothing."""
+    """Names each stage above its epochs; where there is no room, by its number or not at all."""
     epochs = epoch_numbers(history)
     room = 0.75 * WIDTH / max(epochs[-1] - epochs[0], 1)  # inches per epoch
     for stage, (first, last) in _spans(history.get("stage", [])).items():
@@ -148,7 +148,7 @@ def _name_stages(axes, history, num_rungs):
 
 
 def _mark_unlocks(axes, history, num_rungs):
-    """A dotted line, in the rung's colour, before the first epoch of every stage."""
+    """Draws a dotted line in the rung's color before the first epoch of every stage."""
     known = zip(epoch_numbers(history), history.get("stage", []), strict=False)
     known = [(epoch, stage) for epoch, stage in known if math.isfinite(stage)]
     for (_, before), (epoch, after) in itertools.pairwise(known):

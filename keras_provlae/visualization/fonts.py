@@ -1,4 +1,4 @@
-"""Fonts for names in any script: a character that the usual font lacks is drawn by an installed font that has it."""
+"""Fonts for names in any script: installed fonts fill in for characters that DejaVu Sans lacks."""
 
 import contextlib
 import functools
@@ -10,15 +10,15 @@ from matplotlib.font_manager import FontEntry, findfont, fontManager
 from matplotlib.ft2font import FT2Font
 from matplotlib.text import Text
 
-FONT = "DejaVu Sans"  # matplotlib brings it
+FONT = "DejaVu Sans"  # comes with matplotlib
 _log = logging.getLogger(__name__)
 
 
 def use_fonts(figure: Figure) -> None:
     """Gives every text of a figure the fonts that its characters need.
 
-    A character that no installed font has stays a box, and is logged once. Control characters, and bytes of file names
-    that are no text, are written as Python escapes them.
+    A character that no installed font has is drawn as a box and logged once. Control characters and undecodable bytes
+    of file names are written as Python escapes.
     """
     texts = figure.findobj(Text)
     for text in texts:
@@ -33,7 +33,7 @@ def use_fonts(figure: Figure) -> None:
 
 
 def printable(text: str) -> str:
-    r"""The text with escapes for characters that no font has a shape for.
+    r"""Returns the text with escapes for characters that have no glyph in any font.
 
     Example:
         >>> print(printable("a\tb"), printable("caf\udce9"))
@@ -45,26 +45,27 @@ def printable(text: str) -> str:
 
 @functools.lru_cache
 def families_with(characters: frozenset[str], installed: int) -> tuple[str, ...]:
-    """The installed families that have these characters together; upright sans-serif fonts are preferred.
+    """Finds installed font families that together have these characters; prefers upright sans-serif fonts.
 
     Args:
         characters: Single characters.
-        installed: Int. How many fonts there are: where one has been added since, they are searched anew.
+        installed: Int. Number of installed fonts: the cache expires when one is added.
 
     Returns:
-        A tuple of names, empty where no font has any of them.
+        A tuple of names, empty if no font has any of the characters.
     """
     families, missing = [], characters
     for entry in sorted(fontManager.ttflist, key=_preference):
-        if missing and not entry.name.replace(" ", "").lstrip(".").startswith("LastResort"):  # which has boxes for all
+        has_shapes = not entry.name.replace(" ", "").lstrip(".").startswith("LastResort")  # which draws boxes only
+        if missing and has_shapes:
             left = lacking(entry.fname, missing)
             if left != missing:
                 families.append(entry.name)
                 missing = left
     if missing:
         _log.warning(
-            "No installed font has %s: boxes are drawn instead. Install one that has (for Chinese, Japanese and "
-            "Korean Noto Sans CJK).",
+            "No installed font has %s: drawing boxes instead. Install a font that has (Noto Sans CJK for Chinese, "
+            "Japanese and Korean).",
             ", ".join(f"{letter} (U+{ord(letter):04X})" for letter in sorted(missing)),
         )
     return tuple(families)
@@ -76,7 +77,7 @@ def _preference(entry: FontEntry):
 
 
 def lacking(path: str, characters: frozenset[str]) -> frozenset[str]:
-    """Those of some characters that a font file has no glyph for; all where it cannot be read."""
+    """Returns the characters that a font file has no glyph for; all of them if it cannot be read."""
     with contextlib.suppress(OSError, RuntimeError):
         font = FT2Font(path)
         return frozenset(letter for letter in characters if not font.get_char_index(ord(letter)))

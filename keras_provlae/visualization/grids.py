@@ -1,7 +1,6 @@
-"""Grids of images, drawn to scale: every pixel of an image takes the same part of an inch.
+"""Grids of images, drawn to scale.
 
-Images of one or two channels are shown by their first, in gray; of three or more by their first
-three, as red, green and blue.
+Images of one or two channels show the first in gray; those of three or more show the first three as RGB.
 """
 
 from collections.abc import Sequence
@@ -13,12 +12,12 @@ from matplotlib.figure import Figure
 
 from keras_provlae.visualization.style import ink, place
 
-LARGEST, SMALLEST = 1.0, 0.5  # inches of the longer side of an image, where there is room
-LEAST_PITCH = 0.19  # inches from row to row, so that their labels do not touch
+LARGEST, SMALLEST = 1.0, 0.5  # inches of the longer side of an image, if there is room
+LEAST_PITCH = 0.19  # inches from row to row, so that labels do not touch
 
 
 class Geometry(NamedTuple):
-    """How a grid of images is drawn."""
+    """Sizes of a grid of images."""
 
     height: int  # pixels of one image
     width: int
@@ -34,32 +33,29 @@ class Geometry(NamedTuple):
         )
 
     def row_centers(self, rows: int) -> list[float]:
-        """Where the middle of each row is, in pixels."""
+        """Center of each row, in pixels."""
         return [self.row_pad + (self.height + self.row_pad) * row + self.height / 2 - 0.5 for row in range(rows)]
 
     def column_centers(self, columns: int) -> list[float]:
-        """Where the middle of each column is, in pixels."""
+        """Center of each column, in pixels."""
         return [self.pad + (self.width + self.pad) * column + self.width / 2 - 0.5 for column in range(columns)]
 
 
 def geometry(
     image_shape: Sequence[int], columns: int, width: float, largest: float | None = None, column_pitch: float = 0.0
 ) -> Geometry:
-    """The largest images of which so many fit beside one another.
+    """Sizes the images of a grid as large as fits.
 
     Args:
-        image_shape: `(height, width, channels)`, or longer: the last three count.
+        image_shape: `(height, width, channels)`, possibly with leading axes.
         columns: Int >= 1. Images in a row.
-        width: Float. Inches that a row may take.
-        largest: Float or `None`. Inches of the longer side of an image, at most; `None` goes by its pixels.
-        column_pitch: Float. Inches from column to column, at least, for what is written above or below them.
-
-    Returns:
-        A `Geometry`.
+        width: Float. Inches for a row.
+        largest: Float or `None`. Maximal inches of the longer side of an image; `None` derives it from the pixels.
+        column_pitch: Float. Minimal inches from column to column, for labels above or below them.
     """
     high, wide = image_shape[-3:-1]
     longer = max(high, wide)
-    pad = max(2, longer // 14)  # enough to be seen when large images are drawn small
+    pad = max(2, longer // 14)  # still visible when large images are drawn small
     if largest is None:
         largest = float(np.clip(longer / 64, SMALLEST, LARGEST))
     scale = min(largest / longer, width / (columns * (wide + pad) + pad))
@@ -68,13 +64,13 @@ def geometry(
 
 
 def columns_that_fit(image_shape: Sequence[int], width: float, largest: float) -> int:
-    """How many images of that size fit into a row: at least one."""
+    """Number of images of that size that fit into a row, at least one."""
     one = geometry(image_shape, 1, np.inf, largest)
     return max(int((width / one.scale - one.pad) // (one.width + one.pad)), 1)
 
 
 def grid(images: np.ndarray, rows: int, how: Geometry) -> np.ndarray:
-    """`(n, height, width, channels)` in one array, row by row, white between and where images run out."""
+    """Tiles `(n, height, width, channels)` into one array, row by row, white in between and at the end."""
     n, height, width, channels = images.shape
     shown = images[..., :3] if channels >= 3 else images[..., :1]
     columns = -(-n // rows)
@@ -91,22 +87,22 @@ def grid(images: np.ndarray, rows: int, how: Geometry) -> np.ndarray:
 def add_grid(
     figure: Figure, left: float, top: float, images: np.ndarray, rows: int, how: Geometry, faint: bool = False
 ) -> Axes:
-    """Axes that show images in a grid, at a place in inches from the upper left corner.
+    """Adds axes with a grid of images.
 
     Args:
-        figure: Where it goes.
-        left, top: Floats, inches.
+        figure: A matplotlib figure.
+        left, top: Floats. Inches from the upper left corner of the figure.
         images: Float array `(n, height, width, channels)` in [0, 1], row by row.
         rows: Int >= 1.
         how: A `Geometry`.
-        faint: Bool. Pale, for what does not count.
+        faint: Bool. Whether to draw the images pale.
 
     Returns:
-        The axes, in pixels of the images.
+        The axes, whose coordinates are pixels of the images.
     """
     axes = place(figure, left, top, *how.inches(rows, -(-len(images) // rows)))
     pixels = grid(images, rows, how)
-    # no `interpolation="nearest"`: where images are drawn small it drops lines of pixels
+    # `interpolation="nearest"` would drop lines of pixels in small images
     axes.imshow(
         pixels, cmap="gray", vmin=0, vmax=1, aspect="auto", interpolation="antialiased", alpha=0.35 if faint else None
     )
@@ -118,7 +114,7 @@ def add_grid(
 
 
 def label_rows(axes: Axes, labels: Sequence[str], how: Geometry, colors: Sequence[str] | None = None) -> None:
-    """Writes a name to the left of each row."""
+    """Writes a label to the left of each row."""
     axes.set_yticks(how.row_centers(len(labels)), labels, fontsize=9)
     for text, color in zip(axes.get_yticklabels(), colors or [], strict=False):
         text.set_color(ink(color))

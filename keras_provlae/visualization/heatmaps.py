@@ -1,37 +1,38 @@
-"""Which latent, and which rung, holds which factor: matrices as figures."""
+"""Heatmaps of the information that latents and rungs have about factors."""
 
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from keras_provlae.visualization.model_images import as_information, names_of_factors, result_in
+from keras_provlae.visualization.latent_information import as_information, names_of_factors, result_in
 from keras_provlae.visualization.picture import Picture, own_style
 from keras_provlae.visualization.style import WIDTH, ink, latent_names, letters, name_data, rung_color, star
 
-LEAST_CELL = 0.26  # inches: less has no room for a number
+LEAST_CELL = 0.26  # inches: the narrowest cell with room for a number
 
 
 @own_style()
 def rung_factor_heatmap(rung_factors: Any, data: Any = None) -> Figure:
-    """How much each rung knows of each factor, as a share of the factor's entropy.
+    """Plots I(z_l; v) / H(v): the information of each rung about each factor, normalized by the factor's entropy.
 
     Args:
-        rung_factors: What `metrics.rung_factor_map` returns, or a `MetricCard` with it.
-        data: What the images are, for the title: a text, or the `GroundTruth` itself; `None` asks the card.
+        rung_factors: Result of `metrics.rung_factor_map`, or a `MetricCard` with it.
+        data: Name of the data for the title: a text, or the `GroundTruth` itself; `None` takes that of the card.
 
     Returns:
-        A figure with one axes: a row for each rung, the deepest on top, a column for each factor.
+        A figure with one axes: a row per rung, the deepest on top, and a column per factor.
 
     Raises:
-        TypeError: If it is something else.
+        TypeError: If `rung_factors` is neither.
+        ValueError: If the card does not have the result.
 
     Source: Li et al. (2020), section 4.
     """
     rung_factors, data = result_in(rung_factors, "rung_factor_map", data)
     if not hasattr(rung_factors, "holders"):
         raise TypeError(
-            f"`rung_factors` must be what `metrics.rung_factor_map` returns. Received: {type(rung_factors).__name__}."
+            f"`rung_factors` must be the result of `metrics.rung_factor_map`. Received: {type(rung_factors).__name__}."
         )
     labels = [f"rung {rung}" for rung in rung_factors.rungs]
     colors = [rung_color(len(labels), rung) for rung in rung_factors.rungs]
@@ -41,19 +42,20 @@ def rung_factor_heatmap(rung_factors: Any, data: Any = None) -> Figure:
 
 @own_style()
 def mutual_information_heatmap(information: Any, rung_slices: Any = None, data: Any = None) -> Figure:
-    """How much each latent knows of each factor, as a share of the factor's entropy: the matrix behind MIG and MIG-sup.
+    """Plots I(z_j; v) / H(v), the matrix behind MIG and MIG-sup: normalized information of each latent.
 
     Args:
-        information: What `metrics.mutual_information` returns, or a `MetricCard` with it.
-        rung_slices: `model.rung_slices`, to name and colour the latents by their rungs; or `None`.
-        data: What the images are, for the title: a text, or the `GroundTruth` itself; `None` asks the card.
+        information: Result of `metrics.mutual_information`, or a `MetricCard` with it.
+        rung_slices: `model.rung_slices`, to name and color the latents by rung; or `None`.
+        data: Name of the data for the title: a text, or the `GroundTruth` itself; `None` takes that of the card.
 
     Returns:
-        A figure with one axes: a row for each latent, the deepest rung's on top, a column for each
-        factor. Latents that are not active are marked with a star.
+        A figure with one axes: a row per latent, those of the deepest rung on top, and a column per factor. A star
+        marks latents that are not active.
 
     Raises:
-        TypeError: If it is something else.
+        TypeError: If `information` is neither.
+        ValueError: If the card does not have the result.
 
     Source: Li et al. (2020), section 3.4.
     """
@@ -67,13 +69,13 @@ def mutual_information_heatmap(information: Any, rung_slices: Any = None, data: 
 
 
 def _heatmap(matrix, rows, columns, title, colors):
-    """A matrix of numbers in [0, 1], each written into its cell where there is room; nan is blank."""
+    """Draws a matrix in [0, 1], with the number in each cell if there is room; NaN is blank."""
     longest = max(map(letters, columns))
     wide = max(0.62, 0.085 * longest)
-    cell_width = min(wide, (WIDTH - 1.9) / len(columns))  # names that have no room stand upright
+    cell_width = min(wide, (WIDTH - 1.9) / len(columns))  # names without room are rotated
     cell_height = 0.34 if len(rows) <= 24 else 0.22
-    upright = 0 if cell_width == wide else 0.08 * longest
-    size = (max(cell_width * len(columns), 1.4) + 1.9, max(cell_height * len(rows), 1.0) + 0.9 + upright)
+    rotated_height = 0 if cell_width == wide else 0.08 * longest
+    size = (max(cell_width * len(columns), 1.4) + 1.9, max(cell_height * len(rows), 1.0) + 0.9 + rotated_height)
     figure = Picture(figsize=size, layout="constrained")
     axes = figure.add_subplot()
     image = axes.imshow(np.ma.masked_invalid(matrix), cmap="Blues", vmin=0, vmax=1, aspect="auto")
@@ -84,7 +86,7 @@ def _heatmap(matrix, rows, columns, title, colors):
             column, row, text, ha="center", va="center", fontsize=points, color="white" if value > 0.6 else "black"
         )
     axes.set_yticks(range(len(rows)), rows, fontsize=9)
-    axes.set_xticks(range(len(columns)), columns, fontsize=9, rotation=90 if upright else 0)
+    axes.set_xticks(range(len(columns)), columns, fontsize=9, rotation=90 if rotated_height else 0)
     for text, color in zip(axes.get_yticklabels(), colors, strict=True):
         text.set_color(ink(color))
     axes.tick_params(length=0)

@@ -1,4 +1,4 @@
-"""The numbers of a training, one per epoch, from what `fit` returns or from a log file."""
+"""Reads the per-epoch numbers of a training from a Keras `History` or a log file."""
 
 import csv
 import io
@@ -12,22 +12,22 @@ from typing import Any
 import numpy as np
 
 DRAWN = re.compile(r"(val_)?(loss|reconstruction)|(kl|mi)_rung_\d+|mi_total|alpha|stage|epoch")
-NOT_MEASURED = ("NA", "")  # as Keras writes it, and as pandas does
+NOT_MEASURED = ("NA", "")  # as Keras and pandas write it
 OTHER_FILES = (".html", ".htm", ".png", ".keras", ".h5")
 
 
 def read_history(history: Any) -> tuple[dict[str, Sequence[float]], list[str]]:
-    """The numbers by name, as many for each name as there are epochs, and what is left out of them.
+    """Reads the numbers by name, one per epoch, and lists what it leaves out.
 
     Args:
-        history: What `training_curves` takes.
+        history: As in `training_curves`.
 
     Returns:
-        `(numbers, notes)`: `numbers["epoch"]` counts from 0, and nan stands where an epoch lacks a value; `notes` are
-        sentences, one for each thing that is in `history` and not in `numbers`.
+        `(numbers, notes)`: `numbers["epoch"]` counts from 0, and NaN stands where an epoch lacks a value; `notes` has a
+        sentence about each part of `history` that is left out.
 
     Raises:
-        TypeError, ValueError: If it is none of these, has no epoch, or a value is no number.
+        TypeError, ValueError: If `history` is of another type, has no epoch, or has a value that is no number.
     """
     if isinstance(history, str | os.PathLike):
         found, notes = _of_file(Path(history))
@@ -35,20 +35,20 @@ def read_history(history: Any) -> tuple[dict[str, Sequence[float]], list[str]]:
         found, notes = _of_fit(history), []
     found = {name: _numbers(name, values) if DRAWN.fullmatch(name) else values for name, values in found.items()}
     if "reconstruction" not in found:
-        return found, notes  # of another model: `training_curves` says so
+        return found, notes  # not of a ladder model: `training_curves` raises
     count = len(found["reconstruction"])
     if count == 0:
         raise ValueError("`history` must have at least one epoch. Received: none.")
     epochs = found.setdefault("epoch", [float(epoch) for epoch in range(count)])
     if len(epochs) != count or not all(map(math.isfinite, epochs)):
-        raise ValueError(f"`history` must have {count} numbers of epochs. Received: {epochs}.")
+        raise ValueError(f"`history` must have {count} epoch numbers. Received: {epochs}.")
     for name in [name for name in found if DRAWN.fullmatch(name) and len(found[name]) != count]:
         values = found.pop(name)
         places = _validated(epochs, len(values)) if name.startswith("val_") else None
         if places is None:
             notes.append(
-                f"`{name}` has {len(values)} values for {count} epochs, and which they belong to is not known: it is "
-                "left out. The file of a `CSVLogger` knows."
+                f"`{name}` is left out: it has {len(values)} values for {count} epochs, and it is not known which. The "
+                "file of a `CSVLogger` has the epochs."
             )
         else:
             found[name] = [math.nan] * count
@@ -58,19 +58,19 @@ def read_history(history: Any) -> tuple[dict[str, Sequence[float]], list[str]]:
 
 
 def rungs_of(history: Mapping[str, Sequence[float]]) -> list[int]:
-    """The rungs whose KL a history has, the deepest first."""
+    """Rungs whose KL is in a history, deepest first."""
     names = (name for name in history if re.fullmatch(r"kl_rung_\d+", name))
     return sorted((int(name.rpartition("_")[2]) for name in names), reverse=True)
 
 
 def epoch_numbers(history: Mapping[str, Sequence[float]]) -> list[int]:
-    """The numbers of the epochs, from 1."""
-    counted = max((len(values) for name, values in history.items() if DRAWN.fullmatch(name)), default=0)
-    return [int(epoch) + 1 for epoch in history.get("epoch", range(counted))]
+    """Epoch numbers, counted from 1."""
+    count = max((len(values) for name, values in history.items() if DRAWN.fullmatch(name)), default=0)
+    return [int(epoch) + 1 for epoch in history.get("epoch", range(count))]
 
 
 def _of_fit(history):
-    """The numbers in what `fit` returns, or in its dict."""
+    """The numbers of a `History` or its dict."""
     epochs = {"epoch": history.epoch} if getattr(history, "epoch", None) else {}
     history = getattr(history, "history", history)
     if not isinstance(history, Mapping):
@@ -89,7 +89,7 @@ def _numbers(name, values):
 
 
 def _validated(epochs, count):
-    """Where so many epochs lie that a `validation_freq` chose, or `None` if none chooses as many."""
+    """Positions of the epochs that were validated, if some `validation_freq` gives that many; else `None`."""
     for every in range(1, len(epochs) + 1):
         places = [place for place, epoch in enumerate(epochs) if (int(epoch) + 1) % every == 0]
         if len(places) == count:
@@ -98,7 +98,7 @@ def _validated(epochs, count):
 
 
 def _of_file(path):
-    """The numbers in a file that `CSVLogger`, or Keras's, wrote; and what of its rows is left out."""
+    """Reads a file of `CSVLogger` or of Keras's; returns the columns, and notes on rows that are left out."""
     text = _text_of(path)
     separator = _separator(text.splitlines()[0])
     reader, records = csv.reader(io.StringIO(text, newline=""), delimiter=separator), []
@@ -111,40 +111,40 @@ def _of_file(path):
     rows, notes = _last_training(path, header, records)
     if not rows:
         raise ValueError(
-            f"`history` must have at least one epoch. Received: {path}, whose {len(records)} rows below the header "
-            f"hold none.{''.join(' ' + note for note in notes)}"
+            f"`history` must have at least one epoch. Received: {path}, with none in {len(records)} rows below the "
+            f"header.{''.join(' ' + note for note in notes)}"
         )
     found = {}
     for place, name in enumerate(header):
         texts = [(line, fields[place].strip()) for line, fields in rows]
         if not DRAWN.fullmatch(name):
             found[name] = [text for _, text in texts]
-        elif any(text not in NOT_MEASURED for _, text in texts):  # Keras has a `val_` column for every other
+        elif any(text not in NOT_MEASURED for _, text in texts):  # Keras adds `val_` columns without values
             found[name] = [_number(path, name, line, text) for line, text in texts]
     return found, notes
 
 
 def _text_of(path):
-    rule = "`history` must be what `fit` returns, or the CSV file that `CSVLogger` wrote."
+    rule = "`history` must be what `fit` returns, or a CSV file of `CSVLogger`."
     if path.suffix.lower() in OTHER_FILES:
         raise ValueError(f"{rule} Received: {path}.")
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{rule} Received: {path}, which is no UTF-8 text ({error}).") from error
+        raise ValueError(f"{rule} Received: {path}, which is not UTF-8 text ({error}).") from error
     if not text.strip():
-        raise ValueError(f"{rule} Received: {path}, which is empty: no epoch of its training has ended.")
+        raise ValueError(f"{rule} Received: {path}, which is empty: its training completed no epoch.")
     return text.lstrip("\r\n")
 
 
 def _separator(header):
-    """What parts the columns: both loggers write `epoch` first; of other files, what parts most."""
+    """Finds the separator: both loggers write `epoch` first; in other files, the most frequent candidate."""
     first = re.match(r"\"?epoch\"?([^\w\"])", header)
     return first[1] if first else max(",;\t|", key=header.count)
 
 
 def _last_training(path, header, records):
-    """`(line, fields)` of every epoch that counts: a training that goes back replaces the epochs it trains again."""
+    """Selects `(line, fields)` of each epoch: the last, where a resume or a second training repeats it. Adds notes."""
     place = header.index("epoch") if "epoch" in header else None
 
     def epoch_of(fields):
@@ -169,15 +169,15 @@ def _last_training(path, header, records):
     if broken:
         lines = [line for line, _ in broken]
         notes.append(
-            f"{path}: {len(broken)} of {len(records)} rows ({_listed('line', lines)}) do not have the {len(header)} "
-            "values of the header, so they are left out: cut off, or of a training that logged other values."
+            f"{path}: left out {len(broken)} of {len(records)} rows ({_lines(lines)}) without the {len(header)} values "
+            "of the header: cut off, or from a training that logged other values."
         )
     shown = {epoch_of(fields) for _, fields in rows}
     gone = [line for index, (line, fields) in enumerate(replaced) if index < restarts or epoch_of(fields) not in shown]
     if gone:
         notes.append(
-            f"{path}: {len(gone)} of {len(records)} rows ({_listed('line', sorted(gone))}) are of epochs before the "
-            "training, or another one in the same file, went back: they are left out."
+            f"{path}: left out {len(gone)} of {len(records)} rows ({_lines(sorted(gone))}) of epochs before the "
+            "training went back, or another one started in the same file."
         )
     return rows, notes
 
@@ -189,6 +189,6 @@ def _number(path, name, line, text):
         raise ValueError(f"`{name}` must be a number or NA. Received: {text!r} in line {line} of {path}.") from None
 
 
-def _listed(word, numbers, most=5):
+def _lines(numbers, most=5):
     more = f" and {len(numbers) - most} more" if len(numbers) > most else ""
-    return f"{word}{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers[:most]))}{more}"
+    return f"line{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers[:most]))}{more}"

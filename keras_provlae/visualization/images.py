@@ -1,8 +1,4 @@
-"""What a model makes of images: reconstructions, samples of one rung, rungs swapped between images.
-
-Every function takes a model and images and returns a `matplotlib.figure.Figure` that belongs to
-no window and no global state: `write_png(figure, "picture.png")`.
-"""
+"""Pictures of reconstructions, of samples of each rung, and of rungs swapped between images."""
 
 from typing import Any
 
@@ -22,23 +18,22 @@ HEADING_HEIGHT = 0.5
 
 @own_style()
 def reconstructions(model: keras.Model, images: Any, data: Any = None) -> Figure:
-    """Images above what the model makes of them.
+    """Shows images above their reconstructions.
 
     Args:
         model: A `LadderVAE`.
-        images: Float array `(n, height, width, channels)` in [0, 1]; one column each, in several lines where
-            there are many.
-        data: What the images are, for the title: a text, or the `GroundTruth` itself; `None` is no title.
+        images: Float array `(n, height, width, channels)` in [0, 1]; long rows are wrapped.
+        data: Name of the data for the title: a text, or the `GroundTruth` itself; `None` writes no title.
 
     Returns:
         A figure with one axes: the images in the first row, their reconstructions in the second, and so on.
     """
     check_model(model)
     images = as_images(images)
-    made = ops.convert_to_numpy(model.reconstruct(images))
+    reconstructed = ops.convert_to_numpy(model.reconstruct(images))
     columns = min(len(images), columns_that_fit(images.shape, WIDTH - LABEL_WIDTH, 0.5))
     starts = range(0, len(images), columns)
-    rows = [_filled(some[start : start + columns], columns) for start in starts for some in (images, made)]
+    rows = [_filled(some[start : start + columns], columns) for start in starts for some in (images, reconstructed)]
     how = geometry(images.shape, columns, WIDTH - LABEL_WIDTH)
     width, height = how.inches(len(rows), columns)
     top = 0.05 if data is None else TITLE_HEIGHT
@@ -49,24 +44,24 @@ def reconstructions(model: keras.Model, images: Any, data: Any = None) -> Figure
 
 
 def _filled(images, columns):
-    """A row of images, with white ones at its end."""
+    """Pads a row of images with white ones."""
     return np.concatenate([images, np.ones((columns - len(images), *images.shape[1:]))])
 
 
 @own_style()
 def rung_samples(model: keras.Model, around: Any, n: int = 64, seed: int | None = 0, data: Any = None) -> Figure:
-    """One grid per rung: its code drawn from the prior, the other rungs held (figure 6).
+    """Shows a grid per rung: its code drawn from the prior, the other rungs held (figure 6).
 
     Args:
         model: A `LadderVAE`.
         around: One image, `(1, height, width, channels)`, whose codes are held.
         n: Int >= 1. Images per rung.
         seed: Int or `None`. Seed of the draws.
-        data: What the images are, for the title: a text, or the `GroundTruth` itself; `None` is no title.
+        data: Name of the data for the title: a text, or the `GroundTruth` itself; `None` writes no title.
 
     Returns:
-        A figure with one axes per rung, the deepest first, at most four beside one another. The title of
-        a rung that is still locked says so: its code does not reach the image.
+        A figure with one axes per rung, deepest first, up to four in a line. Titles mark locked rungs, whose codes do
+        not reach the image.
 
     Source: Li et al. (2020), figures 5 and 6.
     """
@@ -79,7 +74,7 @@ def rung_samples(model: keras.Model, around: Any, n: int = 64, seed: int | None 
     gap = 0.15
     how = geometry(model.image_shape, columns, (WIDTH - gap) / across - gap)
     width, height = how.inches(rows, columns)
-    room = max(width, 1.5)  # of the titles
+    room = max(width, 1.5)  # for the titles
     top = 0.0 if data is None else TITLE_HEIGHT - 0.1
     lines = -(-len(panels) // across)
     figure = Picture(figsize=(gap + across * (room + gap), top + lines * (height + HEADING_HEIGHT) + 0.1))
@@ -98,22 +93,22 @@ def rung_samples(model: keras.Model, around: Any, n: int = 64, seed: int | None 
 
 @own_style()
 def rung_swaps(model: keras.Model, images: Any, others: Any, data: Any = None) -> Figure:
-    """Two images that exchange one rung: what belongs to that rung changes sides, the rest stays.
+    """Shows pairs of images that swap the code of one rung: what that rung encodes moves to the other image.
 
     Args:
         model: A `LadderVAE`.
         images: Float array `(n, height, width, channels)` in [0, 1].
-        others: Float array like `images`: each image's partner.
-        data: What the images are, for the title: a text, or the `GroundTruth` itself; `None` is no title.
+        others: Float array like `images`: the partner of each image.
+        data: Name of the data for the title: a text, or the `GroundTruth` itself; `None` writes no title.
 
     Returns:
-        A figure with one axes and two rows per pair: the image, its reconstruction, then for every rung, the deepest
-        first, the image with that rung of its partner; below it the same the other way round.
+        A figure with one axes and two rows per pair, one for each image: the image, its reconstruction, then, for
+        every rung from the deepest, the image with that rung's code of its partner.
 
     Raises:
-        ValueError: If there are not as many others as images.
+        ValueError: If `images` and `others` differ in shape.
 
-    Source: Li et al. (2020), section 4: what each rung holds; the swap of codes is Zhao et al.'s (2017).
+    Source: Li et al. (2020), section 4 (what each rung holds); Zhao et al. (2017) for swapping codes.
     """
     check_model(model)
     images, others = as_images(images), as_images(others, "others")

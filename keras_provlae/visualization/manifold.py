@@ -1,4 +1,4 @@
-"""The two-dimensional manifold of a rung."""
+"""Two-dimensional manifolds of rungs."""
 
 from typing import Any
 
@@ -6,9 +6,8 @@ import keras
 import numpy as np
 from matplotlib.figure import Figure
 
-from keras_provlae.checks import check_count
 from keras_provlae.visualization.grids import add_grid, geometry
-from keras_provlae.visualization.model_images import check_model, decode_all, held_codes, locked_rungs
+from keras_provlae.visualization.model_images import check_model, check_sweep, decode_all, held_codes, locked_rungs
 from keras_provlae.visualization.picture import Picture, own_style
 from keras_provlae.visualization.style import TITLE_HEIGHT, WIDTH, code_name, ink, name_data, rung_color, text_width
 
@@ -23,37 +22,35 @@ def manifold(
     seed: int | None = 0,
     data: Any = None,
 ) -> Figure:
-    """The images of a rung of two latents, both swept over the prior (figure 10).
+    """Shows a grid of images over both latents of a rung (figure 10).
 
     Args:
         model: A `LadderVAE`.
-        rung: Int 1 .. L. A rung of two latents.
+        rung: Int 1 .. L. A rung with two latents.
         around: One image, `(1, height, width, channels)`, whose other rungs are held; `None` draws the other
-            rungs anew for every image, as in the paper.
+            rungs from the prior for every image, as in the paper.
         steps: Int >= 2. Images per row and column.
         span: Float > 0. Both latents go from -span to span standard deviations of the prior.
-        seed: Int or `None`. Seed of what is drawn.
-        data: What the images are, for the title: a text, or the `GroundTruth` itself; `None` is no title.
+        seed: Int or `None`. Seed of the draws.
+        data: Name of the data for the title: a text, or the `GroundTruth` itself; `None` writes no title.
 
     Returns:
-        A figure with one axes. The first latent rises to the right, the second upwards.
+        A figure with one axes. The first latent increases to the right, the second upwards.
 
     Raises:
-        ValueError: If the rung is none of the model's or has not two latents, or an argument is unfit.
+        ValueError: If there is no such rung, it does not have two latents, or an argument is invalid.
 
     Source: Li et al. (2020), figure 10.
     """
-    check_count("steps", steps, least=2)
-    if not span > 0:
-        raise ValueError(f"`span` must be positive. Received: span={span}.")
+    check_sweep(steps, span)
     check_model(model)
     columns = dict(model.rung_slices).get(rung)
     if columns is None:
         raise ValueError(f"`rung` must be 1 .. {model.num_rungs}. Received: rung={rung}.")
     if columns.stop - columns.start != 2:
         raise ValueError(
-            f"A manifold is that of a rung of two latents. Received: rung {rung} with {columns.stop - columns.start}. "
-            "Build the model with `latent_dim=2`, or look at `traversals`."
+            f"A manifold needs a rung with two latents. Received: rung {rung} with {columns.stop - columns.start}. "
+            "Build the model with `latent_dim=2`, or use `traversals`."
         )
     held = held_codes(model, around)
     codes = np.repeat(held, steps * steps, axis=0)

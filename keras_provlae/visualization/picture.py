@@ -1,4 +1,4 @@
-"""The figure that every picture is: drawn alike whatever matplotlib is set to, and shown where the user looks."""
+"""The figure class of all pictures: independent of matplotlib's settings, displays itself in notebooks."""
 
 import contextlib
 import io
@@ -13,43 +13,43 @@ from matplotlib.figure import Figure
 
 from keras_provlae.visualization.fonts import FONT, use_fonts
 
-DPI = 130  # of a picture in a page or a notebook: sharp at its width, small enough to send
-SHOWN_DPI = 100  # of its size there
-OWN = {"font.family": [FONT], "text.parse_math": False}  # names are text: a `$` is a `$`
-KEPT = ("pdf.", "pgf.", "ps.", "svg.")  # of the user: how vector files are written, not how they look
+DPI = 130  # of PNGs in a page or a notebook
+SHOWN_DPI = 100  # pixels per inch at which they are displayed
+OWN = {"font.family": [FONT], "text.parse_math": False}  # a `$` in a name is not math
+KEPT = ("pdf.", "pgf.", "ps.", "svg.")  # the user's settings of how vector files are written
 
 
 @contextlib.contextmanager
 def own_style() -> Iterator[None]:
-    """matplotlib with the package's settings, whatever those of the user are; these are back afterwards.
+    """Runs code with the package's matplotlib settings, then restores those of the user.
 
-    Every function that makes a picture is decorated with it: artists ask for settings when they are made.
+    Decorates every function that makes a picture, because artists read the settings when they are created.
     """
     kept = {name: matplotlib.rcParams[name] for name in matplotlib.rcParams if name.startswith(KEPT)}
     with style.context(["default", OWN, kept]), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", r"Glyph \d+ .*missing from", UserWarning)  # `use_fonts` says it
+        warnings.filterwarnings("ignore", r"Glyph \d+ .*missing from", UserWarning)  # `use_fonts` logs it
         yield
 
 
 class Picture(Figure):
-    """A matplotlib figure of no window and no global state, which displays itself in notebooks.
+    """A matplotlib figure without a window or global state, which displays itself in notebooks.
 
-    Take it inside `own_style`.
+    Create it inside `own_style`.
     """
 
     def draw(self, renderer: Any) -> None:
-        """As matplotlib does, with the package's settings and a font for every character."""
+        """Draws with the package's settings and a font for every character."""
         with own_style():
             use_fonts(self)
             super().draw(renderer)
 
     def savefig(self, *args: Any, **kwargs: Any) -> None:
-        """As matplotlib does, with the package's settings."""
+        """Saves with the package's settings."""
         with own_style():
             super().savefig(*args, **kwargs)
 
     def show(self, warn: bool = True) -> None:
-        """Displays the figure in a notebook; elsewhere there is no window, and a warning says what to do.
+        """Displays the figure in a notebook; elsewhere warns that there is no window.
 
         Args:
             warn: Bool. Whether to warn.
@@ -61,13 +61,13 @@ class Picture(Figure):
             display(self)
         elif warn:
             warnings.warn(
-                "This figure has no window: it shows itself in notebooks. Elsewhere write a file: "
+                "This figure has no window and displays itself in notebooks only. Elsewhere, write a file: "
                 '`write_png(figure, "picture.png")`, or `figure.savefig("picture.pdf")`.',
                 stacklevel=2,
             )
 
     def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
-        """What notebooks show: the file, and the size to show it at, in pixels."""
+        """Returns the PNG for notebooks, and its display size in pixels."""
         buffer = io.BytesIO()
         self.savefig(buffer, format="png", dpi=DPI)
         width, height = (round(SHOWN_DPI * inches) for inches in self.get_size_inches())

@@ -1,4 +1,4 @@
-"""How each latent answers to each factor."""
+"""Responses of each latent to each factor."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from keras_provlae.metrics.posteriors import check_factors, check_names, check_p
 from keras_provlae.visualization.picture import Picture, own_style
 from keras_provlae.visualization.style import WIDTH, ink, latent_names, name_data, shorten, star
 
-LEAST_REACH, MOST_REACH = 3.0, 6.0  # how far z is drawn from 0, to both sides
+LEAST_REACH, MOST_REACH = 3.0, 6.0  # bounds of the drawn range of z around 0
 ROW_HEIGHT, LEAST_ROW_HEIGHT = 0.45, 0.2  # inches
 FACTORS_ACROSS = 6
 
@@ -25,27 +25,26 @@ def latent_responses(
     factor_names: Sequence[str] | None = None,
     data: Any = None,
 ) -> Figure:
-    """Mean and spread of each latent at every value of each factor, over all images with that value.
+    """Plots mean and spread of each latent against the value of each factor.
 
-    A latent that holds one factor and nothing else moves with that factor, with a narrow band, and lies still at
-    0, with a wide band, for all others.
+    A latent that encodes a single factor moves with that factor in a narrow band, and stays at 0 in a wide band for all
+    others.
 
     Args:
-        mean: Float array `(rows, latents)`, as `model.encode` gives it.
+        mean: Float array `(rows, latents)`, as `model.encode` returns it.
         log_var: Float array like `mean`: natural log of the variance.
         factors: Integer array `(rows, factors)`.
-        rung_slices: `model.rung_slices`, to name and colour the latents by their rungs; or `None`.
+        rung_slices: `model.rung_slices`, to name and color the latents by rung; or `None`.
         factor_names: Names of the factors, or `None` for "factor 0" and so on.
-        data: What the images are, for the title: a text, or the `GroundTruth` itself; `None` is no title.
+        data: Name of the data for the title: a text, or the `GroundTruth` itself; `None` writes no title.
 
     Returns:
-        A figure with one axes per factor, at most six beside one another. In each a line and a band per latent, from
-        top to bottom: the mean of z given the value, and one standard deviation of z to both sides, in which
-        the posterior's own variance counts. 0 and +-2 are ruled; what lies beyond +-6 is cut off, as the figure then
-        says.
+        A figure with one axes per factor, up to six in a line. Each has a line and a band per latent, from top to
+        bottom: the mean of z given the factor's value, and one standard deviation of z to both sides, including the
+        posterior's own variance. Gray lines mark 0 and +-2; values beyond +-6 are clipped, and the figure says so.
 
     Raises:
-        TypeError, ValueError: If an array is unfit.
+        TypeError, ValueError: If an array is invalid.
 
     Example:
         >>> factors = np.stack(np.meshgrid(range(3), range(4)), axis=-1).reshape(-1, 2)
@@ -76,18 +75,18 @@ def latent_responses(
             continue
         _draw(axes, *responses[factor], colors, reach)
         axes.set_title(shorten(factor_name(given, factor), (size[0] - 1.0) / across), fontsize=9)
-        if factor % across == 0:  # the others share the axis
+        if factor % across == 0:  # the others share its axis
             axes.set_yticks(_offsets(len(names), reach), names)
             for text, color in zip(axes.get_yticklabels(), colors, strict=True):
                 text.set_color(ink(color))
-    cut = f"; cut at {MOST_REACH:g}" if extent > MOST_REACH else ""
-    note = f"number of the factor's value;  band: one standard deviation of z\ngray: z = 0 and, dotted, 2 and -2{cut}"
+    clipped = f";  clipped at ±{MOST_REACH:g}" if extent > MOST_REACH else ""
+    note = f"index of the factor's value;  band: ±1 standard deviation of z\ngray: z = 0;  dotted: z = ±2{clipped}"
     figure.supxlabel(note, fontsize=8)
     return name_data(figure, data)
 
 
 def _response(mean, log_var, labels, size):
-    """Mean and standard deviation of z given each value of a factor: both `(size, latents)`."""
+    """Mean and standard deviation of z for each value of a factor: both `(size, latents)`."""
     counts = np.bincount(labels, minlength=size)[:, None]
     sums = np.zeros((3, size, mean.shape[1]))
     for part, values in enumerate((mean, np.square(mean, dtype="float64"), np.exp(log_var, dtype="float64"))):
@@ -97,7 +96,7 @@ def _response(mean, log_var, labels, size):
 
 
 def _offsets(latents, reach):
-    """Where the line of each latent has its 0, the first on top."""
+    """The y of z = 0 for each latent, the first on top."""
     return -2 * reach * np.arange(latents)
 
 
@@ -107,7 +106,7 @@ def _draw(axes, center, spread, colors, reach):
     for latent, (offset, color) in enumerate(zip(offsets, colors, strict=True)):
         for level, style in (0, "-"), (2, ":"), (-2, ":"):
             axes.axhline(offset + level, color="gainsboro", linewidth=0.6, linestyle=style, zorder=0)
-        # beyond the neighbours' lines nothing is drawn: outliers of one latent would cover the others
+        # clipped, so that outliers of one latent do not cover its neighbors
         low, line, high = (
             offset + np.clip(center[:, latent] + part * spread[:, latent], -reach, reach) for part in (-1, 0, 1)
         )

@@ -1,4 +1,4 @@
-"""What each unlock does to the loss."""
+"""The loss around each unlock."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,22 +10,22 @@ from keras_provlae.growth.monitor import WINDOW, rise
 from keras_provlae.visualization.picture import Picture, own_style
 from keras_provlae.visualization.style import WIDTH, ink, name_data, rung_color
 
-ACROSS = 3  # unlocks beside one another
+ACROSS = 3  # unlocks in a line
 
 
 @own_style()
 def growth_shocks(shocks: Sequence[Mapping[str, Any]], num_rungs: int | None = None, data: Any = None) -> Figure:
-    """The negative ELBO right before and after every unlock, one panel each.
+    """Plots the negative ELBO before and after every unlock, one panel each.
 
     Args:
-        shocks: `GrowthCallback.shocks`, or what was kept of it: one dict per unlock and attempt.
-        num_rungs: Int L, for the names and colours of the rungs; `None` is one more than the last stage.
-        data: What the images are, for the title: a text, or the `GroundTruth` itself; `None` is no title.
+        shocks: `GrowthCallback.shocks` or a part of it: one dict per unlock and attempt.
+        num_rungs: Int L, for the names and colors of the rungs; `None` is one more than the last stage.
+        data: Name of the data for the title: a text, or the `GroundTruth` itself; `None` writes no title.
 
     Returns:
-        A figure with one axes per unlock whose loss before is known: a line for the loss before, the means since the
-        unlock over steps (logarithmic), and above it the largest rise of a mean of 50 steps or more (else of the last),
-        or why an attempt was taken back.
+        A figure with one axes per unlock with a known loss before it: a line for that loss, and the means since the
+        unlock over steps (logarithmic). The title has the largest rise of a mean over at least 50 steps (else of the
+        last mean), or why the attempt was undone.
 
     Raises:
         ValueError: If there is no such unlock.
@@ -34,15 +34,15 @@ def growth_shocks(shocks: Sequence[Mapping[str, Any]], num_rungs: int | None = N
         >>> after = [(1, 103.0), (2, 102.0), (4, 99.0)]
         >>> shock = {"stage": 1, "iteration": 500, "fade_in_steps": 100, "before": 100.0, "after": after}
         >>> growth_shocks([shock]).axes[0].get_title()
-        'rung 1, step 500: -1.0 %'
+        'rung 1, step 500: -1.0%'
 
     Source: Li et al. (2020), section 3.3.
     """
     known = [shock for shock in shocks if shock["before"] is not None and shock["after"]]
     if not known:
         raise ValueError(
-            "`shocks` has no unlock with a loss before and after it: a rung must be unlocked after the first steps of "
-            f"`fit`. Received: {len(shocks)} unlocks."
+            "`shocks` must have an unlock with a loss before and after it, so after the first steps of `fit`. "
+            f"Received: {len(shocks)} unlocks."
         )
     num_rungs = num_rungs or 1 + max(shock["stage"] for shock in known)
     across = min(ACROSS, len(known))
@@ -65,12 +65,12 @@ def _draw(axes, shock, num_rungs):
     axes.axhline(shock["before"], color="#777777", linewidth=1, linestyle="--", label="before")
     axes.plot(steps, values, color=color, marker="o", markersize=3, linewidth=1, label="since the unlock")
     axes.set_xscale("log")
-    axes.xaxis.set_major_formatter(LogFormatter())  # the default one writes formulas
+    axes.xaxis.set_major_formatter(LogFormatter())  # the default writes math text
     axes.xaxis.set_minor_formatter(LogFormatter())
     settled = [value for step, value in shock["after"] if step >= WINDOW // 2] or values[-1:]
     risen = rise(max(settled), shock["before"])
-    told = f"taken back: {shock['problem'].split(':')[-1].strip()}" if "problem" in shock else f"{risen:+.1%}"
-    axes.set_title(f"rung {rung}, step {shock['iteration']:,}: {told}".replace("%", " %"), fontsize=9, color=color)
+    outcome = f"undone: {shock['problem'].split(':')[-1].strip()}" if "problem" in shock else f"{risen:+.1%}"
+    axes.set_title(f"rung {rung}, step {shock['iteration']:,}: {outcome}", fontsize=9, color=color)
     axes.set_xlabel("steps since the unlock", fontsize=9)
     axes.legend(fontsize=8, frameon=False)
     axes.spines[["top", "right"]].set_visible(False)

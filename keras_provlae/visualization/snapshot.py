@@ -1,4 +1,4 @@
-"""What a model makes of every rung at one moment of its training, in memory and in files."""
+"""Snapshots of a model during training, in memory and in files."""
 
 import os
 import re
@@ -19,18 +19,18 @@ FILE_NAME = re.compile(r"step_\d{7,}_stage_\d+\.npz")  # as `TraversalSnapshots`
 
 @dataclass(frozen=True, eq=False)
 class Snapshot:
-    """What a model made of every rung at one moment, and what the rungs knew of the image.
+    """Samples of every rung, and the rungs' information about the image, at one step of a training.
 
     Attributes:
         stage: Int, 0 .. L - 1.
         alpha: Float, 0.0 .. 1.0.
-        iteration: Int. Optimiser steps taken.
-        rungs: Int array `(L,)`, the deepest first, as the rows of the others.
-        locked: Bool array `(L,)`. Whether the rung's code does not reach the image yet.
+        iteration: Int. Optimizer steps taken.
+        rungs: Int array `(L,)`, deepest first; the order of the other arrays.
+        locked: Bool array `(L,)`. Whether the rung is still locked, so its code does not reach the image.
         samples: Uint8 array `(L, n, height, width, channels)`: each rung drawn from its prior, the others held.
         mi: Float64 array `(L,)`. I(x; z_l) in nats.
         mi_total: Float. I(x; z) in nats.
-        rows: Int. Images that the information is of: it cannot exceed ln rows.
+        rows: Int. Number of images behind `mi` and `mi_total`, which cannot exceed ln `rows`.
     """
 
     stage: int
@@ -45,7 +45,7 @@ class Snapshot:
 
     @property
     def kind(self) -> tuple:
-        """What snapshots must share to be drawn beside one another: the rungs, and number and shape of the samples."""
+        """The rungs, and number and shape of the samples: equal in snapshots that share a figure."""
         return (*map(int, self.rungs), *self.samples.shape[1:])
 
     @classmethod
@@ -58,21 +58,18 @@ class Snapshot:
         draws: int = 1000,
         seed: int | None = 0,
     ) -> Self:
-        """The snapshot of a model as it is.
+        """Takes a snapshot of the current model.
 
         Args:
-            model: A `LadderVAE`; one that does not grow is at its last stage.
-            images: Float array `(rows, height, width, channels)` in [0, 1], at least two: those that I(x; z_l) is of.
+            model: A `LadderVAE`.
+            images: Float array `(rows, height, width, channels)` in [0, 1], rows >= 2: the images of I(x; z_l).
             around: One image, `(1, height, width, channels)`, whose codes are held; `None` takes the first.
-            n: Int >= 1. Images drawn for each rung, from the same codes in every snapshot with the same seed.
+            n: Int >= 1. Samples per rung, from the same codes in all snapshots with the same seed.
             draws: Int >= 2. Draws of (x, z) for I(x; z_l).
             seed: Int or `None`. Seed of all draws.
 
-        Returns:
-            A `Snapshot`.
-
         Raises:
-            TypeError, ValueError: If an argument is unfit.
+            TypeError, ValueError: If an argument is invalid.
         """
         check_model(model)
         images = as_images(images, least=2)
@@ -92,7 +89,7 @@ class Snapshot:
         )
 
     def save(self, path: str | os.PathLike) -> None:
-        """Writes the snapshot as an npz file, whole or not at all."""
+        """Writes the snapshot to an npz file, atomically."""
         part = Path(f"{path}.part")
         with part.open("wb") as file:
             np.savez_compressed(file, **{field.name: getattr(self, field.name) for field in fields(self)})
@@ -100,40 +97,40 @@ class Snapshot:
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> Self:
-        """The snapshot that `save` wrote; a `ValueError` for any other file."""
+        """Loads a snapshot that `save` wrote; raises a `ValueError` for any other file."""
         try:
             with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
                 values = {name: arrays[name] for name in arrays.files}
         except FileNotFoundError:
             raise
         except Exception as error:  # a damaged file fails in many ways
-            raise ValueError(f"This file is no snapshot, or not a whole one: {path} ({error}).") from error
+            raise ValueError(f"This file is not a snapshot, or is damaged: {path} ({error}).") from error
         return cls(**{name: value if value.ndim else value.item() for name, value in values.items()})
 
 
 def snapshot_files(folder: str | os.PathLike) -> list[Path]:
-    """The files in a folder that have the name of a snapshot."""
+    """Files in a folder that are named like a snapshot, sorted."""
     return sorted(path for path in Path(folder).glob("step_*.npz") if FILE_NAME.fullmatch(path.name) and path.is_file())
 
 
 def as_snapshots(given: Any) -> list[Snapshot]:
-    """The snapshots of a folder of `TraversalSnapshots`, or those that are given, by iteration; all of one kind."""
+    """Returns the given snapshots, or those in a folder, sorted by iteration; checks that all are of one kind."""
     if isinstance(given, str | os.PathLike):
         snapshots = [Snapshot.load(path) for path in snapshot_files(given)]
         if not snapshots:
-            raise ValueError(f"There is no snapshot of `TraversalSnapshots` in {given}: no step_*.npz.")
+            raise ValueError(f"The folder must have snapshots of `TraversalSnapshots` (step_*.npz). Received: {given}.")
     else:
         given = getattr(given, "snapshots", given)  # of the callback
         snapshots = [given] if isinstance(given, Snapshot) else list(given) if isinstance(given, Iterable) else [given]
         if not all(isinstance(one, Snapshot) for one in snapshots):
             raise TypeError(
-                "`snapshots` must be what `TraversalSnapshots` keeps, or its folder. "
+                "`snapshots` must be those of a `TraversalSnapshots`, or its folder. "
                 f"Received: {', '.join(sorted({type(one).__name__ for one in snapshots}))}."
             )
     kinds = {one.kind for one in snapshots}
     if len(kinds) != 1:
         raise ValueError(
-            "`snapshots` must be at least one, all of models with the same rungs and of as many images. "
+            "`snapshots` must be at least one, all with the same rungs, sample count and image shape. "
             f"Received: {len(snapshots)} snapshots of {len(kinds)} kinds."
         )
     return sorted(snapshots, key=lambda one: one.iteration)

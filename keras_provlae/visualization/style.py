@@ -1,4 +1,4 @@
-"""What every figure shares: its width, one colour per rung, the names of latents and of the data."""
+"""Style shared by all figures: width, rung colors, names of latents and of the data."""
 
 import unicodedata
 from collections.abc import Sequence
@@ -11,22 +11,22 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 
 PALETTE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31", "#000000"]  # Okabe and Ito
-WIDTH = 8.3  # inches: at 100 dots per inch what a README shows of a picture
-TITLE_HEIGHT = 0.32  # inches that the name of the data takes
-LETTER = 0.62  # of the size of a font: the width of a letter
+WIDTH = 8.3  # inches: the width of a README at 100 dots per inch
+TITLE_HEIGHT = 0.32  # inches for the name of the data
+LETTER = 0.62  # width of a letter, as a share of the font size
 READABLE = 4.5  # contrast of text against white, WCAG 2.2
 SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 
 
 def rung_color(model_or_num_rungs: keras.Model | int, rung: int) -> str:
-    """The colour of a rung: the deepest is always the first of the palette.
+    """Returns the color of a rung; the deepest always has the first of the palette.
 
     Args:
         model_or_num_rungs: A model with `num_rungs`, or that number.
         rung: Int 1 .. L.
 
     Returns:
-        A hexadecimal colour.
+        A hex color.
 
     Example:
         >>> rung_color(3, 3)
@@ -37,7 +37,7 @@ def rung_color(model_or_num_rungs: keras.Model | int, rung: int) -> str:
 
 
 def ink(color: str) -> str:
-    """The colour, as dark as small text on white must be.
+    """Darkens a color until small text in it is readable on white.
 
     Example:
         >>> ink("#000000"), ink("#56B4E9") != "#56B4E9"
@@ -55,7 +55,7 @@ def _luminance(rgb):
 
 
 def code_name(rung: int) -> str:
-    """What to call the code of a rung.
+    """Name of a rung's code.
 
     Example:
         >>> code_name(12)
@@ -65,14 +65,14 @@ def code_name(rung: int) -> str:
 
 
 def latent_names(rung_slices: Any, latents: int) -> tuple[list[str], list[str]]:
-    """What to call each latent, and its colour: by its rung and its place in it, where the rungs are known.
+    """Names and colors of latents, by rung if the rungs are known.
 
     Args:
         rung_slices: As `model.rung_slices`, or `None`.
-        latents: Int >= 1. How many there are.
+        latents: Int >= 1. Number of latents.
 
     Returns:
-        `(names, colors)`, a text and a colour for each latent.
+        `(names, colors)`, two lists with an entry per latent.
     """
     rung_slices = list(rung_slices.items() if hasattr(rung_slices, "items") else rung_slices or [])
     names, colors = [f"z[{latent}]" for latent in range(latents)], ["#000000"] * latents
@@ -84,14 +84,14 @@ def latent_names(rung_slices: Any, latents: int) -> tuple[list[str], list[str]]:
 
 
 def star(names: Sequence[str], active: Sequence[bool]) -> list[str]:
-    """The names, those of latents that are not active with a star."""
+    """Returns the names, with a star after those of latents that are not active."""
     return [name if used else f"{name} *" for name, used in zip(names, active, strict=True)]
 
 
 def name_data(figure: Figure, data: Any) -> Figure:
-    """Writes what the data are, `str(data)`, over a figure; nothing for `None`."""
+    """Writes `str(data)` as the title of a figure, or nothing for `None`; returns the figure."""
     if data is not None:
-        # a layout engine finds the place; without one it is some hundredths of an inch below the edge
+        # without a layout engine, the title goes right below the upper edge
         place = {} if figure.get_layout_engine() else {"y": 1 - 0.07 / figure.get_figheight()}
         name = shorten(str(data), figure.get_figwidth() - 0.2)
         figure.suptitle(name, fontsize=9, color="dimgray", **place)
@@ -99,17 +99,17 @@ def name_data(figure: Figure, data: Any) -> Figure:
 
 
 def text_width(texts: Sequence[str], points: float = 9) -> float:
-    """Inches that the longest of some texts takes, roughly."""
+    """Approximate width of the longest text, in inches."""
     return max(map(letters, texts), default=0) * points * LETTER / 72
 
 
 def letters(text: str) -> float:
-    """How many letters wide a text is: those of East Asia are as wide as the font is high."""
+    """Width of a text in Latin letters: East Asian characters are as wide as the font is high."""
     return sum(1 / LETTER if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)
 
 
 def shorten(text: str, inches: float, points: float = 9) -> str:
-    """The text, its end left out where it would take more room.
+    """Truncates a text that is too wide.
 
     Example:
         >>> shorten("a_factor_with_a_long_name", 1.0)
@@ -124,13 +124,13 @@ def shorten(text: str, inches: float, points: float = 9) -> str:
 
 
 def write(figure: Figure, left: float, bottom: float, text: str) -> None:
-    """Small text whose lower left corner lies at a place in inches from the upper left corner of the figure."""
+    """Writes small text; its lower left corner is given in inches from the upper left corner of the figure."""
     width, height = figure.get_size_inches()
     figure.text(left / width, 1 - bottom / height, text, fontsize=8, va="bottom", linespacing=1.25)
 
 
 def place(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
-    """New axes at a place in inches from the upper left corner of the figure."""
+    """Adds axes at a position in inches from the upper left corner of the figure."""
     whole_width, whole_height = figure.get_size_inches()
     box = (left / whole_width, 1 - (top + height) / whole_height, width / whole_width, height / whole_height)
     return figure.add_axes(box)

@@ -1,4 +1,4 @@
-"""How the rungs share the image between them while the model grows (figure 5)."""
+"""Timelines of growth: samples of every rung and its information about the image (figure 5)."""
 
 import math
 import os
@@ -15,24 +15,24 @@ from keras_provlae.visualization.style import TITLE_HEIGHT, WIDTH, ink, name_dat
 from keras_provlae.visualization.writers import rendered, write_gif
 
 LABEL_WIDTH, BAR_WIDTH, GAP, HEADING_HEIGHT = 0.55, 0.62, 0.12, 0.52  # inches
-MANY_RUNGS = 4  # above it, three stages beside one another and one row of images per rung
+MANY_RUNGS = 4  # with more, three stages in a line and one row of images per rung
 
 
 @own_style()
 def growth_timeline(snapshots: Sequence[Snapshot] | str | os.PathLike, data: Any = None) -> Figure:
-    """Stage by stage, samples of every rung with a bar for I(x; z_l), and I(x; z) on top (figure 5).
+    """Shows, for each stage, samples of every rung with a bar for I(x; z_l), and I(x; z) on top (figure 5).
 
     Args:
-        snapshots: The callback `TraversalSnapshots`, or its folder, or what `Snapshot.of` returns: one or several in
-            any order. The last one of each stage is shown.
-        data: What the images are, for the title: a text, or the `GroundTruth` itself; `None` is no title.
+        snapshots: A `TraversalSnapshots` callback, its folder, one `Snapshot`, or several in any order. The last one of
+            each stage is shown.
+        data: Name of the data for the title: a text, or the `GroundTruth` itself; `None` writes no title.
 
     Returns:
-        A figure with one axes per stage and rung for the samples, and one per stage for the bars: first all
-        of stage 0, the deepest rung on top and the bars last. Rungs that are still locked are pale.
+        A figure with one axes per stage and rung for the samples, and one per stage for the bars, in the order of the
+        stages; within a stage from the deepest rung, with the bars last. Locked rungs are pale.
 
     Raises:
-        ValueError: If there is no snapshot, or they are of models with other rungs or images.
+        ValueError: If there is no snapshot, or they differ in rungs or images.
 
     Source: Li et al. (2020), figure 5.
     """
@@ -51,11 +51,11 @@ def growth_gif(
     fps: float = 2,
     dpi: float = 100,
 ) -> Path:
-    """An animation of the growth, one snapshot after the other.
+    """Animates the growth, one frame per snapshot.
 
     Args:
-        snapshots: As `growth_timeline`; all are shown, in the order of their iterations.
-        path: Where the GIF goes.
+        snapshots: As `growth_timeline`; all are shown, ordered by iteration.
+        path: Path of the GIF.
         data: As `growth_timeline`.
         fps: Float > 0. Snapshots per second.
         dpi: Float > 0. Dots per inch.
@@ -73,21 +73,21 @@ def growth_gif(
 
 
 def _longest(snapshots):
-    """What the longest bar stands for: the most that a rung carries, or a nat where none carries that much."""
+    """Nats of a bar of full length: the largest value, and at least 1."""
     return max(1.0, *(float(one.mi.max()) for one in snapshots))
 
 
 class _Block(NamedTuple):
-    """How one stage is drawn: sizes in inches."""
+    """Layout of a stage; sizes in inches."""
 
     how: Geometry
     rows: int  # of images per rung
     columns: int
-    most: float  # nats of the longest bar
+    most: float  # nats of a bar of full length
 
     @property
     def pitch(self):
-        """From rung to rung."""
+        """Distance from rung to rung."""
         return self.how.inches(self.rows, self.columns)[1] + 0.04
 
     @property
@@ -103,7 +103,7 @@ class _Block(NamedTuple):
 
 
 def _drawn(stages, across, room, named, most=None):
-    """The blocks of some stages, so many beside one another; `room` is what a row of images may take, in inches."""
+    """Draws the blocks of some stages, `across` in a line; `room` is the width of a row of images, in inches."""
     rungs, n = stages[0].samples.shape[:2]
     columns = min(columns_that_fit(stages[0].samples.shape, room, 0.36), n)
     rows = 1 if rungs > MANY_RUNGS else min(2, -(-n // columns))
@@ -119,16 +119,16 @@ def _drawn(stages, across, room, named, most=None):
         if column == 0:
             for axes, rung in zip(figure.axes[-rungs - 1 :], stage.rungs, strict=False):
                 _name_rung(axes, rungs, rung)
-    rows = sorted({stage.rows for stage in stages})
-    most_nats = ", which allow at most " + " or ".join(f"{math.log(count):.2f}" for count in rows)
-    note = f"bars: I(x; zₗ) in nats, of {' or '.join(f'{count:,}' for count in rows)} images{most_nats}"
+    counts = sorted({stage.rows for stage in stages})
+    ceilings = " or ".join(f"{math.log(count):.2f}" for count in counts)
+    note = f"bars: I(x; zₗ) in nats, on {' or '.join(f'{count:,}' for count in counts)} images (at most {ceilings})"
     note += "; pale: still locked" if any(stage.locked.any() for stage in stages) else ""
     write(figure, 0.1, size[1] - 0.06, note)
     return figure
 
 
 def _draw_stage(figure, stage, left, top, block):
-    """The heading of a stage, its samples rung by rung, and the bars."""
+    """Draws the heading of a stage, its samples rung by rung, and the bars."""
     fading = f"\nalpha = {stage.alpha:.2g}" if stage.alpha < 1 else ""
     heading = f"stage {stage.stage}, {stage.iteration:,} steps{fading}\nI(x; z) = {stage.mi_total:.2f} nats"
     write(figure, left + 0.03, top + HEADING_HEIGHT - 0.05, heading)
@@ -147,7 +147,7 @@ def _name_rung(axes, num_rungs, rung):
 
 
 def _draw_bars(axes, stage, most):
-    """A bar for each rung, beside its samples, with its number."""
+    """Draws a bar with its value for each rung, beside its samples."""
     for row, (rung, value) in enumerate(zip(stage.rungs, stage.mi, strict=True)):
         color = rung_color(len(stage.rungs), rung)
         axes.barh(row, max(value, 0.0), height=0.3, color=color, alpha=0.35 if stage.locked[row] else 1.0)

@@ -1,4 +1,4 @@
-"""One row per latent, that latent swept and all the others held."""
+"""Traversals of every latent."""
 
 from typing import Any
 
@@ -7,13 +7,13 @@ from matplotlib.figure import Figure
 
 from keras_provlae.thresholds import HELD_SHARE
 from keras_provlae.visualization.grids import add_grid, geometry, label_rows
-from keras_provlae.visualization.latent_traversals import make_sweep
 from keras_provlae.visualization.picture import Picture, own_style
 from keras_provlae.visualization.style import TITLE_HEIGHT, WIDTH, ink, name_data, rung_color, text_width, write
+from keras_provlae.visualization.traversal_images import make_sweep
 
-ROWS_IN_A_COLUMN = 24  # more latents go into two columns
+ROWS_IN_A_COLUMN = 24  # more latents are split into two columns
 RUNG_WIDTH, BETWEEN_RUNGS, AXIS_HEIGHT = 0.78, 0.06, 0.24  # inches
-NOT_ACTIVE = "* not active: the means of its posteriors hardly vary"
+NOT_ACTIVE = "* not active: its posterior means hardly vary"
 
 
 @own_style()
@@ -28,7 +28,7 @@ def traversals(
     order: str = "rung",
     information: Any = None,
 ) -> Figure:
-    """One row per latent: that latent swept, all the others held (figures 4 and 7).
+    """Shows a row per latent: that latent swept, all others held (figures 4 and 7).
 
     Args:
         model: A `LadderVAE`.
@@ -36,23 +36,23 @@ def traversals(
             holds them at 0, the prior's mean.
         steps: Int >= 2. Images per row.
         span: Float > 0. Each latent goes from -span to span standard deviations of the prior.
-        data: What the images are, for the title: a text, or the `GroundTruth` itself; `None` is no title.
-        images: Float array `(n, height, width, channels)` in [0, 1], or `None`. With some images
-            of the data (a few hundred do) the KL of each latent is written beside its row, in nats, and latents
-            that are not active are marked with a star: the variance of their posterior means is at most 0.01.
+        data: Name of the data for the title: a text, or the `GroundTruth` itself; `None` writes no title.
+        images: Float array `(n, height, width, channels)` in [0, 1], or `None`. With images of the data (a few hundred
+            are enough), the KL of each latent is written beside its row, in nats, and a star marks latents that are not
+            active: the variance of their posterior means is at most 0.01.
         quantiles: `(low, high)`, 0 <= low < high <= 1: each latent goes from one quantile of its posterior means over
             `images` to the other, instead of `span`.
-        order: How rows are ordered within their rung: `"rung"` as in the codes; `"kl"`, the largest first; or
-            `"factor"`, by the factor that each holds.
-        information: What `metrics.mutual_information` returns, or a `MetricCard` with it, or `None`. With it the
-            factor that each latent knows most of, with the share of its entropy, is written beside the row, where that
-            is at least 0.1.
+        order: Order of the rows within a rung: `"rung"` as in the codes, `"kl"` by descending KL, or `"factor"` by the
+            factor that each latent holds.
+        information: Result of `metrics.mutual_information`, a `MetricCard` with it, or `None`. With it, the factor that
+            each latent is most informative about is written beside the row, with I(z; v) / H(v), if that is at least
+            0.1.
 
     Returns:
-        A figure with one axes per rung, the deepest on top; above 24 latents in two columns.
+        A figure with one axes per rung, the deepest on top; more than 24 latents are split into two columns.
 
     Raises:
-        TypeError, ValueError: If an argument is unfit, or `quantiles` or an `order` lacks what it goes by.
+        TypeError, ValueError: If an argument is invalid, or `quantiles` or `order` needs one that is missing.
 
     Example:
         >>> from keras_provlae import VLAE
@@ -90,15 +90,14 @@ def traversals(
 
 
 def _foot(sweep, with_kl, with_factors):
-    """The lines below a figure that say what its marks and numbers are."""
-    numbers = ["KL in nats"] * with_kl + [
-        f"the factor that the latent knows most of, from {HELD_SHARE:g} of its entropy on"
-    ] * with_factors
+    """Lines below the figure that explain its marks and numbers."""
+    numbers = ["KL in nats"] * with_kl
+    numbers += [f"main factor v of the latent, with I(z; v) / H(v) (if at least {HELD_SHARE:g})"] * with_factors
     return [NOT_ACTIVE] * sweep.starred + ["; ".join(numbers)] * bool(numbers)
 
 
 def _split(order, rows):
-    """The rows in columns of so many, each a list of (rung, codes' columns): a rung may go on in the next."""
+    """Splits the latents into columns of `rows`, each a list of (rung, latents); a rung may continue in the next."""
     columns = []
     for start in range(0, len(order), rows):
         column = {}
@@ -109,7 +108,7 @@ def _split(order, rows):
 
 
 def _label(axes, model, sweep, rung, rows, how):
-    """The names of the rows, the rung with a bracket on the left, what is known of each latent on the right."""
+    """Writes the names of the rows, the rung with a bracket on the left, and the notes on the right."""
     color = rung_color(model, rung)
     label_rows(axes, [sweep.names[row] for row in rows], how, [color] * len(rows))
     width = how.inches(1, sweep.images.shape[1])[0]

@@ -1,4 +1,4 @@
-"""Figures and frames as files."""
+"""Writes figures and animations to files."""
 
 import os
 from collections.abc import Iterable
@@ -9,11 +9,11 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from PIL import Image  # which matplotlib needs as well
+from PIL import Image  # a dependency of matplotlib
 
 from keras_provlae.visualization.style import PALETTE, ink
 
-KEPT = np.array(  # 8-bit colours that every animation has: white, black, and each rung's, on lines and in text
+KEPT = np.array(  # 8-bit colors that every animation keeps: white, black, and each rung's for lines and text
     [
         (255, 255, 255),
         (0, 0, 0),
@@ -26,8 +26,8 @@ def write_png(figure: Figure, path: str | os.PathLike, dpi: float = 150) -> Path
     """Writes a figure as a PNG file.
 
     Args:
-        figure: What any function of this module returns.
-        path: Where it goes; its folder is made, a file that is there is replaced.
+        figure: A matplotlib figure.
+        path: Path of the file; its folder is created, an existing file is replaced.
         dpi: Float > 0. Dots per inch.
 
     Returns:
@@ -47,12 +47,12 @@ def write_png(figure: Figure, path: str | os.PathLike, dpi: float = 150) -> Path
 
 
 def write_gif(frames: Iterable[Any], path: str | os.PathLike, fps: float = 10, dpi: float = 100) -> Path:
-    """Writes an animation that starts over when it ends.
+    """Writes a looping animation as a GIF file.
 
     Args:
         frames: Figures, or uint8 arrays `(height, width, 3)`, all of one size.
-        path: Where it goes; its folder is made, a file that is there is replaced.
-        fps: Float > 0. Frames per second; browsers show at most 50.
+        path: Path of the file; its folder is created, an existing file is replaced.
+        fps: Float > 0. Frames per second; browsers play at most 50.
         dpi: Float > 0. Dots per inch of frames that are figures.
 
     Returns:
@@ -74,7 +74,7 @@ def write_gif(frames: Iterable[Any], path: str | os.PathLike, fps: float = 10, d
 
 
 def rendered(figure: Figure, dpi: float = 100) -> np.ndarray:
-    """The pixels of a figure: uint8 `(height, width, 3)`."""
+    """Renders a figure to pixels: uint8 `(height, width, 3)`."""
     figure.set_dpi(dpi)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
@@ -82,9 +82,9 @@ def rendered(figure: Figure, dpi: float = 100) -> np.ndarray:
 
 
 def _in_256_colors(frames):
-    """The frames in as many colours as a GIF may have, the same in all, those of the rungs among them.
+    """Quantizes the frames to one shared palette of 256 colors that includes those of the rungs.
 
-    Left to itself the encoder gives small areas, such as labels, the colours of large ones.
+    Otherwise the encoder would give small areas, such as labels, the colors of large ones.
     """
     some = np.concatenate(frames[:: -(-len(frames) // 8)])
     if len(np.unique(np.concatenate([frame.reshape(-1, 3) for frame in frames]), axis=0)) <= 256:
@@ -96,11 +96,11 @@ def _in_256_colors(frames):
 
 
 def _quantized(frame, palette):
-    """A frame in the colours of a palette. Pillow looks for them roughly: white would be nearly white."""
-    found = np.array(Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.NONE).convert("RGB"))
+    """Quantizes a frame; restores exact colors such as white, which Pillow only approximates."""
+    quantized = np.array(Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.NONE).convert("RGB"))
     exact = np.isin(_packed(frame), _packed(KEPT))
-    found[exact] = frame[exact]
-    return found
+    quantized[exact] = frame[exact]
+    return quantized
 
 
 def _packed(colors):

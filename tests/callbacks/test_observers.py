@@ -1,313 +1,295 @@
-import contextlib
+"""Observers: when they measure, what they log, and what they hold."""
+
 import csv
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import keras_provlae as kp
-from keras_provlae.callbacks import CSVLogger, DisentanglementMonitor, InformationFlow
+from keras_provlae import metrics
+from keras_provlae.callbacks import (
+    CSVLogger,
+    DisentanglementMonitor,
+    InformationFlow,
+    PosteriorObserver,
+    TraversalSnapshots,
+)
 from keras_provlae.metrics.encoding import encode_all
+from keras_provlae.visualization import training_curves
 from tests.metrics.conftest import Blobs, Loader, Oracle, Tensor
 
-FLOW = ["mi_rung_3", "mi_rung_2", "mi_rung_1", "mi_total", "i_over"]
+TRUTH = Blobs()
+FACTORS = TRUTH.factors(np.arange(60))
+IMAGES = TRUTH.images(FACTORS)
+FLOW = ["mi_rung_2", "mi_rung_1", "mi_total", "i_over"]
+SETTINGS = {"latent_dim": 2, "channels": 4, "dense": 8}
 
 
-@pytest.fixture
-def truth():
-    return Blobs()
+class Counter(PosteriorObserver):
+    """Numbers its measurements."""
+
+    images = IMAGES
+
+    def names(self):
+        return ["count"]
+
+    def measure(self):
+        return {"count": len(self.records)}
 
 
-@pytest.fixture
-def blob_images(truth):
-    return truth.images(truth.factors(np.arange(len(truth))))
+@pytest.fixture(scope="module")
+def model():
+    """An untrained model with one rung, for all that needs no training."""
+    return kp.ProgressiveVAE((8, 8, 1), num_rungs=1, **SETTINGS)
 
 
-def test_flow_is_in_the_logs_at_chosen_epochs_unlocks_and_the_end(make_model, images):
-    model = make_model()
+def begun(callback, model, **params):
+    callback.set_model(model)
+    callback.set_params(params)
+    model.stop_training = False  # as `fit` does
+    callback.on_train_begin()
+    return callback
+
+
+def epochs_measured(callback, model, epochs, first=0):
+    """Runs the callback over the epochs of a `fit`; returns `(when, epoch)` of its records."""
+    begun(callback, model, epochs=epochs)
+    for epoch in range(first, epochs):
+        callback.on_epoch_begin(epoch)
+        callback.on_epoch_end(epoch, {})
+    callback.on_train_end()
+    return [(record["when"], record["epoch"]) for record in callback.records]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """Seven epochs of two steps with an unlock in the middle of epoch 3."""
+    keras.utils.set_random_seed(0)
+    folder = tmp_path_factory.mktemp("run")
+    model = kp.ProgressiveVAE((8, 8, 1), num_rungs=2, **SETTINGS)
+    model.encoder.set_weights([1.5 * weight for weight in model.encoder.get_weights()])  # so that latents are active
     model.compile()
-    flow = InformationFlow(images, every=4, draws=100)
-    schedule = kp.GrowthSchedule(unlock_epochs=[2, 5])
-    history = model.fit(
-        images, batch_size=20, epochs=9, verbose=0, callbacks=[kp.GrowthCallback(schedule), flow]
-    ).history
-    # the first and the last epoch; 4 and 8 by `every`; 3 and 6 for their unlocks
-    assert [(r["when"], r["epoch"], r["stage"]) for r in flow.records] == [
-        ("epoch", 0, 0),
-        ("unlock", 2, 1),
-        ("epoch", 2, 1),
-        ("epoch", 3, 1),
-        ("unlock", 5, 2),
-        ("epoch", 5, 2),
-        ("epoch", 7, 2),
-        ("epoch", 8, 2),
+    grow = kp.GrowthCallback(kp.GrowthSchedule(unlock_iterations=[7]))
+    early, flow = Counter(), InformationFlow(IMAGES, every=3, draws=100, seed=3)
+    monitor = DisentanglementMonitor(TRUTH, every=1)
+    loggers = [
+        CSVLogger(folder / "log.csv", data="blobs drawn"),
+        keras.callbacks.CSVLogger(folder / "keras.csv"),
+        keras.callbacks.TensorBoard(folder / "board", write_graph=False),
+    ]
+    callbacks = [early, grow, flow, monitor, *loggers]
+    history = model.fit(IMAGES, batch_size=30, epochs=7, verbose=0, callbacks=callbacks)
+    return model, history, early, flow, folder
+
+
+def test_values_are_logged_at_chosen_epochs_unlocks_and_the_end(run):
+    _, history, _, flow, _ = run
+    # the first and the last epoch; 2 and 5 by `every`; 3 for its unlock
+    assert [(one["when"], one["epoch"], one["stage"], one["iteration"]) for one in flow.records] == [
+        ("epoch", 0, 0, 2),
+        ("epoch", 2, 0, 6),
+        ("unlock", 3, 1, 7),
+        ("epoch", 3, 1, 8),
+        ("epoch", 5, 1, 12),
+        ("epoch", 6, 1, 14),
     ]
     for name in FLOW:  # epochs without a measurement repeat the last
-        values = {r["epoch"]: r[name] for r in flow.records if r["when"] == "epoch"}
-        assert history[name] == [values[epoch] for epoch in (0, 0, 2, 3, 3, 5, 5, 7, 8)], name
-    first, second = (r for r in flow.records if r["when"] == "unlock")
-    assert (first["iteration"], second["iteration"]) == (4, 10)
-    # the first step of a fade has not been taken: the new rung knows nothing of the image
-    assert first["mi_rung_2"] == pytest.approx(0, abs=1e-4)
-    assert second["mi_rung_1"] == pytest.approx(0, abs=1e-4)
-    assert second["mi_rung_2"] > 1e-4
+        values = {one["epoch"]: one[name] for one in flow.records if one["when"] == "epoch"}
+        assert history.history[name] == [values[epoch] for epoch in (0, 0, 2, 3, 3, 5, 6)], name
+    unlock, end = flow.records[2], flow.records[-1]
+    assert unlock["mi_rung_1"] == pytest.approx(0, abs=1e-4)  # before the first step of its fade-in
+    assert unlock["mi_rung_2"] > 0.1
+    assert end["mi_rung_1"] > 1e-4
 
 
-def test_logged_flow_is_that_of_the_model(make_model, images):
-    model = make_model(kp.VLAE)
-    model.compile()
-    history = model.fit(images, verbose=0, callbacks=[InformationFlow(images, draws=200, seed=3)]).history
-    mean, log_var = model.encode(images)
-    expected = kp.metrics.information_flow(mean, log_var, model.rung_slices, draws=200, seed=3)
-    assert history["mi_total"] == [pytest.approx(expected.total, abs=1e-4)]
-    assert [history[name][0] for name in FLOW[:3]] == pytest.approx(list(expected.mi), abs=1e-4)
+def test_an_unlock_is_measured_wherever_the_callback_is_in_the_list(run, make_model):
+    _, _, early, flow, _ = run
+    for callback in early, flow:  # in the middle of an epoch
+        assert [(one["epoch"], one["iteration"]) for one in callback.records if one["when"] == "unlock"] == [(3, 7)]
+    model = make_model(num_rungs=3, **SETTINGS)
+    callback = begun(Counter(every=[3]), model, epochs=9)
+    callback.on_epoch_begin(3)
+    callback.on_epoch_end(3)
+    model.grow()  # by a callback that comes earlier, at the start of epoch 4
+    callback.on_epoch_begin(4)
+    callback.on_epoch_end(4)
+    callback.on_epoch_begin(5)
+    model.grow()  # by one that comes later, at the start of epoch 5
+    measured = [(one["when"], one["epoch"]) for one in callback.records]
+    assert measured == [("epoch", 3), ("unlock", 4), ("epoch", 4), ("unlock", 5)]
 
 
-def test_scores_are_in_the_logs(make_model, truth, blob_images):
-    model = make_model()
-    model.compile()
-    monitor = DisentanglementMonitor(truth, every=1)
-    history = model.fit(blob_images, epochs=3, verbose=0, callbacks=[kp.GrowthCallback(), monitor]).history
-    mean, log_var = model.encode(blob_images)
-    factors = truth.factors(np.arange(60))
-    information = kp.metrics.mutual_information(mean, log_var, factors)
-    assert history["mig"][-1] == pytest.approx(kp.metrics.mig(information.normalized), abs=1e-4)
-    assert history["factor_vae_score"][-1] == pytest.approx(
-        kp.metrics.factor_vae_score(mean, factors, num_train=1000, num_eval=1000), abs=0.02
-    )
+def test_logged_values_are_those_of_the_model(run):
+    model, history, *_ = run
+    mean, log_var = encode_all(model, IMAGES)
+    flow = metrics.information_flow(mean, log_var, model.rung_slices, draws=100, seed=3)
+    last = {name: values[-1] for name, values in history.history.items()}
+    assert [last[name] for name in FLOW] == pytest.approx([*flow.mi, flow.total, flow.i_over], abs=1e-4)
+    information = metrics.mutual_information(mean, log_var, FACTORS)
+    assert last["mig"] == pytest.approx(metrics.mig(information.normalized), abs=1e-4)
+    assert last["mig_sup"] == pytest.approx(metrics.mig_sup(information.normalized, information.active), abs=1e-4)
+    votes = metrics.factor_vae_score(mean, FACTORS, num_train=1000, num_eval=1000)
+    assert last["factor_vae_score"] == pytest.approx(votes, abs=0.02)
 
 
-def test_ten_measurements_and_the_unlocks_by_default(make_model, images):
-    model = make_model(kp.VLAE, num_rungs=1)
-    model.compile()
-    flow = InformationFlow(images, draws=50)
-    model.fit(images, batch_size=40, epochs=20, verbose=0, callbacks=[flow])
-    assert [record["epoch"] for record in flow.records] == [0, *range(1, 20, 2)]
+def test_loggers_and_curves_have_the_values(run):
+    _, history, _, _, folder = run
+    logged = {name: values for name, values in history.history.items() if name in (*FLOW, "mig", "loss")}
+    rows = {}
+    for name in "keras", "log":
+        with (folder / f"{name}.csv").open(newline="") as file:
+            rows[name] = list(csv.DictReader(file))
+        for key, values in logged.items():
+            np.testing.assert_allclose([float(row[key]) for row in rows[name]], values, rtol=1e-6)
+    assert [row["data"] for row in rows["log"]] == ["blobs drawn"] * 7
+    assert not any(name.startswith("val_") for name in rows["log"][0])
+    assert {"data", "logged"}.isdisjoint({**history.history, **history.params})
+    (path,) = map(str, (folder / "board/train").glob("events*"))
+    events = [tf.compat.v1.Event.FromString(record.numpy()) for record in tf.data.TFRecordDataset(path)]
+    values = [value for event in events for value in event.summary.value if value.tag == "epoch_mi_total"]
+    np.testing.assert_allclose([tf.make_ndarray(value.tensor) for value in values], logged["mi_total"], rtol=1e-6)
+    assert training_curves(history).axes[2].get_ylabel() == "I(x; z) in nats"
 
 
-def test_chosen_epochs(make_model, images):
-    model = make_model(kp.VLAE, num_rungs=1)
-    model.compile()
-    flow = InformationFlow(images, every=[2, 3, 30], draws=50)
-    with pytest.warns(UserWarning, match="`every` names the epochs 30, and this training ends with epoch 6"):
-        model.fit(images, batch_size=40, epochs=7, verbose=0, callbacks=[flow])
-    assert [record["epoch"] for record in flow.records] == [0, 2, 3, 6]
-    with pytest.raises(ValueError, match="`every` must be at least 0"):
-        InformationFlow(images, every=[3, -1])
+def test_callbacks_do_not_change_the_training(run, tmp_path):
+    """Their draws come from generators of their own."""
+    model = run[0]
+    variables = [*model.variables, *model.optimizer.variables]
+    before, after = [np.array(variable) for variable in variables], []
+    observers = InformationFlow(IMAGES, draws=50), DisentanglementMonitor(TRUTH), TraversalSnapshots(tmp_path, IMAGES)
+    for callbacks in [], observers:
+        for variable, value in zip(variables, before, strict=True):
+            variable.assign(value)
+        keras.utils.set_random_seed(1)
+        model.fit(IMAGES, batch_size=30, epochs=2, verbose=0, callbacks=list(callbacks))
+        after.append([np.array(variable) for variable in variables])
+    assert not all(np.array_equal(a, b) for a, b in zip(after[0], before, strict=True))
+    for a, b in zip(*after, strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
-def test_checkpoints_and_early_stopping_can_follow_a_score(make_model, truth, blob_images, tmp_path, monkeypatch):
-    model = make_model(kp.VLAE, num_rungs=1)
-    model.compile()
-    monitor = DisentanglementMonitor(truth, every=3, scores=["mig"])
-    values = iter([0.1, 0.3, 0.2, 0.25])
-    monkeypatch.setattr(monitor, "measure", lambda: {"mig": next(values)})
-    checkpoint = keras.callbacks.ModelCheckpoint(tmp_path / "{epoch}.keras", "mig", mode="max", save_best_only=True)
-    history = model.fit(blob_images, epochs=9, verbose=0, callbacks=[monitor, checkpoint]).history
-    assert history["mig"] == [0.1, 0.1, 0.3, 0.3, 0.3, 0.2, 0.2, 0.2, 0.25]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["1.keras", "3.keras"]
+def test_the_epochs_that_are_measured(model):
+    ten_by_default = [("epoch", epoch) for epoch in (0, *range(1, 20, 2))]
+    assert epochs_measured(Counter(), model, 20) == ten_by_default
+    with pytest.warns(UserWarning, match="Counter: `every` lists epochs 30, but this training ends with epoch 6"):
+        chosen = epochs_measured(Counter(every=[2, 3, 30]), model, 7)
+    assert chosen == [("epoch", epoch) for epoch in (0, 2, 3, 6)]
 
 
-def test_a_resumed_training_is_no_unlock(make_model, images, tmp_path):
-    """BackupAndRestore brings the stage back after the observer's own beginning."""
-    records = []
-    for stop_after in 3, None:
-        model = make_model(num_rungs=2)
-        model.compile()
-        flow = InformationFlow(images, every=1, draws=50)
-        stop = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs, last=stop_after: _stop(epoch, last))
-        callbacks = [kp.GrowthCallback(), flow, keras.callbacks.BackupAndRestore(tmp_path), stop]
-        with contextlib.suppress(KeyboardInterrupt):
-            model.fit(images, batch_size=20, epochs=6, verbose=0, callbacks=callbacks)
-        records.append([(record["when"], record["epoch"]) for record in flow.records])
-    assert records[0] == [("epoch", 0), ("epoch", 1), ("epoch", 2), ("unlock", 3), ("epoch", 3)]
-    assert records[1] == [("epoch", 4), ("epoch", 5)]
+def test_a_resume_is_not_an_unlock(make_model):
+    """BackupAndRestore restores the stage after the observer's `on_train_begin`."""
+    model = make_model(num_rungs=2, **SETTINGS)
+
+    class Resumed(Counter):
+        def on_train_begin(self, logs=None):
+            super().on_train_begin()
+            model.stage_variable.assign(1)
+
+    assert epochs_measured(Resumed(every=1), model, 6, first=4) == [("epoch", 4), ("epoch", 5)]
 
 
-def _stop(epoch, last):
-    if epoch == last:
-        raise KeyboardInterrupt
+@pytest.mark.parametrize(("order", "when"), [("before", "epoch"), ("after", "end")])
+def test_a_stopped_training_ends_with_a_measurement(model, order, when):
+    """The callback that stops it may come before or after the observer."""
+    callback = begun(Counter(every=10), model, epochs=30)
+    for epoch in range(4):
+        callback.on_epoch_begin(epoch)
+        model.stop_training = order == "before" and epoch == 3
+        callback.on_epoch_end(epoch, {})
+    callback.on_train_end()
+    assert [(one["when"], one["epoch"]) for one in callback.records] == [("epoch", 0), (when, 3)]
 
 
-def test_unfit_images_and_factors_are_refused_before_an_epoch_is_spent(make_model, truth, blob_images):
-    model = make_model(kp.VLAE, num_rungs=1)
-    model.compile()
-    for bad in blob_images * 2, blob_images[:, :4], (255 * blob_images).astype("uint8"):
-        with pytest.raises((TypeError, ValueError), match="Images must"):
-            model.fit(blob_images, verbose=0, callbacks=[InformationFlow(bad)])
-    late = np.repeat(blob_images, 5, axis=0)
+def test_invalid_images_are_rejected_at_the_start(model):
+    late = np.repeat(IMAGES, 5, axis=0)
     late[-1, 0, 0] = np.nan  # beyond the first batch
-    with pytest.raises(ValueError, match="Images must"):
-        model.fit(blob_images, verbose=0, callbacks=[InformationFlow(late)])
-    with pytest.raises(ValueError, match="`factors` must be integers"):
-        DisentanglementMonitor((blob_images, truth.factors(np.arange(60)) * 0.5))
-    with pytest.raises(ValueError, match="`seed` must be at least 0"):
-        DisentanglementMonitor([(blob_images, truth.factors(np.arange(60)))], seed=-1)
-    with pytest.raises(ValueError, match="at least 1 factor with two values"):
-        DisentanglementMonitor((blob_images, np.zeros(60, int)))
+    for bad in IMAGES * 2, IMAGES[:, :4], (255 * IMAGES).astype("uint8"), late:
+        with pytest.raises((TypeError, ValueError), match="Images must"):
+            begun(InformationFlow(bad), model)
 
 
-def test_a_training_that_is_stopped_ends_with_a_measurement(make_model, images):
-    model = make_model(kp.VLAE, num_rungs=1)
-    model.compile()
-    stop = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: setattr(model, "stop_training", epoch == 3))
-    for order, when in ("before", "epoch"), ("after", "end"):
-        flow = InformationFlow(images, every=10, draws=50)
-        callbacks = [stop, flow] if order == "before" else [flow, stop]
-        model.fit(images, batch_size=40, epochs=30, verbose=0, callbacks=callbacks)
-        assert [(record["when"], record["epoch"]) for record in flow.records] == [("epoch", 0), (when, 3)]
-
-
-def test_a_single_factor_has_no_factor_vae_score(truth, blob_images):
-    digits = truth.factors(np.arange(60))[:, 0]
-    assert DisentanglementMonitor((blob_images, digits)).names() == ["mig", "mig_sup"]
+def test_a_single_factor_has_no_factor_vae_score():
+    assert DisentanglementMonitor((IMAGES, FACTORS[:, 0])).names() == ["mig", "mig_sup"]
     with pytest.raises(ValueError, match="is 1 by definition"):
-        DisentanglementMonitor((blob_images, digits), scores=["factor_vae_score"])
+        DisentanglementMonitor((IMAGES, FACTORS[:, 0]), scores=["factor_vae_score"])
 
 
-def test_the_seed_of_the_votes(make_model, truth, blob_images):
-    model = make_model(kp.VLAE)
+def test_the_seed_decides_the_votes(run):
     values = []
     for seed in 0, 0, 1:
-        monitor = DisentanglementMonitor(truth, scores=["factor_vae_score"], seed=seed)
-        monitor.set_model(model)
-        monitor.images, monitor.factors = blob_images, truth.factors(np.arange(60))
+        monitor = DisentanglementMonitor((IMAGES, FACTORS), scores=["factor_vae_score"], seed=seed)
+        monitor.images, monitor.factors = IMAGES, FACTORS  # in one order
+        monitor.set_model(run[0])
         values.append(monitor.measure()["factor_vae_score"])
     assert values[0] == values[1] != values[2]
 
 
-def test_scores_are_0_while_no_latent_is_active(make_model, truth, blob_images):
-    model = make_model(kp.VLAE, num_rungs=1)
-    model.compile(keras.optimizers.SGD(0.0))
+def test_scores_are_0_while_no_latent_is_active():
+    model = kp.VLAE((8, 8, 1), num_rungs=1, **SETTINGS)
     model.set_weights([0 * weight for weight in model.get_weights()])
-    history = model.fit(blob_images, verbose=0, callbacks=[DisentanglementMonitor(truth)]).history
-    assert history["mig_sup"] == [0.0]
-    assert history["factor_vae_score"] == [0.0]
+    values = begun(DisentanglementMonitor(TRUTH), model, epochs=1).measure()
+    assert (values["mig_sup"], values["factor_vae_score"]) == (0.0, 0.0)
 
 
-def test_csv_and_tensorboard_get_the_values(make_model, truth, blob_images, tmp_path):
-    model = make_model(kp.VLAE)
-    model.compile()
-    observers = [
-        InformationFlow(blob_images, every=2, draws=50),
-        DisentanglementMonitor(truth, every=2, scores=["mig"]),
-    ]
-    loggers = [keras.callbacks.CSVLogger(tmp_path / "log.csv")]
-    if keras.backend.backend() == "tensorflow":
-        loggers.append(keras.callbacks.TensorBoard(tmp_path / "board", write_graph=False))
-    history = model.fit(blob_images, epochs=3, verbose=0, callbacks=observers + loggers).history
-    with (tmp_path / "log.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    for name in *FLOW, "mig":
-        np.testing.assert_allclose([float(row[name]) for row in rows], history[name], rtol=1e-6)
-    if len(loggers) > 1:
-        np.testing.assert_allclose(
-            _board(tmp_path / "board" / "train", "epoch_mi_total"), history["mi_total"], rtol=1e-6
-        )
-
-
-def _board(folder, tag):
-    """The values of a scalar in a TensorBoard folder."""
-    import tensorflow as tf
-
-    (path,) = map(str, folder.glob("events*"))
-    records = [tf.compat.v1.Event.FromString(record.numpy()) for record in tf.data.TFRecordDataset(path)]
-    values = [value for event in records for value in event.summary.value]
-    return [float(tf.make_ndarray(value.tensor)) for value in values if value.tag == tag]
-
-
-def test_held_images_of_arrays_pairs_and_data_sets(truth, blob_images):
-    import tensorflow as tf
-
-    assert InformationFlow(blob_images, num_images=10).images.shape == (10, 8, 8, 1)
-    data = tf.data.Dataset.from_tensor_slices(blob_images).batch(8)
-    np.testing.assert_array_equal(InformationFlow(data, num_images=10).images, blob_images[:10])
-    pairs = tf.data.Dataset.from_tensor_slices((blob_images, np.arange(60))).batch(8)
-    held = DisentanglementMonitor(pairs, num_images=10)
-    np.testing.assert_array_equal(held.images, blob_images[:10])
-    np.testing.assert_array_equal(held.factors, np.arange(10))
-    some = DisentanglementMonitor(truth, num_images=30)
-    np.testing.assert_array_equal(some.images, truth.images(some.factors))
+def test_subsets_of_arrays_pairs_and_data_sets():
+    assert InformationFlow(IMAGES, num_images=10).images.shape == (10, 8, 8, 1)
+    data = tf.data.Dataset.from_tensor_slices(IMAGES).batch(8)
+    np.testing.assert_array_equal(InformationFlow(data, num_images=10).images, IMAGES[:10])
+    pairs = tf.data.Dataset.from_tensor_slices((IMAGES, np.arange(60))).batch(8)
+    monitor = DisentanglementMonitor(pairs, num_images=10)
+    np.testing.assert_array_equal(monitor.images, IMAGES[:10])
+    np.testing.assert_array_equal(monitor.factors, np.arange(10))
+    some = DisentanglementMonitor(TRUTH, num_images=30)
+    np.testing.assert_array_equal(some.images, TRUTH.images(some.factors))
     assert len(np.unique(some.factors[:, 0])) == 5  # of the whole grid, not its beginning
-    assert len(InformationFlow(blob_images).images) == 60
+    assert len(InformationFlow(IMAGES).images) == 60
     assert len(InformationFlow(pairs.repeat(), num_images=70).images) == 70
 
 
-def test_held_images_of_batches_of_tensors(blob_images, truth):
+def test_subsets_of_batches_of_tensors():
     """As a PyTorch DataLoader gives them: images alone, in a list of one, or with labels."""
-    factors = truth.factors(np.arange(60))
-    for loader in Loader(blob_images), Loader(blob_images, alone=True), Loader(blob_images, factors * 0.3):
-        np.testing.assert_array_equal(InformationFlow(loader, num_images=10).images, blob_images[:10])
-    np.testing.assert_array_equal(InformationFlow(Tensor(blob_images)).images, blob_images)
-    np.testing.assert_array_equal(encode_all(Oracle(), Tensor(blob_images), batch_size=25)[0], factors)
-    held = DisentanglementMonitor(Loader(blob_images, factors[:, 1:].astype("float32")), num_images=10)
-    np.testing.assert_array_equal(held.factors, factors[:10, 1:])
-    for loader in Loader(blob_images), Loader(blob_images, alone=True), [blob_images]:
+    for loader in Loader(IMAGES), Loader(IMAGES, alone=True), Loader(IMAGES, FACTORS * 0.3):
+        np.testing.assert_array_equal(InformationFlow(loader, num_images=10).images, IMAGES[:10])
+    np.testing.assert_array_equal(InformationFlow(Tensor(IMAGES)).images, IMAGES)
+    np.testing.assert_array_equal(encode_all(Oracle(), Tensor(IMAGES), batch_size=25)[0], FACTORS)
+    monitor = DisentanglementMonitor(Loader(IMAGES, FACTORS[:, 1:].astype("float32")), num_images=10)
+    np.testing.assert_array_equal(monitor.factors, FACTORS[:10, 1:])
+    for loader in Loader(IMAGES), Loader(IMAGES, alone=True), [IMAGES], IMAGES:
         with pytest.raises(TypeError, match="must have factors"):
             DisentanglementMonitor(loader)
     with pytest.raises(ValueError, match=r"of one shape.* given as a tuple \(images, factors\)"):
-        InformationFlow([blob_images, factors])
+        InformationFlow([IMAGES, FACTORS])
 
 
-def test_training_is_not_disturbed(make_model, images):
-    """The same weights with and without observers: they draw from generators of their own."""
-    weights = []
-    for observers in [], [InformationFlow(images, every=1, draws=50)]:
-        keras.utils.set_random_seed(1)
-        model = make_model(num_rungs=2)
-        model.compile()
-        model.fit(
-            images, batch_size=20, epochs=3, shuffle=False, verbose=0, callbacks=[kp.GrowthCallback(), *observers]
-        )
-        weights.append(model.get_weights())
-    for a, b in zip(*weights, strict=True):
-        np.testing.assert_array_equal(a, b)
-
-
-def test_clear_errors(blob_images, truth):
-    import tensorflow as tf
-
-    with pytest.raises(ValueError, match="`every` must be at least 1"):
-        InformationFlow(blob_images, every=0)
-    with pytest.raises(ValueError, match="`draws` must be at least 2"):
-        InformationFlow(blob_images, draws=1)
-    with pytest.raises(TypeError, match="`every` must be an integer"):
-        InformationFlow(blob_images, every=2.5)
-    for seed, error in ("0", TypeError), (-1, ValueError), ([1, 2], TypeError):
-        with pytest.raises(error, match="`seed` must be"):
-            InformationFlow(blob_images, seed=seed)
-    with pytest.raises(ValueError, match="Received: 1, mig"):
-        DisentanglementMonitor(truth, scores=[1, "mig"])
-    assert DisentanglementMonitor(truth, scores=(name for name in ["mig"])).scores == ("mig",)
-    with pytest.raises(TypeError, match=r"use \['mig'\]"):
-        DisentanglementMonitor(truth, scores="mig")
-    with pytest.raises(TypeError, match="two arrays"):
-        DisentanglementMonitor(tf.data.Dataset.from_tensor_slices({"image": blob_images}).batch(8))
-    with pytest.raises(ValueError, match="At least two images"):
-        InformationFlow(tf.data.Dataset.from_tensor_slices(blob_images).batch(8).take(0))
-    with pytest.raises(ValueError, match="At least two images"):
-        InformationFlow(blob_images[:1])
-    with pytest.raises(TypeError, match="must have factors"):
-        DisentanglementMonitor(blob_images)
-    with pytest.raises(ValueError, match="`scores` takes mig, mig_sup, factor_vae_score. Received: dci"):
-        DisentanglementMonitor(truth, scores=["dci"])
-    with pytest.raises(ValueError, match="`num_images` must be at least 2"):
-        DisentanglementMonitor(truth, num_images=1)
-    with pytest.raises(TypeError, match="needs a model with `encode`"):
-        InformationFlow(blob_images).set_model(keras.Sequential())
-
-
-def test_a_csv_log_names_its_data_in_every_line(make_model, images, tmp_path):
-    model = make_model(num_rungs=1)
-    model.compile()
-    history = model.fit(images, epochs=2, verbose=0, callbacks=[CSVLogger(tmp_path / "log.csv", data="blobs drawn")])
-    with open(tmp_path / "log.csv", newline="") as file:
-        lines = list(csv.DictReader(file))
-    assert [line["data"] for line in lines] == ["blobs drawn"] * 2
-    assert [float(line["loss"]) for line in lines] == pytest.approx(history.history["loss"])
-    assert "data" not in history.history
-    assert not any(name.startswith("val_") for name in lines[0])
-    model.fit(images, validation_data=images, verbose=0, callbacks=[CSVLogger(tmp_path / "val.csv", data="blobs")])
-    with open(tmp_path / "val.csv", newline="") as file:
-        (line,) = csv.DictReader(file)
-    assert (line["data"], "val_loss" in line, "val_data" in line) == ("blobs", True, False)
+def test_invalid_arguments_are_rejected():
+    for settings, error, message in [
+        ({"every": 0}, ValueError, "`every` must be at least 1"),
+        ({"every": [3, -1]}, ValueError, "`every` must be at least 0"),
+        ({"every": 2.5}, TypeError, "`every` must be an integer"),
+        ({"draws": 1}, ValueError, "`draws` must be at least 2"),
+        ({"seed": "0"}, TypeError, "`seed` must be"),
+        ({"seed": -1}, ValueError, "`seed` must be"),
+        ({"seed": [1, 2]}, TypeError, "`seed` must be"),
+        ({"images": IMAGES[:1]}, ValueError, "At least two images"),
+        ({"images": tf.data.Dataset.from_tensor_slices(IMAGES).batch(8).take(0)}, ValueError, "At least two images"),
+    ]:
+        with pytest.raises(error, match=message):
+            InformationFlow(**{"images": IMAGES, **settings})
+    for data, settings, error, message in [
+        (TRUTH, {"scores": [1, "mig"]}, ValueError, "Received: 1, mig"),
+        (TRUTH, {"scores": ["dci"]}, ValueError, "must be among mig, mig_sup, factor_vae_score. Received: dci"),
+        (TRUTH, {"scores": []}, ValueError, "Received: none"),
+        (TRUTH, {"scores": "mig"}, TypeError, r"use \['mig'\]"),
+        (TRUTH, {"num_images": 1}, ValueError, "`num_images` must be at least 2"),
+        ([(IMAGES, FACTORS)], {"seed": -1}, ValueError, "`seed` must be at least 0"),
+        ((IMAGES, FACTORS * 0.5), {}, ValueError, "`factors` must be integers"),
+        ((IMAGES, np.zeros(60, int)), {}, ValueError, "at least 1 factor with two values"),
+        (tf.data.Dataset.from_tensor_slices({"image": IMAGES}).batch(8), {}, TypeError, "two arrays"),
+    ]:
+        with pytest.raises(error, match=message):
+            DisentanglementMonitor(data, **settings)
+    assert DisentanglementMonitor(TRUTH, scores=(name for name in ["mig"])).scores == ("mig",)
+    with pytest.raises(TypeError, match="InformationFlow needs a LadderVAE, such as ProgressiveVAE. Received: Seq"):
+        InformationFlow(IMAGES).set_model(keras.Sequential())

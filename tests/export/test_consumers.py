@@ -1,4 +1,4 @@
-"""Exports as others use them: no line of this package runs where the graph does."""
+"""Exports in other programs, which do not import this package."""
 
 import os
 import re
@@ -18,7 +18,7 @@ HERE = Path(__file__).parent
 
 
 def run(*command, folder, stdin=None):
-    """Standard output of a program that must succeed, in a folder that is not the repository."""
+    """Runs a program outside the repository; returns its standard output."""
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
     environment.pop("PYTHONPATH", None)
     done = subprocess.run(list(map(str, command)), cwd=folder, env=environment, input=stdin, capture_output=True)
@@ -27,7 +27,7 @@ def run(*command, folder, stdin=None):
 
 
 def expected_answers(model, images):
-    """Of every signature: inputs, and what the model itself says."""
+    """Returns {signature: (inputs, the model's own outputs)}."""
     pair, others = images[:2], images[2:4]
     codes = np.array(model.encode(pair)[0])
     swapped, swept = codes.copy(), np.repeat(codes, 3, axis=0)
@@ -55,7 +55,8 @@ def expected_answers(model, images):
     return answers
 
 
-def test_tensorflow_alone_runs_every_signature(exported, growing_model, eight, tmp_path):
+@pytest.mark.serving
+def test_tensorflow_runs_every_signature_without_keras(exported, growing_model, eight, tmp_path):
     answers = expected_answers(growing_model, eight)
     assert set(answers) == set(kp.export.read_metadata(exported)["signatures"])
     inputs = {
@@ -67,6 +68,21 @@ def test_tensorflow_alone_runs_every_signature(exported, growing_model, eight, t
     for signature, (_, outputs) in answers.items():
         for name, array in outputs.items():
             np.testing.assert_allclose(received[f"{signature}/{name}"], array, atol=1e-6, err_msg=signature)
+
+
+def test_a_session_runs_and_checks_the_graph(exported, growing_model):
+    """TensorFlow's C API and its bindings run the graph in a session, without any Python code of the export."""
+    codes = np.random.default_rng(0).standard_normal((5, 6), dtype="float32")
+    with tf.Graph().as_default() as graph, tf.compat.v1.Session() as session:
+        tf.compat.v1.saved_model.loader.load(session, ["serve"], str(exported))
+        source, target = operations(exported, "decode")
+        images = session.run(target, {source: codes})
+        with pytest.raises(tf.errors.InvalidArgumentError, match="`codes` must be finite"):
+            session.run(target, {source: np.full((1, 6), np.nan, "float32")})
+        nodes = [*graph.as_graph_def().node]
+        nodes += [node for function in graph.as_graph_def().library.function for node in function.node_def]
+    assert not {node.op for node in nodes if "PyFunc" in node.op}
+    np.testing.assert_allclose(images, growing_model.decode(codes), atol=1e-6)
 
 
 @pytest.mark.serving
@@ -93,7 +109,7 @@ def test_saved_model_cli_runs_signatures(exported, growing_model, eight, tmp_pat
 
 @pytest.fixture(scope="module")
 def decode_program(tmp_path_factory):
-    """`decode.c`, compiled with the headers and the libraries in the TensorFlow wheel."""
+    """`decode.c`, compiled with the headers and libraries of the TensorFlow wheel."""
     if shutil.which("gcc") is None:
         pytest.skip("no C compiler")
     library, program = tf.sysconfig.get_lib(), tmp_path_factory.mktemp("c") / "decode"
@@ -106,12 +122,13 @@ def decode_program(tmp_path_factory):
 
 
 def operations(exported, signature):
-    """Names of the only input and the only output of a signature in the graph, as bindings read them."""
+    """Returns the names of a signature's single input and output in the graph, which the C API needs."""
     saved = saved_model_pb2.SavedModel.FromString((exported / "saved_model.pb").read_bytes())
     definition = saved.meta_graphs[0].signature_def[signature]
     return [tensor.name for tensors in (definition.inputs, definition.outputs) for tensor in tensors.values()]
 
 
+@pytest.mark.serving
 def test_a_c_program_decodes(decode_program, exported, growing_model, tmp_path):
     codes = np.random.default_rng(0).standard_normal((5, 6), dtype="float32")
     answer = run(decode_program, exported, *operations(exported, "decode"), 6, folder=tmp_path, stdin=codes.tobytes())
@@ -119,7 +136,8 @@ def test_a_c_program_decodes(decode_program, exported, growing_model, tmp_path):
     np.testing.assert_allclose(images, growing_model.decode(codes), atol=1e-6)
 
 
-def test_the_checks_hold_in_the_c_program_too(decode_program, exported):
+@pytest.mark.serving
+def test_the_c_program_gets_the_errors_of_the_graph(decode_program, exported):
     for codes, latents, message in (np.full(6, np.nan, "float32"), 6, b"must be finite"), (np.zeros(5), 5, b"[?,6]"):
         command = [str(decode_program), str(exported), *operations(exported, "decode"), str(latents)]
         done = subprocess.run(command, input=codes.astype("float32").tobytes(), capture_output=True)
@@ -129,7 +147,7 @@ def test_the_checks_hold_in_the_c_program_too(decode_program, exported):
 
 @pytest.mark.serving
 @pytest.mark.parametrize("backend", ["jax", "torch"])
-def test_models_of_other_backends_are_exported_as_well(backend, tmp_path, eight):
+def test_models_of_other_backends_are_exported(backend, tmp_path, eight):
     pytest.importorskip(backend)
     script = """if True:
         import keras, numpy as np, keras_provlae as kp

@@ -1,20 +1,21 @@
 import struct
 import zlib
-from typing import ClassVar
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
+import keras_provlae as kp
 from keras_provlae.datasets.image_files import center_crop, resize
 from keras_provlae.export.image_bytes import image_decoder
+from keras_provlae.export.metadata import describe
 from keras_provlae.export.signatures import traced_signatures
 
 GRAY, COLOR, PALETTE, GRAY_ALPHA, COLOR_ALPHA = 0, 2, 3, 4, 6
 
 
 def png(bits, color_type, row, size=(2, 1), **chunks):
-    """A PNG file by the specification; TensorFlow and Pillow write but few of its kinds."""
+    """Builds a PNG file by the specification: TensorFlow and Pillow write only a few of its kinds."""
     header = struct.pack(">IIBBBBB", *size, bits, color_type, 0, 0, 0)
     chunks = {"IHDR": header, **chunks, "IDAT": zlib.compress(b"\0" + bytes(row)), "IEND": b""}
     content = b"\x89PNG\r\n\x1a\n"
@@ -65,9 +66,9 @@ KINDS = {  # a file, and its two pixels in [0, 1]
 }
 
 
-def test_every_kind_of_png_has_its_pixels_with_white_behind_them_and_gray_becomes_color():
+def test_every_kind_of_png_is_decoded_over_white():
     sides = np.zeros((10, 60, 3), "uint8")
-    sides[:, 20:40] = 255  # a model of 1 x 2 sees no more of it
+    sides[:, 20:40] = 255  # the center crop for a model of 1 x 2
     kinds = {
         **KINDS,
         "sides": (png_of(sides), (1, 1)),
@@ -79,7 +80,7 @@ def test_every_kind_of_png_has_its_pixels_with_white_behind_them_and_gray_become
         np.testing.assert_allclose(image[0], expected, atol=1e-6, err_msg=name)
 
 
-def test_the_signatures_are_those_of_the_decoded_images(loaded, growing_model, eight):
+def test_image_files_give_the_same_outputs_as_their_pixels(loaded, growing_model, eight):
     files = tf.constant([png_of(np.rint(image * 255).astype("uint8")) for image in eight])
     encoded = loaded.signatures["encode_image_bytes"](image_bytes=files)
     expected = loaded.signatures["encode"](images=tf.constant(eight))
@@ -93,7 +94,7 @@ def test_the_signatures_are_those_of_the_decoded_images(loaded, growing_model, e
     assert nothing["images"].shape == (0, 8, 8, 1)
 
 
-def test_colors_become_gray_and_other_shapes_lose_their_sides_as_in_image_folder(loaded, growing_model):
+def test_files_are_converted_like_those_of_image_folder(loaded, growing_model):
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 256, (*size, 3), "uint8") for size in ((24, 60), (61, 17), (3, 8), (1, 1))]
     red = np.full((8, 8, 3), [200, 100, 0], "uint8")
@@ -108,41 +109,38 @@ def test_colors_become_gray_and_other_shapes_lose_their_sides_as_in_image_folder
 GOOD, JPEG = png(8, GRAY, [1, 200]), tf.io.encode_jpeg(np.zeros((40, 40, 3), "uint8")).numpy()
 
 
-def test_what_cannot_be_decoded_is_an_error_that_names_the_item(loaded):
+def test_undecodable_files_raise_an_error_with_their_index(loaded):
     for files, message in (
-        ([GOOD, b"<html>"], "must hold PNG or JPEG files, .* Received something else as item, counted from 0:] .1]"),
+        ([GOOD, b"<html>"], "must hold PNG or JPEG files; .* Received something else as item, counted from 0:] .1]"),
         ([b"", GOOD], "something else as item, counted from 0:] .0]"),
         ([GOOD, b"GIF89a", GOOD, b"BM"], "something else as item, counted from 0:] .1]"),
         ([GOOD, GOOD, GOOD[:-20]], "Received a broken one as item, counted from 0:] .2]"),
         ([GOOD, GOOD[:12]], "a broken one as item, counted from 0:] .1]"),
         ([JPEG, JPEG[: len(JPEG) // 2], GOOD], "a broken one as item, counted from 0:] .1]"),
         ([JPEG[:3], GOOD], "a broken one as item, counted from 0:] .0]"),
-        ([GOOD, png(8, GRAY, [0], size=(6000, 7000))], "counted from 0, of height and width:] .1] .7000 6000]"),
+        (
+            [GOOD, png(8, GRAY, [0], size=(6000, 7000))],
+            "a larger one as item, counted from 0, of height and width:] .1] .7000 6000]",
+        ),
         ([png(8, GRAY, [0], size=(2**31 - 1, 2**31 - 1))], "height and width:] .0] .2147483647 2147483647]"),
     ):
         with pytest.raises(tf.errors.InvalidArgumentError, match=message):
             loaded.encode_image_bytes(tf.constant(files))
 
 
-class TwoChannels:
-    """A model of one latent, which counts how often it is traced."""
-
-    image_shape = (2, 2, 2)
-    rung_slices = ((1, slice(0, 1)),)
-    calls: ClassVar = []
-
-    def encode(self, images):
-        self.calls.append("encode")
-        mean = tf.reduce_mean(images, axis=(1, 2, 3))[:, None]
-        return mean, mean
-
-    def decode(self, codes):
-        self.calls.append("decode")
-        return tf.ones((1, *self.image_shape)) * codes[:, None, None]
-
-
-def test_only_models_of_gray_or_color_have_them_and_networks_are_traced_once(loaded):
-    TwoChannels.calls.clear()
-    _, signatures = traced_signatures(TwoChannels())
+def test_two_channels_have_no_image_files_and_networks_are_traced_once(loaded, monkeypatch):
+    """In mixed precision, of a model that does not grow; its outputs are float32 all the same."""
+    calls = []
+    for name in "encode", "decode":
+        method = getattr(kp.BetaVAE, name)
+        monkeypatch.setattr(kp.BetaVAE, name, lambda *args, n=name, f=method: calls.append(n) or f(*args))
+    model = kp.BetaVAE((8, 8, 2), latent_dim=2, stem=(4,), channels=4, dense=8, dtype="mixed_bfloat16")
+    _, signatures = traced_signatures(model)
+    assert sorted(calls) == ["decode", "encode"]
     assert set(loaded.signatures) - set(signatures) == {"encode_image_bytes", "reconstruct_image_bytes"}
-    assert sorted(TwoChannels.calls) == ["decode", "encode"]
+    images = np.random.default_rng(0).random((3, 8, 8, 2), dtype="float32")
+    mean = signatures["encode"](images=tf.constant(images))["mean"]
+    assert mean.dtype == tf.float32
+    np.testing.assert_allclose(mean, model.encode(images)[0], atol=0.02, rtol=0.02)  # bfloat16: one part in 256
+    metadata = describe(model)
+    assert [metadata[name] for name in ("stage", "alpha", "iteration", "grown")] == [0, 1.0, 0, True]

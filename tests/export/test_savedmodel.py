@@ -10,26 +10,26 @@ import tensorflow as tf
 
 import keras_provlae as kp
 from keras_provlae.export import savedmodel
-from keras_provlae.export.metadata import version_folders
+from keras_provlae.export.metadata import describe, version_folders
 from keras_provlae.export.savedmodel import EXAMPLES_FILE
 
 
 def write_name(model, folder):
-    """A file with the model's name instead of a graph."""
+    """Writes the model's name instead of a graph."""
     (folder / "assets.extra").mkdir(parents=True)
     (folder / "saved_model.pb").write_text(model.name)
 
 
 @pytest.fixture
 def quick(monkeypatch):
-    """Exports without graphs: these tests look at folders alone."""
+    """Returns an `export_savedmodel` that takes the model's name and writes no graph."""
     monkeypatch.setattr(savedmodel, "write_savedmodel", write_name)
     monkeypatch.setattr(savedmodel, "check_model", lambda model: None)
     return lambda name, *args, **kwargs: kp.export.export_savedmodel(keras.Model(name=name), *args, **kwargs)
 
 
 def overtake(quick, monkeypatch, path):
-    """While a model of the name `slow` is written, somebody else exports `fast`."""
+    """Exports `fast` while the model `slow` is being written."""
 
     def write(model, folder):
         write_name(model, folder)
@@ -40,11 +40,11 @@ def overtake(quick, monkeypatch, path):
 
 
 def content(folder):
-    """Text of every export in a folder, by the name of its version; hidden files as well."""
+    """Returns {version: model name} of the exports in a folder, hidden ones included."""
     return {child.name: (child / "saved_model.pb").read_text() for child in folder.iterdir()}
 
 
-def test_the_layout_is_tensorflow_serving_s(exported):
+def test_the_layout_is_the_one_of_tensorflow_serving(exported):
     assert exported.name == "1"
     assert [child.name for child in exported.parent.iterdir()] == ["1"]
     assert {child.name for child in exported.iterdir()} >= {"saved_model.pb", "variables", "assets.extra"}
@@ -68,7 +68,7 @@ def test_the_next_free_version_is_the_default(quick, tmp_path):
     (tmp_path / "m/٣٣/saved_model.pb").write_text("no version")
     assert quick("e", tmp_path / "m") == tmp_path / "m/9"
     assert set(content(tmp_path / "m")) == {"1", "7", "8", "3", "9", "notes", "٣٣"}
-    (tmp_path / "m/00000011").mkdir()  # as TensorFlow Serving's own examples
+    (tmp_path / "m/00000011").mkdir()  # leading zeros, as in TensorFlow Serving's examples
     (tmp_path / "m/12").touch()
     (tmp_path / "m/13").symlink_to("nowhere")
     assert quick("f", tmp_path / "m") == tmp_path / "m/14"
@@ -76,16 +76,16 @@ def test_the_next_free_version_is_the_default(quick, tmp_path):
         quick("g", tmp_path / "m/11")
 
 
-def test_a_home_folder_is_meant_by_a_tilde(quick, tmp_path, monkeypatch):
+def test_a_tilde_is_the_home_folder(quick, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert quick("a", "~/served") == tmp_path / "served/1"
     with pytest.raises(ValueError, match="`path` must name a folder for the model, such as 'served/mnist'"):
         quick("a", "")
 
 
-def test_an_existing_version_is_replaced_only_when_asked(quick, tmp_path):
+def test_an_existing_version_is_replaced_only_with_overwrite(quick, tmp_path):
     quick("a", tmp_path / "m")
-    with pytest.raises(FileExistsError, match="m/1 exists. Leave out the version to get the next free one, or pass"):
+    with pytest.raises(FileExistsError, match="m/1 exists. Omit the version to get the next free one, or pass"):
         quick("b", tmp_path / "m/1")
     assert content(tmp_path / "m") == {"1": "a"}
     assert quick("b", tmp_path / "m/1", overwrite=True) == tmp_path / "m/1"
@@ -97,7 +97,7 @@ def test_an_existing_version_is_replaced_only_when_asked(quick, tmp_path):
     assert content(tmp_path / "m") == {"1": "b", "2": "c"}
 
 
-def test_a_failed_export_leaves_nothing_and_takes_nothing(quick, tmp_path, monkeypatch):
+def test_a_failed_export_changes_nothing(quick, tmp_path, monkeypatch):
     quick("a", tmp_path / "m")
 
     def fail(model, folder):
@@ -112,14 +112,14 @@ def test_a_failed_export_leaves_nothing_and_takes_nothing(quick, tmp_path, monke
         assert content(tmp_path / "m") == {"1": "a"}
 
 
-def test_an_existing_version_is_refused_before_the_work(quick, tmp_path, monkeypatch):
+def test_an_existing_version_is_rejected_before_the_export(quick, tmp_path, monkeypatch):
     quick("a", tmp_path / "m")
     monkeypatch.setattr(savedmodel, "write_savedmodel", lambda model, folder: pytest.fail("all for nothing"))
     with pytest.raises(FileExistsError):
         quick("b", tmp_path / "m/1")
 
 
-def test_a_version_that_somebody_else_wrote_meanwhile_is_kept(quick, tmp_path, monkeypatch):
+def test_a_version_written_in_the_meantime_is_kept(quick, tmp_path, monkeypatch):
     overtake(quick, monkeypatch, tmp_path / "m/1")
     with pytest.raises(FileExistsError):
         quick("slow", tmp_path / "m/1")
@@ -127,7 +127,7 @@ def test_a_version_that_somebody_else_wrote_meanwhile_is_kept(quick, tmp_path, m
 
 
 @pytest.mark.parametrize("error", [PermissionError, KeyboardInterrupt])
-def test_what_is_being_replaced_comes_back_when_that_fails(quick, tmp_path, monkeypatch, error):
+def test_a_failed_replacement_restores_the_old_version(quick, tmp_path, monkeypatch, error):
     quick("a", tmp_path / "m")
     rename = Path.rename
 
@@ -141,7 +141,7 @@ def test_what_is_being_replaced_comes_back_when_that_fails(quick, tmp_path, monk
         quick("b", tmp_path / "m/1", overwrite=True)
     assert content(tmp_path / "m") == {"1": "a"}
     with pytest.raises(error):
-        quick("b", tmp_path / "m")  # ends, instead of trying for ever
+        quick("b", tmp_path / "m")  # fails instead of retrying forever
     assert content(tmp_path / "m") == {"1": "a"}
 
 
@@ -158,7 +158,7 @@ def test_the_folder_appears_when_it_is_complete(quick, tmp_path, monkeypatch):
     assert not seen[0].isdigit()
 
 
-def test_who_is_slower_takes_the_next_number(quick, tmp_path, monkeypatch):
+def test_a_taken_number_is_skipped(quick, tmp_path, monkeypatch):
     overtake(quick, monkeypatch, tmp_path / "m")
     assert quick("slow", tmp_path / "m") == tmp_path / "m/2"
     assert content(tmp_path / "m") == {"1": "fast", "2": "slow"}
@@ -167,34 +167,38 @@ def test_who_is_slower_takes_the_next_number(quick, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("path", "version", "error", "message"),
     [
-        ("m", -1, ValueError, "`version` must not be negative, and below 2 .* Received: version=-1"),
-        ("m", 2**63, ValueError, "`version` must not be negative, and below 2"),
+        ("m", -1, ValueError, "`version` must be in 0 .. 2 .* Received: version=-1"),
+        ("m", 2**63, ValueError, "`version` must be in 0 .. 2 .. 63 - 1"),
         ("m/01", None, ValueError, "`path` must end with a version without leading zeros"),
         ("m", "2", TypeError, "`version` must be an integer. Received: version='2'"),
         ("m", True, TypeError, "`version` must be an integer"),
-        ("m/1", 2, ValueError, "`path` ends with another version than `version`"),
+        ("m/1", 2, ValueError, "`path` and `version` must name the same version"),
     ],
 )
-def test_bad_versions_are_refused(quick, tmp_path, path, version, error, message):
+def test_bad_versions_are_rejected(quick, tmp_path, path, version, error, message):
     with pytest.raises(error, match=message):
         quick("a", tmp_path / path, version=version)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_growing_model_is_refused_only_when_asked(tmp_path, growing_model, exported):
-    with pytest.raises(ValueError, match="still growing: stage 1 of 0 .. 2, alpha 0.5. Train it on, or export it as"):
+def test_require_grown_rejects_a_growing_model(tmp_path, growing_model, exported):
+    with pytest.raises(ValueError, match="still growing: stage 1 of 0 .. 2, alpha 0.5. Train it further, or export"):
         kp.export.export_savedmodel(growing_model, tmp_path / "m", require_grown=True)
     assert not (tmp_path / "m").exists()
-    assert exported.is_dir()  # the same model, not asked
+    assert exported.is_dir()  # without `require_grown`, the same model was exported
+    unlocked = kp.ProgressiveVAE((8, 8, 1), num_rungs=2, latent_dim=1, channels=4, dense=8)
+    unlocked.grow(fade_in_steps=10)
+    with pytest.raises(ValueError, match="still growing: stage 1 of 0 .. 1, alpha 0"):
+        kp.export.export_savedmodel(unlocked, tmp_path / "m", require_grown=True)
 
 
-def test_other_models_are_refused(tmp_path):
+def test_other_models_are_rejected(tmp_path):
     for export in kp.export.export_savedmodel, kp.export.export_onnx, kp.export.export_litert:
         with pytest.raises(TypeError, match="`model` must be a LadderVAE, such as .* Received: Sequential"):
             export(keras.Sequential(), tmp_path / "m")
 
 
-def test_metadata_say_what_it_is(exported, growing_model):
+def test_metadata_describe_the_model(exported, growing_model):
     metadata = kp.export.read_metadata(exported)
     assert kp.export.read_metadata(exported.parent) == kp.export.read_metadata(str(exported.parent)) == metadata
     assert metadata["image_shape"] == [8, 8, 1]
@@ -214,7 +218,7 @@ def test_metadata_say_what_it_is(exported, growing_model):
     assert again.spec == growing_model.spec
 
 
-def test_metadata_list_the_signatures_that_are_there(exported, loaded):
+def test_metadata_list_the_signatures(exported, loaded):
     signatures = kp.export.read_metadata(exported)["signatures"]
     assert set(signatures) == set(loaded.signatures)
     assert signatures["sample_rung_uint8"] == {
@@ -227,15 +231,15 @@ def test_metadata_list_the_signatures_that_are_there(exported, loaded):
     assert signatures["encode"]["outputs"]["mean_rung_2"] == {"dtype": "float32", "shape": [None, 2]}
 
 
-def test_a_model_remembers_its_preset(tmp_path):
+def test_metadata_name_the_preset_which_the_config_restores():
     model = kp.VLAE.from_preset("mnist", beta=4.0)
-    model.save(tmp_path / "model.keras")
-    again = keras.models.load_model(tmp_path / "model.keras")
+    saved = json.loads(json.dumps(describe(model)["model"]))
+    assert (saved["class"], saved["preset"]) == ("VLAE", "mnist")
+    again = kp.VLAE.from_config(saved["config"])
     assert (again.preset, again.beta) == ("mnist", 4.0)
-    assert again.get_config() == model.get_config()
 
 
-def test_metadata_of_a_folder_are_those_of_the_newest_version(tmp_path):
+def test_metadata_of_a_folder_are_its_newest_version_s(tmp_path):
     for version in "9", "3", "10", "002", "7":
         (tmp_path / version / "assets.extra").mkdir(parents=True)
         (tmp_path / version / "assets.extra/keras_provlae.json").write_text(json.dumps({"version": version}))
@@ -243,25 +247,25 @@ def test_metadata_of_a_folder_are_those_of_the_newest_version(tmp_path):
     assert kp.export.read_metadata(tmp_path) == {"version": "10"}
 
 
-def test_versions_ascend_whatever_the_file_system_says(tmp_path, monkeypatch):
+def test_versions_ascend_in_any_order_of_the_file_system(tmp_path, monkeypatch):
     for order in itertools.permutations((1, 2, 10)):
         monkeypatch.setattr(Path, "iterdir", lambda folder, order=order: (folder / str(number) for number in order))
         assert list(version_folders(tmp_path)) == [1, 2, 10]
 
 
-def test_metadata_say_when(exported):
+def test_metadata_have_the_time_of_the_export(exported):
     when = datetime.datetime.fromisoformat(kp.export.read_metadata(exported)["exported_at"])
     assert when.utcoffset() == datetime.timedelta(0)
     assert abs(datetime.datetime.now(datetime.UTC) - when) < datetime.timedelta(hours=1)
 
 
-def test_there_may_be_no_metadata(tmp_path):
+def test_missing_metadata_raises_an_error(tmp_path):
     (tmp_path / "3").mkdir()
     with pytest.raises(FileNotFoundError, match="no assets.extra/keras_provlae.json in it or in its newest version"):
         kp.export.read_metadata(tmp_path)
 
 
-def test_example_images_travel_with_the_export(exported, eight, growing_model, tmp_path):
+def test_example_images_are_stored_with_the_export(exported, eight, growing_model, tmp_path):
     assert np.array_equal(np.load(exported / EXAMPLES_FILE), np.rint(eight[:5] * 255).astype("uint8"))
     with pytest.raises(ValueError, match="Images must have the shape"):
         kp.export.export_savedmodel(growing_model, tmp_path / "m", example_images=np.zeros((1, 9, 9, 1), "uint8"))

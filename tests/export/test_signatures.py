@@ -4,11 +4,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import keras_provlae as kp
-
 
 def ask(loaded, signature, **inputs):
-    """Calls a signature as a client does: arrays by name, integers as int32."""
+    """Calls a signature with arrays by name; integers become int32."""
     tensors = {name: tf.constant(value, tf.int32 if isinstance(value, int) else None) for name, value in inputs.items()}
     return {name: output.numpy() for name, output in loaded.signatures[signature](**tensors).items()}
 
@@ -17,7 +15,7 @@ def close(a, b):
     np.testing.assert_allclose(a, np.asarray(b), atol=1e-6, rtol=0)
 
 
-def test_encode_is_the_model_s_and_names_every_rung(loaded, growing_model, eight):
+def test_encode_returns_the_model_s_posterior_whole_and_by_rung(loaded, growing_model, eight):
     mean, log_var = growing_model.encode(eight)
     outputs = ask(loaded, "encode", images=eight)
     close(outputs.pop("mean"), mean)
@@ -28,15 +26,16 @@ def test_encode_is_the_model_s_and_names_every_rung(loaded, growing_model, eight
         close(outputs[f"log_var_rung_{rung}"], log_var[:, columns])
 
 
-@pytest.mark.parametrize("batch", [1, 3])
-def test_the_batch_is_dynamic(loaded, growing_model, eight, batch):
-    codes = np.random.default_rng(0).standard_normal((batch, 6), dtype="float32")
-    for signature in "reconstruct", "serving_default":
-        close(ask(loaded, signature, images=eight[:batch])["images"], growing_model.reconstruct(eight[:batch]))
+def test_the_batch_size_is_dynamic(loaded, growing_model, eight):
+    expected = np.asarray(growing_model.reconstruct(eight[:3]))
+    for batch in 1, 3:
+        for signature in "reconstruct", "serving_default":
+            close(ask(loaded, signature, images=eight[:batch])["images"], expected[:batch])
+    codes = np.random.default_rng(0).standard_normal((3, 6), dtype="float32")
     close(ask(loaded, "decode", codes=codes)["images"], growing_model.decode(codes))
 
 
-def test_sample_draws_what_the_model_draws_with_this_seed(loaded, growing_model):
+def test_sample_equals_the_model_s_for_every_seed(loaded, growing_model):
     sample = ask(loaded, "sample", n=4, seed=7)["images"]
     close(sample, growing_model.sample(4, seed=7))
     assert np.array_equal(sample, ask(loaded, "sample", n=4, seed=7)["images"])
@@ -45,15 +44,14 @@ def test_sample_draws_what_the_model_draws_with_this_seed(loaded, growing_model)
         close(ask(loaded, "sample", n=2, seed=seed)["images"], growing_model.sample(2, seed=seed))
 
 
-@pytest.mark.parametrize("rung", [2, 3])
-def test_sample_rung_draws_one_rung_of_each_image_whatever_the_batch(loaded, growing_model, eight, rung):
-    images = ask(loaded, "sample_rung", images=eight[:2], rung=rung, n=3, seed=1)["images"]
-    close(images[:3], growing_model.sample(3, rung=rung, around=eight[:1], seed=1))
-    close(images[3:], growing_model.sample(3, rung=rung, around=eight[1:2], seed=1))
+def test_sample_rung_draws_one_rung_of_every_image(loaded, growing_model, eight):
+    images = ask(loaded, "sample_rung", images=eight[:2], rung=2, n=3, seed=1)["images"]
+    close(images[:3], growing_model.sample(3, rung=2, around=eight[:1], seed=1))
+    close(images[3:], growing_model.sample(3, rung=2, around=eight[1:2], seed=1))
     assert np.ptp(images[:3], axis=0).max() > 1e-3
 
 
-def test_a_locked_rung_shows_nothing_in_an_export_of_a_growing_model(loaded, growing_model, eight):
+def test_a_locked_rung_does_not_change_the_image(loaded, growing_model, eight):
     images = ask(loaded, "sample_rung", images=eight[:1], rung=1, n=3, seed=1)["images"]
     close(images, np.repeat(growing_model.reconstruct(eight[:1]), 3, axis=0))
 
@@ -77,8 +75,6 @@ def test_traverse_sets_one_latent_to_every_value(loaded, growing_model, eight):
     ("signature", "rest"),
     [
         ("encode", {}),
-        ("reconstruct", {}),
-        ("sample_rung", {"rung": 3, "n": 2, "seed": 0}),
         ("swap_rung", {"rung": 3}),
         ("traverse", {"latent": 0, "values": np.array([1.0], "float32")}),
     ],
@@ -94,7 +90,7 @@ def test_uint8_images_are_floats_times_255(loaded, eight, signature, rest):
         assert values.dtype == np.float32
 
 
-def test_the_loaded_functions_take_both_dtypes_and_plain_numbers(loaded, growing_model, eight):
+def test_loaded_functions_take_both_dtypes_and_plain_numbers(loaded, growing_model, eight):
     mean, _ = growing_model.encode(eight)
     close(loaded.encode(eight)["mean"], mean)
     close(loaded.encode(np.rint(eight * 255).astype("uint8"))["mean"], mean)
@@ -114,18 +110,18 @@ HUGE = np.array(list(itertools.product((3e38, -3e38), repeat=6)), "float32")  # 
         ("reconstruct", {"images": np.zeros((1, 7, 8, 1), "float32")}, "expected shape [?,8,8,1]"),
         ("decode", {"codes": np.full((1, 6), np.inf, "float32")}, "`codes` must be finite"),
         ("decode", {"codes": np.zeros((1, 5), "float32")}, "expected shape [?,6]"),
-        ("sample", {"n": 0, "seed": 0}, "`n` must be at least 1; received:] [0]"),
-        ("sample_rung", {"images": 0, "rung": 4, "n": 1, "seed": 0}, "`rung` must be 1 .. 3; received:] [4]"),
-        ("sample_rung", {"images": 0, "rung": 0, "n": 1, "seed": 0}, "`rung` must be 1 .. 3; received:] [0]"),
-        ("sample_rung", {"images": 0, "rung": 1, "n": -1, "seed": 0}, "`n` must be at least 1; received:] [-1]"),
+        ("sample", {"n": 0, "seed": 0}, "`n` must be at least 1. Received:] [0]"),
+        ("sample_rung", {"images": 0, "rung": 4, "n": 1, "seed": 0}, "`rung` must be 1 .. 3. Received:] [4]"),
+        ("sample_rung", {"images": 0, "rung": 0, "n": 1, "seed": 0}, "`rung` must be 1 .. 3. Received:] [0]"),
+        ("sample_rung", {"images": 0, "rung": 1, "n": -1, "seed": 0}, "`n` must be at least 1. Received:] [-1]"),
         ("swap_rung", {"images": 0, "others": np.zeros((2, 8, 8, 1), "float32"), "rung": 1}, "of the same size"),
         ("swap_rung", {"images": 0, "others": np.full((1, 8, 8, 1), 2, "float32"), "rung": 1}, "finite values"),
         ("traverse", {"images": 0, "latent": 6, "values": np.zeros(2, "float32")}, "`latent` must be 0 .. 5, a"),
-        ("traverse", {"images": 0, "latent": -1, "values": np.zeros(2, "float32")}, "received:] [-1]"),
+        ("traverse", {"images": 0, "latent": -1, "values": np.zeros(2, "float32")}, "Received:] [-1]"),
         ("traverse", {"images": 0, "latent": 0, "values": np.full(2, np.nan, "float32")}, "`values` must be fin"),
     ],
 )
-def test_bad_values_are_errors_that_say_the_rule(loaded, eight, signature, inputs, message):
+def test_bad_values_raise_an_error_with_the_rule(loaded, eight, signature, inputs, message):
     if isinstance(inputs.get("images"), int):
         inputs = {**inputs, "images": eight[:1]}
     with pytest.raises(tf.errors.InvalidArgumentError) as error:
@@ -133,16 +129,7 @@ def test_bad_values_are_errors_that_say_the_rule(loaded, eight, signature, input
     assert message in str(error.value)
 
 
-def test_no_images_give_no_images(loaded):
+def test_an_empty_batch_gives_no_images(loaded):
     nothing = np.zeros((0, 8, 8, 1), "float32")
     assert ask(loaded, "reconstruct", images=nothing)["images"].shape == (0, 8, 8, 1)
     assert ask(loaded, "sample_rung", images=nothing, rung=1, n=3, seed=0)["images"].shape == (0, 8, 8, 1)
-
-
-def test_a_model_that_does_not_grow_is_exported_under_any_policy(tmp_path, eight):
-    model = kp.BetaVAE((8, 8, 1), latent_dim=2, stem=(4,), channels=4, dense=8, dtype="mixed_bfloat16")
-    path = kp.export.export_savedmodel(model, tmp_path / "baseline", require_grown=True)
-    mean = ask(tf.saved_model.load(str(path)), "encode", images=eight)["mean"]
-    np.testing.assert_allclose(mean, model.encode(eight)[0], atol=0.02, rtol=0.02)  # bfloat16: one part in 256
-    metadata = kp.export.read_metadata(path)
-    assert (metadata["stage"], metadata["alpha"], metadata["grown"]) == (None, None, True)

@@ -1,23 +1,30 @@
+import functools
+
 import numpy as np
 import pytest
 
-from tests.metrics.golden import CASES, golden
+from tests.metrics.golden import EXPECTED, golden
 
 
-@pytest.fixture(params=CASES)
-def case(request, shared):
+@pytest.fixture(params=EXPECTED)
+def case(request):
     """Each golden case in turn."""
     return golden(request.param)
 
 
-@pytest.fixture
-def named_case(shared):
-    """A golden case by its name."""
-    return golden
+@pytest.fixture(scope="module")
+def few_trees():
+    """Fits ten boosted trees instead of a hundred, for tests that do not depend on the number."""
+    from sklearn.ensemble import GradientBoostingClassifier
+
+    with pytest.MonkeyPatch.context() as patch:
+        trees = functools.partial(GradientBoostingClassifier, n_estimators=10)
+        patch.setattr("sklearn.ensemble.GradientBoostingClassifier", trees)
+        yield
 
 
 class Blobs:
-    """A ground truth of 8 x 8 images: a blob at 5 x 4 places, in three sizes."""
+    """Ground truth of 8 x 8 images: a blob at 5 x 4 positions in three sizes."""
 
     factor_names = ("x", "y", "size")
     factor_sizes = (5, 4, 3)
@@ -36,7 +43,7 @@ class Blobs:
 
 
 class Tensor:
-    """A tensor of another library: not an array, and not a tensor of the backend."""
+    """A tensor of another library: neither an array nor a tensor of the backend."""
 
     def __init__(self, array):
         self.array, self.shape, self.dtype = array, array.shape, f"other.{array.dtype}"
@@ -52,7 +59,7 @@ class Tensor:
 
 
 class Loader:
-    """Batches of tensors as a PyTorch DataLoader gives them: a list of what a data set has, or a tensor alone."""
+    """Yields batches of tensors as a PyTorch DataLoader does: a list of tensors, or a bare tensor."""
 
     def __init__(self, *arrays, batch_size=7, alone=False):
         self.arrays, self.batch_size, self.alone = arrays, batch_size, alone
@@ -72,7 +79,7 @@ def blobs():
 
 
 class Oracle:
-    """Encodes the images of `blobs` as their factors: x and y in rung 2, the size in rung 1."""
+    """Encodes the images of `Blobs` as their factors: x and y in rung 2, the size in rung 1."""
 
     name = "oracle"
     rung_slices = ((2, slice(0, 2)), (1, slice(2, 3)))

@@ -1,4 +1,4 @@
-"""The golden cases beside the repository: posteriors, factors and what is expected of every score."""
+"""Golden cases: posteriors, factors and the expected value of each score. See tests/data/metrics/README.md."""
 
 import functools
 import json
@@ -6,46 +6,33 @@ import types
 
 import numpy as np
 
-from tests.conftest import SHARED
+from tests.conftest import REPOSITORY
 
-FOLDER = SHARED / "reference" / "metrics"
-CASES = (
-    "perfect_1to1",
-    "discrete_separated",
-    "split_factor",
-    "two_in_one",
-    "rotated_pair",
-    "rotated_full",
-    "inactive_dims",
-    "noise_means",
-    "collapsed",
-    "modular_sum",
-    "wide_sigma",
-    "one_active",
-    "sigma_code",
-    "nonlinear_mix",
-    "incomplete_grid",
-)
+FOLDER = REPOSITORY / "tests" / "data" / "metrics"
+EXPECTED = json.loads((FOLDER / "expected.json").read_text())
 
 
-@functools.cache
-def _expected():
-    return json.loads((FOLDER / "expected.json").read_text())["cases"]
+def having(score):
+    """Returns the names of the cases with an expected value of a score."""
+    return [name for name, expected in EXPECTED.items() if score in expected]
 
 
 @functools.cache
 def golden(name):
-    """One case: `mean`, `log_var`, `factors`, `train`, `test`, `rung_slices` and `expected`."""
-    arrays = np.load(FOLDER / f"{name}.npz")
-    expected = _expected()[name]
-    layers = expected["layers"]
+    """Returns a case with `mean`, `log_var`, `factors`, `train`, `test`, `rung_slices` and `expected`."""
+    expected = EXPECTED[name]
+    with np.load(FOLDER / "codes.npz") as file:
+        arrays = {
+            key: file[f"{name}/{key}"]
+            for key in ("mean", "log_var", "factors", "train", "test")
+            if f"{name}/{key}" in file
+        }
+    sizes = expected["factor_sizes"]
+    grid = np.stack(np.unravel_index(np.arange(np.prod(sizes)), sizes), axis=1)
+    rungs = expected["rungs"]
     return types.SimpleNamespace(
         name=name,
-        mean=arrays["mean"],
-        log_var=arrays["logvar"],
-        factors=arrays["labels"],
-        train=arrays["train_idx"],
-        test=arrays["test_idx"],
-        rung_slices=[(len(layers) - i, slice(of[0], of[-1] + 1)) for i, of in enumerate(layers)],
         expected=expected,
+        rung_slices=[(len(rungs) - i, slice(of[0], of[-1] + 1)) for i, of in enumerate(rungs)],
+        **{"factors": grid, **arrays},
     )

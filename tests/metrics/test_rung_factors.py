@@ -5,18 +5,19 @@ import numpy as np
 import pytest
 
 from keras_provlae.metrics import map_stability, mutual_information, rung_factor_map
+from tests.metrics.golden import golden
 
 
 @pytest.fixture
 def grid():
-    """Three factors: two in rung 2, spread over both of its latents; one in rung 1."""
+    """Three factors: two spread over both latents of rung 2, one in rung 1."""
     factors = np.stack(np.meshgrid(range(3), range(4), range(5), indexing="ij"), axis=-1).reshape(-1, 3)
     a, b, c = 10.0 * factors.T
     mean = np.stack([a + b, a - b, c, np.zeros(60)], axis=1)
     return mean, np.full((60, 4), -4.0), factors
 
 
-def test_a_rung_holds_what_no_single_latent_does(grid):
+def test_a_rung_holds_factors_that_no_single_latent_holds(grid):
     mean, log_var, factors = grid
     held = rung_factor_map(mean, log_var, factors, [(2, slice(0, 2)), (1, slice(2, 4))], draws=600)
     np.testing.assert_allclose(held.mi, [[math.log(3), math.log(4), 0], [0, 0, math.log(5)]], atol=1e-5)
@@ -26,27 +27,27 @@ def test_a_rung_holds_what_no_single_latent_does(grid):
     assert single[:2, :2].max() < 0.9
 
 
-def test_a_rung_of_one_latent_is_integrated(grid):
+def test_a_rung_with_one_latent_is_integrated(grid):
     mean, log_var, factors = grid
     held = rung_factor_map(mean, log_var, factors, [(i + 1, slice(i, i + 1)) for i in (3, 2, 1, 0)], draws=2)
     np.testing.assert_allclose(held.mi[::-1].T, mutual_information(mean, log_var, factors).mi, atol=1e-9)
     assert not held.standard_error.any()
 
 
-def test_sampled_values_agree_with_the_integral_within_their_error(named_case):
-    """A rung of two latents, one of which knows nothing, knows what the other does."""
-    case = named_case("rotated_pair")
+def test_sampled_values_agree_with_the_integral_within_their_error():
+    """In a rung of two latents, the second without information, the rung has the information of the first."""
+    case = golden("rotated_pair")
     rng = np.random.default_rng(0)
     mean = np.stack([case.mean[:, 0], rng.standard_normal(len(case.mean)) * 1e-9], axis=1)
     log_var = np.stack([case.log_var[:, 0], np.zeros(len(case.mean))], axis=1)
     exact = mutual_information(case.mean[:, :1], case.log_var[:, :1], case.factors).mi[:, 0]
-    maps = [rung_factor_map(mean, log_var, case.factors, [(1, slice(0, 2))], 1000, seed) for seed in range(5)]
+    maps = [rung_factor_map(mean, log_var, case.factors, [(1, slice(0, 2))], 800, seed) for seed in range(3)]
     error = np.sqrt(np.mean([m.standard_error[0] ** 2 for m in maps], axis=0) / len(maps))
     assert (np.abs(np.mean([m.mi[0] for m in maps], axis=0) - exact) < 4 * error + 1e-5).all()
-    assert error.max() < 0.02
+    assert error.max() < 0.03
 
 
-def test_the_error_is_honest_and_the_seed_decides():
+def test_the_standard_error_is_the_spread_over_seeds():
     rng = np.random.default_rng(2)
     factors = np.arange(120)[:, None] % 3
     mean, log_var = factors + rng.standard_normal((120, 2)), rng.uniform(-2, 0, (120, 2))
@@ -65,7 +66,7 @@ def test_names_and_table(grid):
     assert held.holders["shape"] == 1
 
 
-def test_a_factor_that_no_rung_knows_has_no_holder(grid):
+def test_a_factor_below_a_tenth_in_every_rung_has_no_holder(grid):
     mean, log_var, factors = grid
     held = rung_factor_map(0 * mean, log_var, factors, [(2, slice(0, 2)), (1, slice(2, 4))], 60)
     assert set(held.holders.values()) == {None}
@@ -89,15 +90,17 @@ def test_stability_of_equal_disjoint_and_half_shared_maps(grid):
     assert part.same_holder == pytest.approx(2 / 3)
 
 
-def test_pairs_that_know_nothing_of_a_factor_say_nothing_of_it(grid):
+def test_pairs_without_information_about_a_factor_do_not_count(grid):
     held = rung_factor_map(*grid, [(2, slice(0, 2)), (1, slice(2, 4))], 60)
-    knows, ignores = (replace(held, mi=held.factor_entropy * np.array([[1, a, 0], [0, 0, 0]])) for a in (1.0, 0.0))
-    stability = map_stability([knows, ignores, ignores])
+    full, partial = (replace(held, mi=held.factor_entropy * np.array([[1, a, 0], [0, 0, 0]])) for a in (1.0, 0.0))
+    stability = map_stability([full, partial, partial])
     np.testing.assert_array_equal(stability.per_factor, [1, 0, np.nan])
-    assert stability.same_holder == pytest.approx(3 / 5)  # all three pairs on factor 0, none of two on factor 1
+    assert stability.same_holder == pytest.approx(
+        3 / 5
+    )  # all three pairs agree on factor 0, neither of two on factor 1
 
 
-def test_stability_of_maps_that_know_nothing_is_undefined(grid):
+def test_stability_of_empty_maps_is_undefined(grid):
     mean, log_var, factors = grid
     empty = rung_factor_map(0 * mean, log_var, factors, [(2, slice(0, 2)), (1, slice(2, 4))], 60)
     empty = replace(empty, mi=0 * empty.mi)

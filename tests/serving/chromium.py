@@ -13,7 +13,7 @@ if not (shutil.which("chromium") and shutil.which("chromedriver")):
 
 @contextlib.contextmanager
 def chromium(*flags):
-    """A browser that logs what goes wrong in a page, closed at the end."""
+    """Yields a browser that logs the errors of pages; closes it at the end."""
     options = webdriver.ChromeOptions()
     options.binary_location = shutil.which("chromium")
     for flag in (

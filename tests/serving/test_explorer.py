@@ -34,7 +34,7 @@ def wait(page, condition):
 
 
 def pixels(page, slot, which=0):
-    """What a canvas of a slot shows: the decoded image, or the one that was chosen (1)."""
+    """Returns the pixels of a slot's canvas: 0 the decoded image, 1 the chosen one."""
     script = """
         const canvas = document.querySelectorAll(arguments[0])[arguments[1]];
         return Array.from(canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data)"""
@@ -47,7 +47,7 @@ def codes(page):
 
 
 def shows(page, slot, expected):
-    """Waits until a slot shows an image in [0, 1], within one part in 255."""
+    """Waits until a slot shows an image in [0, 1], within 1 / 255."""
     wait(page, lambda _: np.abs(pixels(page, slot) - 255 * np.asarray(expected)).max() <= 1)
 
 
@@ -63,7 +63,7 @@ def click(page, element):
 def test_it_starts_with_two_stored_images(page, growing_model, eight):
     assert page.find_element(By.ID, "about").text == "blobs, version 1, still growing"
     places = [heading.text for heading in page.find_elements(By.CSS_SELECTOR, ".rung h2")]
-    assert places == ["Rung 3 the deepest", "Rung 2 fading in, 50 %", "Rung 1 locked: the model has not grown so far"]
+    assert places == ["Rung 3 the deepest", "Rung 2 fading in, 50 %", "Rung 1 locked: not part of the model yet"]
     for slot, image in ("A", eight[:1]), ("B", eight[1:2]):
         shows(page, slot, growing_model.reconstruct(image)[0])
         assert np.array_equal(pixels(page, slot, which=1), np.rint(255 * image[0]))
@@ -106,7 +106,7 @@ def test_locked_rungs_cannot_be_moved(page):
 
 def test_an_uploaded_image_is_encoded(page, growing_model, tmp_path):
     image = np.zeros((40, 60, 3), "uint8")
-    image[:, 15:] = 255  # of the middle, 40 x 40, one eighth on the left is dark
+    image[:, 15:] = 255  # in the 40 x 40 center, the left eighth is dark
     Image.fromarray(image).save(tmp_path / "half.png")
     click(page, "slot-B")
     page.find_element(By.ID, "upload").send_keys(str(tmp_path / "half.png"))
@@ -120,7 +120,7 @@ def test_an_uploaded_image_is_encoded(page, growing_model, tmp_path):
     wait(page, lambda _: np.abs(pixels(page, "B", which=1) + chosen - 255).max() <= 1)
 
 
-def test_what_is_transparent_is_bright_as_paper(page, tmp_path):
+def test_transparent_pixels_become_white(page, tmp_path):
     image = np.zeros((8, 8, 4), "uint8")
     image[:, :4, 3] = 255  # black ink on the left, nothing on the right
     Image.fromarray(image).save(tmp_path / "ink.png")
@@ -140,12 +140,12 @@ def test_images_of_the_gallery_and_new_ones_can_be_chosen(page, growing_model, e
 def test_errors_are_shown_and_go_away(page, tmp_path):
     (tmp_path / "note.png").write_text("no picture")
     page.find_element(By.ID, "upload").send_keys(str(tmp_path / "note.png"))
-    wait(page, lambda _: "note.png is no image" in page.find_element(By.ID, "error").text)
+    wait(page, lambda _: "note.png is not an image" in page.find_element(By.ID, "error").text)
     click(page, "resample-3")
     wait(page, lambda _: page.find_element(By.ID, "error").text == "")
 
 
-def test_the_last_choice_wins_over_a_slow_answer(page, growing_model, eight):
+def test_the_last_choice_wins_over_a_slow_earlier_one(page, growing_model, eight):
     page.execute_script("""
         const answer = window.fetch;
         let calls = 0;
@@ -165,24 +165,24 @@ def test_the_last_choice_wins_over_a_slow_answer(page, growing_model, eight):
     np.testing.assert_allclose(codes(page), growing_model.encode(eight[3:4])[0][0], atol=1e-5)
 
 
-def test_a_server_that_is_gone_and_another_version_are_said(page):
+def test_a_missing_server_and_a_new_version_are_reported(page):
     fail = "window.fetchOfPage = window.fetch; window.fetch = () => Promise.reject(new TypeError('Failed to fetch'))"
     page.execute_script(fail)
     page.execute_script("window.scrollTo(0, document.body.scrollHeight)")
     click(page, "resample-2")
     message = wait(page, lambda _: page.find_element(By.ID, "error").text)
     assert message.startswith("The server does not answer. Is it still running at 127.0.0.1:")
-    assert 0 <= page.find_element(By.ID, "error").rect["y"] - page.execute_script("return scrollY") < 800  # in sight
+    assert 0 <= page.find_element(By.ID, "error").rect["y"] - page.execute_script("return scrollY") < 800  # visible
     assert "stale" in page.find_element(By.CSS_SELECTOR, "#slot-A canvas").get_attribute("class")
     page.execute_script("window.fetch = window.fetchOfPage; model.version = 7")
     click(page, "resample-2")
     wait(page, lambda _: "Another version of the model is served now" in page.find_element(By.ID, "error").text)
     page.execute_script("model.version = 1")
-    page.get_log("browser")  # the browser's own line about the 404
+    page.get_log("browser")  # the browser logs the 404 itself
     click(page, "slot-B")
     click(page, "reset-2")
     wait(page, lambda _: page.find_element(By.ID, "error").text == "")
-    wait(page, lambda _: page.find_elements(By.CSS_SELECTOR, "canvas.stale") == [])  # A too is drawn again
+    wait(page, lambda _: page.find_elements(By.CSS_SELECTOR, "canvas.stale") == [])  # A is redrawn too
 
 
 @pytest.mark.parametrize("width", [360, 1200])
@@ -194,4 +194,4 @@ def test_nothing_is_wider_than_the_window(page, width):
         assert button.size["height"] >= 40  # a finger's width
     page.execute_script("window.scrollTo(0, document.body.scrollHeight)")
     top = page.find_element(By.ID, "slots").rect["y"] - page.execute_script("return scrollY")
-    assert 0 <= top < 800  # the pictures stay in sight
+    assert 0 <= top < 800  # the pictures stay visible

@@ -21,20 +21,20 @@ def path(growing_model, tmp_path_factory):
 
 @pytest.fixture(params=[(1200, 900), (400, 800)], ids=["wide", "narrow"])
 def browser(request, path):
-    with chromium("--proxy-server=127.0.0.1:9") as driver:  # where nothing listens
+    with chromium("--proxy-server=127.0.0.1:9") as driver:  # no network: nothing listens there
         driver.set_window_size(*request.param)
         driver.get(path.as_uri())
         yield driver
         assert driver.get_log("browser") == []
 
 
-def test_the_report_is_whole_and_fits(browser):
+def test_the_report_is_complete_and_fits_the_window(browser):
     pictures = browser.execute_script(
         "return Array.from(document.images, i => [i.complete, i.naturalWidth, i.getBoundingClientRect().width, i.alt])"
     )
     assert len(pictures) >= 8
     width = browser.execute_script("return document.documentElement.clientWidth")
-    readable = max(width, 34 * 16)  # on a narrow page pictures scroll, each for itself
+    readable = max(width, 34 * 16)  # on a narrow page each picture scrolls
     assert all(complete and natural > 0 and 0 < shown <= readable and alt for complete, natural, shown, alt in pictures)
     assert browser.execute_script("return document.documentElement.scrollWidth") <= width
     addresses = browser.execute_script("return performance.getEntriesByType('resource').map(entry => entry.name)")

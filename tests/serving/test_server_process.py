@@ -17,7 +17,7 @@ pytestmark = pytest.mark.serving
 
 
 def post(address, content, timeout=60):
-    """Status and JSON of an answer to a predict request."""
+    """Sends a predict request; returns status and JSON of the answer."""
     content = content if isinstance(content, bytes) else json.dumps(content).encode()
     request = urllib.request.Request(f"{address}/v1/models/blobs:predict", content)
     try:
@@ -37,7 +37,7 @@ def wait_for(condition, seconds=60):
 SAMPLE = {"signature_name": "sample", "inputs": {"n": 2, "seed": 0}}
 
 
-def test_it_listens_on_this_machine_alone(exported):
+def test_it_listens_on_this_machine_only(exported):
     with served(exported.parent) as (address, _, _):
         port = int(address.rsplit(":", 1)[1])
         assert address.startswith("http://127.0.0.1:")
@@ -45,13 +45,13 @@ def test_it_listens_on_this_machine_alone(exported):
             socket.create_connection(("127.0.0.2", port), timeout=2)
 
 
-def test_a_stop_finishes_requests_in_flight(exported):
+def test_a_shutdown_finishes_open_requests(exported):
     with served(exported.parent) as (address, process, lines):
         port, body = int(address.rsplit(":", 1)[1]), json.dumps(SAMPLE).encode()
         head = f"POST /v1/models/blobs:predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(body)}\r\n\r\n"
         with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
             connection.sendall(head.encode() + body[:10])
-            time.sleep(0.5)  # it has begun
+            time.sleep(0.5)  # the request has begun
             process.send_signal(signal.SIGTERM)
             wait_for(lambda: any("Shutting down" in line for line in lines))
             with pytest.raises(ConnectionRefusedError):
@@ -63,14 +63,14 @@ def test_a_stop_finishes_requests_in_flight(exported):
         assert process.wait(timeout=30) in (0, -signal.SIGTERM)
 
 
-def test_many_clients_at_once_get_their_answers(exported, growing_model):
+def test_many_clients_at_once_get_answers(exported, growing_model):
     with served(exported.parent) as (address, _, _):
         taken, failed = load(address, "blobs", mixed_bodies(growing_model), clients=32, seconds=3)
     assert failed == []
     assert len(taken) > 100
 
 
-def test_new_versions_come_without_a_failed_request(exported, tmp_path):
+def test_new_versions_take_over_without_a_failed_request(exported, tmp_path):
     folder = tmp_path / "blobs"
     shutil.copytree(exported, folder / "1")
     with served(folder, "--poll_seconds=0.1") as (address, _, lines):
@@ -119,18 +119,18 @@ def test_malformed_requests_never_break_it(exported):
         port = int(address.rsplit(":", 1)[1])
         for part in b"POST /v1/models/blobs:predict HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n{", b"POST /v1":
             with socket.create_connection(("127.0.0.1", port)) as connection:
-                connection.sendall(part)  # and hangs up
+                connection.sendall(part)  # then hangs up
         assert post(address, SAMPLE) == expected
         assert process.poll() is None
         assert "Traceback" not in "".join(lines)
 
 
-def test_without_a_version_it_ends_and_says_so(tmp_path):
+def test_without_a_version_it_exits_with_a_message(tmp_path):
     with pytest.raises(RuntimeError, match="There is no version of a SavedModel in"), served(tmp_path):
         pass
 
 
-def test_a_taken_port_is_said_at_once(exported):
+def test_a_taken_port_is_reported_at_once(exported):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -141,6 +141,6 @@ def test_a_taken_port_is_said_at_once(exported):
     assert "Serving version" not in str(error.value)
 
 
-def test_arguments_that_mean_nothing_are_refused(exported):
+def test_unknown_arguments_are_rejected(exported):
     with pytest.raises(RuntimeError, match="Unknown: more. The folder is --model_base_path=FOLDER"):
         served(exported.parent, "more").__enter__()

@@ -1,4 +1,4 @@
-"""TensorFlow Serving itself; where its server is not installed, the README has the docker command for the same."""
+"""Tests with TensorFlow Serving itself, if `tensorflow_model_server` is installed (the README shows how)."""
 
 import base64
 import json
@@ -25,7 +25,7 @@ def free_port():
 
 @pytest.fixture(scope="module")
 def tensorflow_serving(exported):
-    """gRPC and REST addresses of a TensorFlow Serving process with the exported model."""
+    """Yields the gRPC and REST addresses of TensorFlow Serving with the exported model."""
     if shutil.which("tensorflow_model_server") is None:
         pytest.skip("tensorflow_model_server is not installed")
     grpc, rest = free_port(), free_port()
@@ -45,7 +45,7 @@ def tensorflow_serving(exported):
     process.wait()
 
 
-def test_the_grpc_client_gets_the_model_s_answers(tensorflow_serving, growing_model, eight):
+def test_the_grpc_client_gets_the_model_s_outputs(tensorflow_serving, growing_model, eight):
     grpc = pytest.importorskip("grpc")
     predict_pb2 = pytest.importorskip("tensorflow_serving.apis.predict_pb2")
     from tensorflow import make_ndarray, make_tensor_proto
@@ -67,7 +67,7 @@ def post(address, body):
         return json.loads(answer.read())
 
 
-def test_a_rest_client_does_not_care_which_server_answers(tensorflow_serving, exported, eight):
+def test_both_servers_answer_rest_clients_alike(tensorflow_serving, exported, eight):
     rest = tensorflow_serving[1]
     images = [np.rint(image * 255).astype("uint8") for image in eight[:2]]
     files = [{"b64": base64.b64encode(tf.io.encode_png(image).numpy()).decode()} for image in images]

@@ -2,10 +2,9 @@ import itertools
 
 import numpy as np
 import pytest
+from matplotlib.image import AxesImage
 from matplotlib.text import Text
 from PIL import Image, ImageSequence
-
-import keras_provlae as kp
 
 
 def blocks(axes, height=8, width=8, pad=2):
@@ -21,13 +20,13 @@ def labels(ticks):
 
 
 def read_gif(path):
-    """The frames, uint8 `(n, height, width, 3)`, and what the file says of them."""
+    """The frames, uint8 `(n, height, width, 3)`, and the metadata of the file."""
     with Image.open(path) as image:
         return np.stack([np.array(frame.convert("RGB")) for frame in ImageSequence.Iterator(image)]), image.info
 
 
 def overlaps(figure):
-    """Pairs of texts that cover one another, and texts that leave the figure, of those that are drawn."""
+    """Pairs of drawn texts that overlap, and texts that leave the figure."""
     drawn = {}
 
     def draw(text, renderer):
@@ -36,9 +35,11 @@ def overlaps(figure):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Text, "draw", draw)
+        patch.setattr(AxesImage, "draw", lambda self, renderer: None)  # only texts matter, and images take long
         figure.draw_without_rendering()
-        drawn.clear()  # the layout may have drawn texts where they are not now
-        figure.draw_without_rendering()
+        if figure.get_layout_engine():
+            drawn.clear()  # the layout may have moved texts after they were drawn
+            figure.draw_without_rendering()
     texts = [(text.get_text(), text.get_window_extent().padded(-1)) for text in drawn.values()]
     title, frame = figure._suptitle, figure.bbox
     if title is not None:
@@ -52,35 +53,52 @@ def overlaps(figure):
     return cut + [(a, b) for (a, one), (b, other) in itertools.combinations(texts, 2) if one.overlaps(other)]
 
 
-@pytest.fixture
-def model(make_model):
-    return make_model(kp.VLAE, latent_dim=(1, 2, 3))
-
-
 class Painter:
-    """What the figures ask of a model, without a network: an image is all of the first code's brightness."""
+    """A ladder model without a network: 64 pixels, repeated, are the sigmoid of a random linear map of the codes.
 
-    def __init__(self, image_shape, widths):
+    Args:
+        image_shape: `(height, width, channels)`.
+        widths: Latents of each rung, deepest first.
+        unlocked: Number of unlocked rungs; `None` is half of them.
+        idle: Whether every second latent ignores the image.
+    """
+
+    def __init__(self, image_shape, widths, unlocked=None, idle=True):
         self.image_shape, self.num_rungs = image_shape, len(widths)
-        stops = np.cumsum(widths)
+        self.unlocked = self.num_rungs // 2 + 1 if unlocked is None else unlocked
+        stops = [int(stop) for stop in np.cumsum(widths)]
         self.rung_slices = [
-            (rung, slice(int(stop - width), int(stop)))
+            (rung, slice(stop - width, stop))
             for rung, stop, width in zip(range(len(widths), 0, -1), stops, widths, strict=True)
         ]
+        rng = np.random.default_rng(0)
+        self.encoding = rng.uniform(0, 0.5, (64, stops[-1])).astype("float32")
+        self.encoding[:, 1::2] *= not idle
+        self.decoding = rng.normal(size=(stops[-1], 64)).astype("float32")
 
     def encode(self, images):
-        mean = np.zeros((len(images), self.rung_slices[-1][1].stop), "float32")
-        mean[:, ::2] = images.mean(axis=(1, 2, 3))[:, None] * 20  # every second latent is active
+        mean = images.reshape(len(images), -1)[:, :64] @ self.encoding
         return mean, np.full_like(mean, -1.0)
 
     def decode(self, codes):
-        return np.ones((len(codes), *self.image_shape)) / (1 + np.exp(-codes[:, :1, None, None]))
+        pixels = 0.5 + 0.5 * np.tanh(0.5 * codes @ self.decoding)
+        return pixels[:, np.arange(np.prod(self.image_shape)) % 64].reshape(-1, *self.image_shape)
 
     def reconstruct(self, images):
         return self.decode(self.encode(images)[0])
 
     def sample(self, n, rung, around, seed):
-        return self.decode(np.random.default_rng(seed).normal(size=(n, 1)))
+        codes = np.repeat(self.encode(around)[0], n, axis=0)
+        drawn = np.random.default_rng(seed).normal(size=codes.shape)
+        columns = dict(self.rung_slices)[rung]
+        codes[:, columns] = drawn[:, columns]
+        return self.decode(codes)
 
     def decoder_gates(self):
-        return np.arange(self.num_rungs) <= self.num_rungs // 2
+        return np.arange(self.num_rungs) < self.unlocked
+
+
+@pytest.fixture(scope="session")
+def model():
+    """Three unlocked rungs of 3, 2 and 1 latents, all of them active."""
+    return Painter((8, 8, 1), [3, 2, 1], unlocked=3, idle=False)

@@ -38,14 +38,15 @@ def test_a_point_is_the_mean_of_the_best_runs_of_a_model_at_a_beta():
     singles = [line for line in figure.axes[0].lines if line.get_linestyle() == "None"]
     assert sum(len(line.get_xdata()) for line in singles) == 12
     assert figure.get_suptitle() == "rooms"
-    assert "means of the best 3" in figure.legends[0].get_title().get_text()
+    assert figure.legends[0].get_title().get_text() == "means of the best 3; numbers: beta; faint: single runs"
 
 
 def test_all_runs_count_by_default():
-    np.testing.assert_allclose(lines(mig_against_mig_sup(RUNS).axes[0])["VLAE"], [[0.15, 0.3]])
-    (axes,) = mig_against_mig_sup(RUNS).axes
+    figure = mig_against_mig_sup(RUNS)
+    (axes,) = figure.axes
+    np.testing.assert_allclose(lines(axes)["VLAE"], [[0.15, 0.3]])
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("MIG", "MIG-sup")
-    assert "best" not in mig_against_mig_sup(RUNS).legends[0].get_title().get_text()
+    assert "best" not in figure.legends[0].get_title().get_text()
 
 
 def test_the_best_by_both_scores():
@@ -53,7 +54,7 @@ def test_the_best_by_both_scores():
     np.testing.assert_allclose(lines(mig_against_mig_sup(runs, top=2).axes[0])["VLAE"], [[0.45, 0.6]])
 
 
-def test_models_keep_their_color_and_may_have_no_beta():
+def test_models_keep_their_color_and_may_lack_beta():
     runs = [
         *RUNS,
         {"model": "teacher-student", "beta": None, "reconstruction": 120.0, "mig": 0.1, "factor_vae_score": 0.5},
@@ -70,12 +71,12 @@ def test_models_keep_their_color_and_may_have_no_beta():
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["pro-VLAE", "VLAE", "teacher-student"]
 
 
-def test_scores_of_a_card_are_numbers():
+def test_scores_of_a_card_count_as_numbers():
     run = {"model": "VLAE", "beta": 1, "mig": Score("mig", 0.25, {}), "mig_sup": Score("mig_sup", 0.5, {})}
     np.testing.assert_allclose(lines(mig_against_mig_sup([run]).axes[0])["VLAE"], [[0.25, 0.5]])
 
 
-def test_what_is_missing_is_named():
+def test_missing_values_are_named():
     with pytest.raises(ValueError, match="at least one training"):
         mig_against_mig_sup([])
     with pytest.raises(ValueError, match="Run 0 lacks beta, mig_sup. Received: mig, model"):

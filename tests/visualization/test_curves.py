@@ -22,7 +22,7 @@ def lines(axes):
     return {line.get_label(): list(line.get_ydata()) for line in axes.lines if not line.get_label().startswith("_")}
 
 
-def test_curves_show_the_history_and_mark_the_unlocks(tmp_path):
+def test_curves_show_the_history_and_mark_the_unlocks():
     figure = training_curves({**HISTORY, "val_loss": [10.0, 9.0, 8.0, 7.0]})
     loss, kl, alpha = figure.axes
     assert lines(loss) == {
@@ -41,7 +41,6 @@ def test_curves_show_the_history_and_mark_the_unlocks(tmp_path):
         unlock = axes.lines[-1]
         assert list(unlock.get_xdata()) == [2.5, 2.5]  # before the third epoch
         assert unlock.get_color() == kl.lines[1].get_color()  # that of rung 1
-    figure.savefig(tmp_path / "curves.png")
 
 
 def test_information_of_every_rung_and_the_total():
@@ -77,8 +76,8 @@ def test_epochs_are_those_of_the_training():
 
 
 @pytest.mark.parametrize(("first", "count", "values", "expected"), [(1, 11, 2, [4, 8]), (4, 5, 3, [4, 6, 8])])
-def test_validation_stands_at_its_epochs(first, count, values, expected):
-    """Keras validates where the number of the epoch is a multiple of `validation_freq`."""
+def test_validation_is_drawn_at_its_epochs(first, count, values, expected):
+    """Keras validates in every epoch whose number is a multiple of `validation_freq`."""
     history = {name: [1.0] * count for name in ("loss", "reconstruction", "kl_rung_1")}
     history |= {"epoch": list(range(first - 1, first - 1 + count)), "val_loss": [1.0] * values}
     (line,) = (one for one in training_curves(history).axes[0].lines if one.get_label() == "val_loss")
@@ -86,8 +85,8 @@ def test_validation_stands_at_its_epochs(first, count, values, expected):
 
 
 @pytest.mark.parametrize("name", ["val_loss", "loss", "mi_total", "kl_rung_1"])
-def test_values_of_epochs_that_are_not_known_are_left_out_with_a_warning(name):
-    with pytest.warns(UserWarning, match=f"`{name}` has 3 values for 4 epochs, .* left out"):
+def test_values_of_unknown_epochs_are_left_out_with_a_warning(name):
+    with pytest.warns(UserWarning, match=f"`{name}` is left out: it has 3 values for 4 epochs"):
         figure = training_curves({**HISTORY, "mi_rung_2": [0.0] * 4, name: [1.0] * 3})
     assert "loss" in lines(figure.axes[0]) or name == "loss"
 
@@ -100,12 +99,12 @@ def test_a_second_training_in_the_same_file(tmp_path):
     with pytest.warns(UserWarning, match="history.csv: ") as warned:
         assert lines(training_curves(path).axes[0])["loss"] == [100.0, 99.0]
     broken, replaced = (str(one.message) for one in warned)
-    assert "history.csv: 1 of 7 rows (line 8) do not have the 4 values of the header" in broken
-    assert "history.csv: 4 of 7 rows (lines 2, 3, 4, 5) are of epochs before the training, or another" in replaced
+    assert "history.csv: left out 1 of 7 rows (line 8) without the 4 values of the header" in broken
+    assert "history.csv: left out 4 of 7 rows (lines 2, 3, 4, 5) of epochs before the training went back" in replaced
 
 
-def test_a_file_of_a_training_that_was_killed(tmp_path):
-    """An epoch that was replayed counts once, a half-written line not at all, and NA is no number."""
+def test_a_file_of_a_killed_training(tmp_path):
+    """A repeated epoch counts once, a half-written line not at all, and NA is a gap."""
     path = tmp_path / "history.csv"
     rows = [
         "epoch,loss,reconstruction,kl_rung_1,val_loss",
@@ -115,7 +114,7 @@ def test_a_file_of_a_training_that_was_killed(tmp_path):
         "2,1.4,0.",
     ]
     path.write_text("\n".join(rows))
-    with pytest.warns(UserWarning, match=r"1 of 4 rows \(line 5\) do not have the 5 values of the header") as warned:
+    with pytest.warns(UserWarning, match=r"1 of 4 rows \(line 5\) without the 5 values of the header") as warned:
         shown = lines(training_curves(path).axes[0])
     assert len(warned) == 1
     assert shown == {"loss": [2.0, 1.5], "reconstruction": [1.0, 0.9], "val_loss": [1.8]}
@@ -123,17 +122,11 @@ def test_a_file_of_a_training_that_was_killed(tmp_path):
     assert lines(training_curves(path).axes[0])["loss"] == [2.0, 1.5, 1.3]
 
 
-def test_what_fit_returns_is_taken_as_it_is(make_model, images):
-    model = make_model(num_rungs=1)
-    model.compile()
-    assert len(training_curves(model.fit(images, epochs=1, verbose=0)).axes) == 3
-
-
 def test_a_model_that_does_not_grow_has_no_alpha():
     assert len(training_curves({k: v for k, v in HISTORY.items() if k not in ("alpha", "stage")}).axes) == 2
 
 
-def test_another_history_is_refused():
+def test_a_history_of_another_model_is_rejected():
     with pytest.raises(ValueError, match=r"ladder model.*Received: \['accuracy', 'loss'\]"):
         training_curves({"loss": [1.0], "accuracy": [0.5]})
 
@@ -153,40 +146,40 @@ def test_curves_of_a_file(tmp_path):
 
 
 @pytest.mark.parametrize("separator", [";", "\t", "|", " "])
-def test_the_separator_is_that_of_the_file(tmp_path, separator):
+def test_the_separator_is_detected(tmp_path, separator):
     path = tmp_path / "history.csv"
     rows = ["epoch,data,kl_rung_1,loss,reconstruction", '0,"a, b",0.5,2,1', '1,"a, b",0.6,1.5,0.9']
     path.write_bytes(b"\xef\xbb\xbf" + "\r\n".join(rows).replace(",", separator).encode())
     assert lines(training_curves(path).axes[0]) == {"loss": [2.0, 1.5], "reconstruction": [1.0, 0.9]}
 
 
-def test_rows_with_another_number_of_values_are_never_left_out_silently(tmp_path):
-    """As Keras's logger writes them below the header of a training that logged less."""
+def test_incomplete_rows_are_never_left_out_silently(tmp_path):
+    """Keras's logger writes longer rows below the header of a training that logged less."""
     path = tmp_path / "history.csv"
     rows = [f"{epoch},{9 - epoch},{8 - epoch},1" + ",0.5" * (epoch > 1) for epoch in range(9)]
     path.write_text("\n".join(["epoch,loss,reconstruction,kl_rung_1", *rows, "9,1,1,1", "2,1,1,1"]) + "\n")
-    message = r"7 of 11 rows \(lines 4, 5, 6, 7, 8 and 2 more\) do not .* of a training that logged other values"
+    message = r"7 of 11 rows \(lines 4, 5, 6, 7, 8 and 2 more\) without .* from a training that logged other values"
     with pytest.warns(UserWarning, match="history.csv: ") as warned:
         shown = lines(training_curves(path).axes[0])["loss"]
     assert shown == [9.0, 8.0, 1.0]
     texts = "\n".join(str(one.message) for one in warned)
     assert re.search(message, texts)
-    assert "1 of 11 rows (line 11) are of epochs before the training" in texts
+    assert "1 of 11 rows (line 11) of epochs before the training" in texts
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", r"Received: .*history.csv, which is empty: no epoch"),
+        ("", r"Received: .*history.csv, which is empty: its training completed no epoch"),
         ("\n\n", r"Received: .*history.csv, which is empty"),
-        ("epoch;loss;reconstruction;kl_rung_1\n", "at least one epoch. Received: .*whose 0 rows"),
-        ("epoch,loss,reconstruction,kl_rung_1\n0,1\n", r"at least one epoch. .*whose 1 rows .*\(line 2\)"),
+        ("epoch;loss;reconstruction;kl_rung_1\n", "at least one epoch. Received: .*with none in 0 rows"),
+        ("epoch,loss,reconstruction,kl_rung_1\n0,1\n", r"at least one epoch. .*with none in 1 rows .*\(line 2\)"),
         ("epoch;kl_rung_1;reconstruction\n0;1;1,5\n", r"`reconstruction` must be a number or NA. Received: '1,5' in l"),
-        ("name;size\na;1\n", r"history of a ladder|that of a ladder model.*Received: \['name', 'size'\]"),
-        ("\x89PNG\xff", "which is no UTF-8 text"),
+        ("name;size\na;1\n", r"must be of a ladder model.*Received: \['name', 'size'\]"),
+        ("\x89PNG\xff", "which is not UTF-8 text"),
     ],
 )
-def test_files_without_an_epoch_say_so(tmp_path, text, message):
+def test_invalid_files_are_rejected(tmp_path, text, message):
     (tmp_path / "history.csv").write_bytes(text.encode("latin-1"))
     with pytest.raises(ValueError, match=message):
         training_curves(tmp_path / "history.csv")
@@ -198,10 +191,10 @@ def test_files_without_an_epoch_say_so(tmp_path, text, message):
         ({**HISTORY, "loss": ["low", "lower", "low", "low"]}, "one number per epoch. Received: loss="),
         ({**HISTORY, "alpha": 1.0}, "one number per epoch. Received: alpha=1.0"),
         ({name: [] for name in HISTORY}, "at least one epoch. Received: none"),
-        ({**HISTORY, "epoch": [0, 1]}, "`history` must have 4 numbers of epochs"),
+        ({**HISTORY, "epoch": [0, 1]}, "`history` must have 4 epoch numbers"),
     ],
 )
-def test_numbers_that_are_none(history, message):
+def test_invalid_numbers_are_rejected(history, message):
     with pytest.raises((TypeError, ValueError), match=message):
         training_curves(history)
 

@@ -50,22 +50,16 @@ def test_a_constant_factor_is_blank(codes):
     assert texts(mutual_information_heatmap(information).axes[0])[1] == "-"
 
 
-def test_the_wrong_object_is_named(codes):
+def test_other_results_are_rejected(codes):
     information, held = mutual_information(*codes), rung_factor_map(*codes, SLICES, draws=60)
-    with pytest.raises(TypeError, match=r"`metrics.rung_factor_map` returns. Received: MutualInformation"):
+    with pytest.raises(TypeError, match=r"the result of `metrics.rung_factor_map`. Received: MutualInformation"):
         rung_factor_heatmap(information)
-    with pytest.raises(TypeError, match=r"`metrics.mutual_information` returns. Received: RungFactorMap"):
+    with pytest.raises(TypeError, match=r"the result of `metrics.mutual_information`. Received: RungFactorMap"):
         mutual_information_heatmap(held)
     assert mutual_information_heatmap(information, dict(SLICES)).axes
 
 
-def test_figures_can_be_written(codes, tmp_path):
-    held = rung_factor_map(*codes, SLICES, draws=60)
-    rung_factor_heatmap(held).savefig(tmp_path / "map.png")
-    assert (tmp_path / "map.png").stat().st_size > 1000
-
-
-def test_a_card_brings_the_name_of_its_data(codes, tmp_path):
+def test_a_card_gives_its_result_and_the_name_of_its_data(codes):
     card = evaluate_codes(*codes, SLICES, include=["mutual_information", "rung_factor_map"], data="rooms procedural")
     for figure in rung_factor_heatmap(card), mutual_information_heatmap(card, SLICES):
         assert figure.get_suptitle() == "rooms procedural"
@@ -74,5 +68,5 @@ def test_a_card_brings_the_name_of_its_data(codes, tmp_path):
         card.results["mutual_information"].normalized.T,
     )
     assert rung_factor_heatmap(card, data="other").get_suptitle() == "other"
-    with pytest.raises(ValueError, match="This card has no rung_factor_map"):
+    with pytest.raises(ValueError, match="must have the result rung_factor_map.*Received: none"):
         rung_factor_heatmap(MetricCard.from_dict(card.to_dict()))

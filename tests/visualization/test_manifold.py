@@ -1,22 +1,20 @@
 import numpy as np
 import pytest
-from keras import ops
 
-import keras_provlae as kp
 from keras_provlae.visualization import manifold
-from tests.visualization.conftest import blocks, labels
+from tests.visualization.conftest import Painter, blocks, labels
 
 
 @pytest.fixture
-def model(make_model):
-    return make_model(kp.VLAE, latent_dim=(2, 1, 2))
+def model():
+    return Painter((8, 8, 1), [2, 1, 2], unlocked=3)
 
 
-def test_the_first_latent_rises_to_the_right_and_the_second_upwards(model, images):
+def test_the_first_latent_increases_to_the_right_and_the_second_upwards(model, images):
     figure = manifold(model, 1, images[:1], steps=3, span=1.5)
     (axes,) = figure.axes
     shown = blocks(axes)
-    held = ops.convert_to_numpy(model.encode(images[:1])[0])
+    held = model.encode(images[:1])[0]
     for row, second in enumerate((1.5, 0, -1.5)):
         codes = np.repeat(held, 3, axis=0)
         codes[:, 3], codes[:, 4] = [-1.5, 0, 1.5], second
@@ -27,7 +25,7 @@ def test_the_first_latent_rises_to_the_right_and_the_second_upwards(model, image
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("z₁[0]", "z₁[1]")
 
 
-def test_the_other_rungs_are_drawn_anew_for_every_image(model):
+def test_other_rungs_are_drawn_for_every_image(model):
     shown = [blocks(manifold(model, 3, steps=4, seed=seed).axes[0]) for seed in (0, 0, 1)]
     np.testing.assert_array_equal(shown[0], shown[1])
     assert not np.allclose(shown[0], shown[2])
@@ -36,13 +34,13 @@ def test_the_other_rungs_are_drawn_anew_for_every_image(model):
     np.testing.assert_allclose(shown[0][0, 0], model.decode(codes[:1])[0], rtol=1e-5, atol=1e-6)
 
 
-def test_a_locked_rung_is_marked(make_model):
-    (axes,) = manifold(make_model(), 1, steps=2).axes
+def test_a_locked_rung_is_marked():
+    (axes,) = manifold(Painter((8, 8, 1), [2, 2], unlocked=1), 1, steps=2).axes
     assert axes.get_title(loc="left") == "rung 1 (locked); the other rungs drawn from their priors"
 
 
-def test_bad_manifolds_are_refused(model):
-    with pytest.raises(ValueError, match="rung of two latents. Received: rung 2 with 1. Build"):
+def test_invalid_arguments_are_rejected(model):
+    with pytest.raises(ValueError, match="needs a rung with two latents. Received: rung 2 with 1. Build"):
         manifold(model, 2)
     with pytest.raises(ValueError, match="`rung` must be 1 .. 3. Received: rung=4"):
         manifold(model, 4)

@@ -1,4 +1,4 @@
-"""A picture is the same whatever the user's matplotlib is set to, writes names as they are, and shows itself."""
+"""Pictures do not depend on the user's matplotlib settings, write names literally, and display themselves."""
 
 import functools
 import io
@@ -41,7 +41,7 @@ SETTINGS = {  # each of them once spoiled a picture
 
 
 def pictures():
-    """Every picture, of the names above: {function: function that makes the figure}."""
+    """{name of a function: function that makes its figure}, with the names above."""
     painter = Painter((8, 8, 1), [2, 1])
     images = np.random.default_rng(0).random((12, 8, 8, 1)).astype("float32")
     images *= np.linspace(0, 1, 12, dtype="float32")[:, None, None, None]
@@ -74,11 +74,11 @@ def pictures():
 
 
 NO_PICTURES = {"Snapshot", "growth_gif", "traversals_gif", "write_gif", "write_png"}
-DRAWN = ["traversals", "mutual_information_heatmap"]  # without and with a layout engine; the others are drawn alike
+DRAWN = ["traversals", "mutual_information_heatmap"]  # without and with a layout engine
 OF_NAMES = ["mutual_information_heatmap", "rung_factor_heatmap", "latent_responses", "mig_against_mig_sup"]
 
 
-def test_every_picture_is_made_and_drawn_in_its_own_style_with_names_as_they_are(tmp_path):
+def test_every_picture_has_its_own_style_and_literal_names(tmp_path):
     makers = pictures()
     expected = {name: rendered(makers[name](), 50) for name in DRAWN}
     with matplotlib.rc_context(SETTINGS):
@@ -90,10 +90,10 @@ def test_every_picture_is_made_and_drawn_in_its_own_style_with_names_as_they_are
         figures["traversals"].savefig(tmp_path / "a.svg")
         assert dict(matplotlib.rcParams) == before
     np.testing.assert_array_equal(imread(path)[..., :3], expected["traversals"] / np.float32(255))
-    assert ">cost_$5</text>" in (tmp_path / "a.svg").read_text()  # the user's choice of how texts are written
+    assert ">cost_$5</text>" in (tmp_path / "a.svg").read_text()  # the user's choice for SVG text
     assert set(figures) == set(v.__all__) - NO_PICTURES
     for name, figure in figures.items():
-        with own_style():  # in which labels of ticks are made, when they are drawn
+        with own_style():  # tick labels are created here, as when drawing
             texts = figure.findobj(Text)
         assert figure.get_facecolor() == (1, 1, 1, 1), name
         assert not any(text.get_parse_math() or text.get_usetex() for text in texts), name
@@ -103,7 +103,7 @@ def test_every_picture_is_made_and_drawn_in_its_own_style_with_names_as_they_are
 
 @pytest.fixture
 def font(tmp_path):
-    """A font that is installed for the test: 中 and 文 are squares, black all over."""
+    """Installs a font whose 中 and 文 are black squares."""
     pen = TTGlyphPen(None)
     for point, move in (
         ((0, 0), pen.moveTo),
@@ -132,31 +132,32 @@ def font(tmp_path):
 
 
 def title_ink(title):
-    """How much of a picture's title is dark, in pixels at 100 dots per inch."""
+    """Number of dark pixels in a picture's title, at 100 dots per inch."""
     history = {"loss": [9.0], "reconstruction": [8.0], "kl_rung_1": [0]}
     gray = rendered(v.training_curves(history, data=title))[:20].min(axis=-1)
     return (gray < 140).sum()
 
 
-def test_a_character_that_the_font_lacks_is_taken_from_another(font):
+def test_another_font_fills_in_for_missing_characters(font):
     assert title_ink("中文中文") == pytest.approx(4 * (9 * 100 / 72) ** 2, rel=0.2)  # 9 points high and wide
 
 
-def test_what_no_font_has_is_a_box_and_said_once(caplog):
-    """Not an error, though warnings are: bytes that are no text, control characters, a script without a font."""
+def test_a_character_of_no_font_is_a_box_and_logged_once(caplog):
+    """Undecodable bytes, control characters, and a script without a font raise no warning."""
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
             assert title_ink("\udce9\t\x00 𒀀") > 0
-    assert [record.getMessage()[:46] for record in caplog.records] == ["No installed font has 𒀀 (U+12000): boxes are d"]
+    assert [record.getMessage().split(":")[0] for record in caplog.records] == ["No installed font has 𒀀 (U+12000)"]
 
 
-def test_wide_letters_take_room():
+def test_wide_letters_are_measured():
     assert text_width(["中文"]) > 1.5 * text_width(["ab"])
     assert shorten("中文" * 9, 1.0) == "中文中文中文…"
 
 
-def test_a_figure_shows_itself():
-    figure = pictures()["reconstructions"]()
+def test_a_figure_displays_itself():
+    painter = Painter((8, 8, 1), [2, 1])
+    figure = v.reconstructions(painter, np.zeros((2, 8, 8, 1), "float32"))
     png, size = figure._repr_png_()
     assert imread(io.BytesIO(png)).shape[1] / size["width"] == pytest.approx(1.3, rel=0.02)  # sharp
     assert size["width"] == round(100 * figure.get_figwidth())

@@ -30,7 +30,7 @@ def test_lines_are_means_and_bands_one_standard_deviation_of_z(codes):
             np.testing.assert_allclose(line.get_ydata() + 6 * latent, expected, atol=1e-9)
             np.testing.assert_allclose(band.get_facecolor()[0, :3], to_rgb(line.get_color()))
             assert line.get_color() == rung_color(2, 2 if latent < 2 else 1)
-            # the spread another way: of many draws of z
+            # the spread, estimated from many draws of z
             noise = rng.standard_normal((4000, 24))
             draws = mean[:, latent] + np.exp(0.5 * log_var[:, latent]) * noise
             spread = np.array([draws[:, some].std() for some in rows])
@@ -40,7 +40,7 @@ def test_lines_are_means_and_bands_one_standard_deviation_of_z(codes):
     assert figure.get_suptitle() == "rooms"
 
 
-def test_values_far_away_do_not_cover_the_neighbours(codes):
+def test_outliers_do_not_cover_the_neighbors(codes):
     mean, log_var, factors = codes
     for scale, reach in (3, None), (100, 6):
         figure = latent_responses(scale * mean, log_var, factors)
@@ -51,16 +51,16 @@ def test_values_far_away_do_not_cover_the_neighbours(codes):
                 heights = band.get_paths()[0].vertices[:, 1] + pitch * latent
                 edges += [heights.min(), heights.max()]
         assert -pitch / 2 <= min(edges) <= max(edges) <= pitch / 2
-        cut = "cut at 6" in figure.get_supxlabel()
-        if reach is None:  # the rows make room for what there is
+        clipped = "clipped at ±6" in figure.get_supxlabel()
+        if reach is None:  # the rows make room for all values
             assert 6 < pitch < 12
-            assert not cut
+            assert not clipped
         else:
             assert pitch == 2 * reach
-            assert cut
+            assert clipped
 
 
-def test_many_factors_go_on_in_the_next_line(codes):
+def test_many_factors_are_wrapped(codes):
     mean, log_var, _ = codes
     factors = np.random.default_rng(0).integers(0, 2, (24, 8))
     figure = latent_responses(mean, log_var, factors)
@@ -69,9 +69,9 @@ def test_many_factors_go_on_in_the_next_line(codes):
     assert heights == [0] * 6 + [1] * 2
 
 
-def test_unfit_arrays_are_refused(codes):
+def test_invalid_arrays_are_rejected(codes):
     mean, log_var, factors = codes
-    with pytest.raises(ValueError, match="a row for each row of the codes"):
+    with pytest.raises(ValueError, match="one row per row of the codes"):
         latent_responses(mean, log_var, factors[:5])
     with pytest.raises(ValueError, match="`factor_names` must name 3 factors"):
         latent_responses(mean, log_var, factors, factor_names=["hue"])

@@ -11,14 +11,19 @@ from keras_provlae.visualization.style import rung_color
 from tests.visualization.conftest import blocks, labels, read_gif
 
 
-@pytest.fixture
-def snapshot(growing_model, images):
-    return Snapshot.of(growing_model, images, n=6, draws=200, seed=3)
+@pytest.fixture(scope="module")
+def held():
+    return np.random.default_rng(1).random((40, 8, 8, 1), "float32")
+
+
+@pytest.fixture(scope="module")
+def snapshot(growing_model, held):
+    return Snapshot.of(growing_model, held, n=6, draws=200, seed=3)
 
 
 @pytest.fixture
 def stages(snapshot):
-    """Two snapshots of stage 0 and one of each later stage, in no order."""
+    """Two snapshots of stage 0 and one of each later stage, unordered."""
     at = [(2, 30), (0, 5), (1, 20), (0, 10)]
     return [
         dataclasses.replace(
@@ -28,19 +33,19 @@ def stages(snapshot):
     ]
 
 
-def test_a_snapshot_is_that_of_the_model(snapshot, growing_model, images):
+def test_a_snapshot_shows_the_model(snapshot, growing_model, held):
     assert (snapshot.stage, snapshot.alpha, snapshot.iteration, snapshot.rows) == (1, 0.5, 5, 40)
     assert snapshot.rungs.tolist() == [3, 2, 1]
     assert snapshot.locked.tolist() == [False, False, True]
     for rung, samples in zip((3, 2, 1), snapshot.samples, strict=True):
-        expected = ops.convert_to_numpy(growing_model.sample(6, rung=rung, around=images[:1], seed=3))
+        expected = ops.convert_to_numpy(growing_model.sample(6, rung=rung, around=held[:1], seed=3))
         assert np.abs(samples / 255 - expected).max() <= 0.5 / 255 + 1e-6
-    flow = metrics.information_flow(*growing_model.encode(images), growing_model.rung_slices, 200, 3)
+    flow = metrics.information_flow(*growing_model.encode(held), growing_model.rung_slices, 200, 3)
     np.testing.assert_allclose(snapshot.mi, flow.mi, atol=1e-4)
     assert snapshot.mi_total == pytest.approx(flow.total, abs=1e-4)
 
 
-def test_a_snapshot_outlives_its_process(snapshot, tmp_path):
+def test_a_snapshot_is_saved_and_loaded(snapshot, tmp_path):
     snapshot.save(tmp_path / "one.npz")
     loaded = Snapshot.load(tmp_path / "one.npz")
     for name, value in dataclasses.asdict(snapshot).items():
@@ -59,7 +64,7 @@ def test_the_last_snapshot_of_each_stage_is_shown(stages):
     ]
     assert labels(axes.get_yticklabels()[0] for axes in figure.axes[:3]) == ["rung 3", "rung 2", "rung 1"]
     assert figure.get_suptitle() == "rooms"
-    assert any("of 40 images, which allow at most 3.69; pale: still locked" in text.get_text() for text in figure.texts)
+    assert any("on 40 images (at most 3.69); pale: still locked" in text.get_text() for text in figure.texts)
 
 
 def test_samples_and_bars(stages):
@@ -81,17 +86,17 @@ def test_samples_and_bars(stages):
         assert [patch.get_facecolor() for patch in bars.patches] == colors
 
 
-def test_bars_of_next_to_nothing_are_short(snapshot):
+def test_bars_of_small_values_are_short(snapshot):
     bars = growth_timeline(dataclasses.replace(snapshot, mi=np.array([0.02, 0.01, 0.0]))).axes[-1]
     assert bars.get_xlim()[1] >= 1
 
 
-def test_less_than_nothing_is_nothing(snapshot):
+def test_negative_estimates_are_drawn_as_0(snapshot):
     bars = growth_timeline(dataclasses.replace(snapshot, mi=np.array([2.0, -0.3, 1.0]))).axes[-1]
     assert [text.get_text() for text in bars.texts] == ["2.00", "0.00", "1.00"]
 
 
-def test_the_growth_in_motion(stages, tmp_path):
+def test_the_animation_of_the_growth(stages, tmp_path):
     path = growth_gif(stages, tmp_path / "growth.gif", dpi=50)
     frames, info = read_gif(path)
     assert (len(frames), info["duration"]) == (4, 500)
@@ -101,14 +106,14 @@ def test_the_growth_in_motion(stages, tmp_path):
     assert lengths[0] < lengths[-1]
 
 
-def test_snapshots_of_different_models_are_refused(stages, snapshot, tmp_path):
+def test_invalid_snapshots_are_rejected(stages, snapshot, tmp_path):
     with pytest.raises(ValueError, match="same rungs.*Received: 0 snapshots"):
         growth_timeline([])
-    with pytest.raises(ValueError, match="There is no snapshot of `TraversalSnapshots` in .*empty"):
+    with pytest.raises(ValueError, match="must have snapshots of `TraversalSnapshots` .*Received: .*empty"):
         growth_timeline(tmp_path / "empty")
     assert growth_timeline(snapshot).axes
     (tmp_path / "step_0000001_stage_0.npz").write_bytes(b"no archive")
-    with pytest.raises(ValueError, match="no snapshot, or not a whole one: .*step_0000001_stage_0.npz"):
+    with pytest.raises(ValueError, match="not a snapshot, or is damaged: .*step_0000001_stage_0.npz"):
         growth_timeline(tmp_path)
     other = dataclasses.replace(snapshot, rungs=snapshot.rungs[:2], samples=snapshot.samples[:2])
     with pytest.raises(ValueError, match="Received: 5 snapshots of 2 kinds"):

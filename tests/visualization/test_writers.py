@@ -18,8 +18,8 @@ def test_png_has_the_size_of_the_figure(tmp_path):
     assert imread(path).shape[:2] == (100, 150)
 
 
-def test_gif_keeps_its_frames_and_starts_over(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "imageio.v3", None)  # matplotlib brings what is needed
+def test_gif_keeps_its_frames_and_loops(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "imageio.v3", None)  # matplotlib installs what is needed
     frames, info = read_gif(write_gif(FRAMES, tmp_path / "new/three.gif", fps=4))
     np.testing.assert_array_equal(frames, FRAMES)
     assert (info["loop"], info["duration"]) == (0, 250)
@@ -28,7 +28,7 @@ def test_gif_keeps_its_frames_and_starts_over(tmp_path, monkeypatch):
     assert frames.mean(axis=(1, 2, 3)).tolist() == [0, 255]
 
 
-def test_bad_frames_are_refused(tmp_path):
+def test_invalid_frames_and_paths_are_rejected(tmp_path):
     with pytest.raises(ValueError, match="at least one, all of the same size. Received: no frame"):
         write_gif([], tmp_path / "a.gif")
     with pytest.raises(ValueError, match="all of the same size"):
@@ -43,9 +43,9 @@ def test_bad_frames_are_refused(tmp_path):
 
 
 def test_gif_keeps_the_colors_of_the_rungs(tmp_path):
-    """Of photographs with thousands of colours and a few pixels of a label."""
+    """In photographs with thousands of colors and labels of a few pixels."""
     frames = np.random.default_rng(0).integers(0, 256, (4, 60, 60, 3)).astype("uint8")
-    frames[:, 30:] = 240 + frames[:, 30:] // 17  # nearly white, which Pillow takes white for
+    frames[:, 30:] = 240 + frames[:, 30:] // 17  # nearly white: Pillow would merge it with white
     for row, color in enumerate(PALETTE):
         frames[:, row, 2:4] = 255
         frames[:, row, :2] = np.round(255 * np.array(to_rgb(color)))

@@ -1,4 +1,4 @@
-"""Every latent at every value, the others held: the images, and what is known of the latents."""
+"""Images of a traversal, one row per latent, with the names and notes beside them."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -6,41 +6,32 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from keras_provlae.checks import check_count
 from keras_provlae.metrics.encoding import encode_all
-from keras_provlae.visualization.model_images import (
-    as_images,
-    as_information,
-    decode_all,
-    held_codes,
-    held_factors,
-    latent_use,
-    locked_rungs,
-    names_of_factors,
-)
+from keras_provlae.visualization.latent_information import as_information, held_factors, latent_use, names_of_factors
+from keras_provlae.visualization.model_images import as_images, check_sweep, decode_all, held_codes, locked_rungs
 from keras_provlae.visualization.style import latent_names, shorten, star
 
 ORDERS = ("rung", "kl", "factor")
-NOTE_WIDTH = 1.7  # inches of the name of a factor
+NOTE_WIDTH = 1.7  # inches for the name of a factor
 
 
 class Sweep(NamedTuple):
-    """What a traversal shows: the images of every latent at every value, and what is known of the latents."""
+    """Images of every latent at every value, and the labels of the latents."""
 
     images: np.ndarray  # (latents, steps, height, width, channels)
-    order: list[tuple[int, int]]  # (rung, column of the codes), in the order to show them in
-    names: list[str]  # by column
-    notes: list[str]  # by column
-    ends: tuple[str, str]  # what the first and the last value are
+    order: list[tuple[int, int]]  # (rung, latent), in the order of the rows
+    names: list[str]  # by latent
+    notes: list[str]  # by latent
+    ends: tuple[str, str]  # labels of the first and the last value
     locked: set[int]  # rungs
 
     @property
     def starred(self) -> bool:
-        """Whether a latent is not active."""
+        """Returns whether a latent is marked as not active."""
         return any(name.endswith("*") for name in self.names)
 
     def rung_name(self, rung: int) -> str:
-        """What to call a rung."""
+        """Label of a rung."""
         return f"rung {rung}" + ("\n(locked)" if rung in self.locked else "")
 
 
@@ -55,15 +46,15 @@ def make_sweep(
     information: Any = None,
 ) -> Sweep:
     """Decodes every latent at every value; the arguments are those of `traversals`."""
-    check_count("steps", steps, least=2)
-    if not span > 0:
-        raise ValueError(f"`span` must be positive. Received: span={span}.")
+    check_sweep(steps, span)
     if order not in ORDERS:
         raise ValueError(f"`order` must be one of {', '.join(ORDERS)}. Received: {order!r}.")
     if images is None and (quantiles is not None or order == "kl"):
-        raise ValueError("`quantiles` and `order='kl'` are those of data: give some `images` as well.")
+        raise ValueError("`quantiles` and `order='kl'` need images of the data. Received: images=None.")
     if information is None and order == "factor":
-        raise ValueError("`order='factor'` goes by what `metrics.mutual_information` returns: give it as well.")
+        raise ValueError(
+            "`order='factor'` needs the result of `metrics.mutual_information`. Received: information=None."
+        )
     held = held_codes(model, around)
     latents = held.shape[1]
     use = None if images is None else latent_use(*encode_all(model, as_images(images, least=2)))
@@ -85,26 +76,26 @@ def make_sweep(
 
 
 def _information(given, latents):
-    """The mutual information in what was given, of a model with so many latents."""
+    """Returns the mutual information, after a check of its number of latents."""
     if given is None:
         return None
     information, _ = as_information(given)
     if len(information.active) != latents:
         raise ValueError(
-            f"`information` must be that of this model, with {latents} latents. Received: {len(information.active)}."
+            f"`information` must be of this model, with {latents} latents. Received: {len(information.active)}."
         )
     return information
 
 
 def _values(latents, steps, span, quantiles, use):
-    """The values of each latent, `(latents, steps)`, and what to call the first and the last."""
+    """Values of each latent, `(latents, steps)`, and the labels of the first and the last."""
     if quantiles is None:
         return np.tile(np.linspace(-span, span, steps), (latents, 1)), (f"{-span:.3g} sd", f"{span:.3g} sd")
     if not isinstance(quantiles, Sequence) or len(quantiles) != 2 or not 0 <= quantiles[0] < quantiles[1] <= 1:
         raise ValueError(f"`quantiles` must be (low, high), 0 <= low < high <= 1. Received: quantiles={quantiles}.")
     low, high = quantiles
     ends = np.quantile(use.mean, [low, high], axis=0)
-    return np.linspace(*ends, steps, axis=1), (f"{100 * low:.3g} %", f"{100 * high:.3g} %")
+    return np.linspace(*ends, steps, axis=1), (f"{100 * low:.3g}%", f"{100 * high:.3g}%")
 
 
 def _order(model, order, use, information):
@@ -119,7 +110,7 @@ def _order(model, order, use, information):
 
 
 def _notes(latents, use, information):
-    """What stands beside the row of each latent."""
+    """Text beside the row of each latent: its KL, and the factor that it holds."""
     parts = [[] for _ in range(latents)]
     if use is not None:
         for part, kl in zip(parts, use.kl, strict=True):
