@@ -142,4 +142,9 @@ def _require_in_tensorflow(tensor, condition, error, rule, low, high):
 
 def _raise_unless(condition, low, high, error, rule):
     if not condition:
-        raise error(pixel_advice(rule.format(low=float(low), high=float(high))))
+        raise error(pixel_advice(rule.format(low=_number(low), high=_number(high))))
+
+
+def _number(scalar):
+    """An int stays one: a rule may name a count."""
+    return ops.convert_to_numpy(scalar).item()

@@ -1,4 +1,4 @@
-"""Growth by the validation ELBO, told by logs that are made up, and by a training."""
+"""Growth by the validation ELBO: on made-up logs, and in a `fit`."""
 
 from types import SimpleNamespace
 
@@ -7,10 +7,11 @@ import pytest
 
 import keras_provlae as kp
 from keras_provlae.growth.auto import AutoGrowth
+from tests.growth.scripted_model import ScriptedVAE
 
 
-class Grown(SimpleNamespace):
-    """The state of a growing model."""
+class Growing(SimpleNamespace):
+    """Stand-in for a growing model: its stage."""
 
     def __init__(self, num_rungs, stage):
         super().__init__(num_rungs=num_rungs, stage=stage, alpha=1.0)
@@ -24,12 +25,12 @@ class Grown(SimpleNamespace):
         return list(range(self.num_rungs, self.num_rungs - self.stage - 1, -1))
 
 
-class Made:
-    """A model that grows when it is told to, and the epochs that it goes through."""
+class Epochs:
+    """Tells an `AutoGrowth` of made-up epochs, and grows a model when it says so."""
 
     def __init__(self, auto, num_rungs=3):
         self.auto = auto
-        self.model = Grown(num_rungs, stage=0)
+        self.model = Growing(num_rungs, stage=0)
         self.unlocks = []
 
     def train(self, elbos, kl=1.0, alpha=1.0):
@@ -43,47 +44,47 @@ class Made:
 
 
 def test_a_rung_is_unlocked_when_the_elbo_stops_improving():
-    made = Made(AutoGrowth(patience=2, min_delta=1.0))
-    assert made.train([-100, -90, -89.5, -88.5]) == []  # -88.5 is the first beyond -90 + 1
-    assert made.train([-88.0, -87.6]) == [-87.6]  # two epochs, no more than 1 above
-    assert made.model.stage == 1
+    epochs = Epochs(AutoGrowth(patience=2, min_delta=1.0))
+    assert epochs.train([-100, -90, -89.5, -88.5]) == []  # -88.5 is the first beyond -90 + 1
+    assert epochs.train([-88.0, -87.6]) == [-87.6]  # two epochs, no more than 1 above
+    assert epochs.model.stage == 1
 
 
 def test_a_fade_in_does_not_use_up_the_patience():
-    made = Made(AutoGrowth(patience=2))
-    made.train([-100])
-    assert made.train([-120, -120, -120], alpha=0.5) == []
-    assert made.train([-110]) == []
-    assert made.train([-110]) == [-110]
+    epochs = Epochs(AutoGrowth(patience=2))
+    epochs.train([-100])
+    assert epochs.train([-120, -120, -120], alpha=0.5) == []
+    assert epochs.train([-110]) == []
+    assert epochs.train([-110]) == [-110]
 
 
 def test_every_stage_has_its_own_best():
-    made = Made(AutoGrowth(patience=1))
-    made.train([-80, -80])
-    assert made.model.stage == 1
-    assert made.train([-95]) == [-80]  # worse than stage 0, the best of this one
-    assert made.train([-90, -90]) == [-80, -90]
+    epochs = Epochs(AutoGrowth(patience=1))
+    epochs.train([-80, -80])
+    assert epochs.model.stage == 1
+    assert epochs.train([-95]) == [-80]  # worse than stage 0, the best of this one
+    assert epochs.train([-90, -90]) == [-80, -90]
 
 
 def test_growth_ends_with_a_rung_that_carries_nothing(capsys):
     auto = AutoGrowth(patience=1, min_nats=0.1)
-    made = Made(auto)
-    made.train([-80, -80])
-    made.train([-80, -80, -80, -80], kl=0.01)
-    assert made.model.stage == 1
+    epochs = Epochs(auto)
+    epochs.train([-80, -80])
+    epochs.train([-80, -80, -80, -80], kl=0.01)
+    assert epochs.model.stage == 1
     assert "Rung 2 carries 0.01 nats, less than 0.1: the growth ends there." in capsys.readouterr().out
     logs = {"val_kl_rung_3": 5.0, "val_kl_rung_2": 0.01, "val_kl_rung_1": 9.0}
-    advice = auto.end(made.model, logs)
+    advice = auto.end(epochs.model, logs)
     assert (advice.num_rungs, advice.latent_dim, advice.fully_grown) == (1, None, False)
     assert str(advice) == "Nats on validation images: rung 3 5.00, rung 2 0.01. Suggested: num_rungs=1."
-    assert auto.end(made.model, {}) is None  # nothing was validated
+    assert auto.end(epochs.model, {}) is None  # nothing was validated
     auto.begin()
     assert auto.ended is None
 
 
 def test_when_all_rungs_are_used_one_more_is_worth_a_try():
     auto = AutoGrowth()
-    model = Grown(num_rungs=2, stage=1)
+    model = Growing(num_rungs=2, stage=1)
     advice = auto.end(model, {"val_kl_rung_2": 5.0, "val_kl_rung_1": 1.0})
     assert advice.num_rungs == 2
     assert str(advice).endswith("Suggested: num_rungs=2, or one rung more: every rung is used.")
@@ -110,13 +111,11 @@ def test_the_widths_are_those_of_the_active_latents(make_model, images):
     assert AutoGrowth(images=images).end(model, kls).latent_dim == (2, 2, 1)
 
 
-def test_a_training_grows_by_itself(make_model, images, capsys):
-    model = make_model(num_rungs=2)
-    model.compile(kp.optimizers.adam(1e-6), run_eagerly=True)  # hardly improves
-    growth = kp.GrowthCallback(AutoGrowth(patience=2, min_delta=5.0, min_nats=0.0), fade_in_steps=0)
-    history = model.fit(
-        images, batch_size=20, epochs=5, validation_data=(images[:20],), verbose=0, callbacks=[growth]
-    ).history
+def test_a_training_grows_by_itself(images, capsys):
+    model = ScriptedVAE()  # its ELBO never improves
+    growth = kp.GrowthCallback(AutoGrowth(patience=2, min_delta=5.0), fade_in_steps=0)
+    fit = {"batch_size": 40, "epochs": 5, "validation_data": (images,), "verbose": 0}
+    history = model.fit(images, callbacks=[growth], **fit).history
     assert history["stage"] == [0, 0, 0, 1, 1]
     assert growth.auto.advice.num_rungs == 2
     assert str(growth.auto.advice) in capsys.readouterr().out
@@ -124,11 +123,11 @@ def test_a_training_grows_by_itself(make_model, images, capsys):
 
 
 def test_a_rung_below_an_empty_one_does_not_count():
-    advice = AutoGrowth().end(Grown(num_rungs=3, stage=2), {f"val_kl_rung_{r}": r % 2 for r in (1, 2, 3)})
+    advice = AutoGrowth().end(Growing(num_rungs=3, stage=2), {f"val_kl_rung_{r}": r % 2 for r in (1, 2, 3)})
     assert (advice.num_rungs, advice.fully_grown) == (1, False)
 
 
-def test_unfit_images_are_found_before_an_epoch_is_spent(make_model, images):
+def test_bad_images_are_refused_before_the_first_epoch(make_model, images):
     model = make_model()
     model.compile(run_eagerly=True)
     growth = kp.GrowthCallback(AutoGrowth(images=np.zeros((4, 9, 9, 1), "float32")))
@@ -141,7 +140,7 @@ def test_unfit_images_are_found_before_an_epoch_is_spent(make_model, images):
     assert model.iteration == 0
 
 
-def test_it_needs_validation(make_model):
+def test_automatic_growth_needs_validation(make_model):
     with pytest.raises(ValueError, match="give `fit` its `validation_data`"):
         kp.AutoGrowth().end_epoch(make_model(), {"elbo": -1.0})
 

@@ -1,3 +1,7 @@
+"""Schedules of growth, their unlocks in plain numbers, and growth in a real `fit`."""
+
+import contextlib
+import io
 import warnings
 from types import SimpleNamespace
 
@@ -8,10 +12,12 @@ import tensorflow as tf
 
 import keras_provlae as kp
 from keras_provlae.growth import GrowthCallback, GrowthSchedule
+from keras_provlae.training.graph_checks import require_finite
+from tests.growth.scripted_model import ScriptedVAE
 
 
 class CountingModel:
-    """Stands in for a `ProgressiveVAE`: stage, iteration, trackers without a value and a record of every unlock."""
+    """Stand-in for a `ProgressiveVAE`: stage, iteration, trackers without a value and a record of every unlock."""
 
     grows = fades_in = True
     steps_per_execution = 1
@@ -33,7 +39,7 @@ class CountingModel:
 
 
 def fit(model, callback, epochs, steps=10, initial_epoch=0, known=True, steps_per_execution=1, stop_at=None):
-    """What `keras.Model.fit` does with a callback; returns the stage of every epoch."""
+    """Calls a callback as `keras.Model.fit` does; returns the stage of every epoch."""
     callback.set_params({"epochs": epochs, "steps": steps if known else None, "verbose": 0})
     callback.set_model(model)
     model.steps_per_execution = steps_per_execution
@@ -165,7 +171,7 @@ def test_a_second_even_fit_leaves_a_grown_model_grown_and_shares_what_is_left():
     assert len(model.unlocks) == 2
     by_hand = CountingModel()
     by_hand.grow(0, to_stage=1)
-    assert fit(by_hand, GrowthCallback(), epochs=4) == [1, 1, 2, 2]
+    assert fit(by_hand, GrowthCallback(), epochs=6) == [1, 1, 1, 2, 2, 2]
 
 
 @pytest.mark.parametrize("schedule", [None, GrowthSchedule(epochs_per_rung=3), GrowthSchedule(unlock_epochs=[3, 6])])
@@ -234,6 +240,10 @@ def test_a_schedule_longer_than_the_training_warns():
         assert fit(CountingModel(), GrowthCallback(GrowthSchedule(epochs_per_rung=5)), epochs=7) == [0] * 5 + [1] * 2
     with pytest.warns(UserWarning, match=r"iterations \[10, 100\].*ends at iteration 70"):
         fit(CountingModel(), GrowthCallback(GrowthSchedule(unlock_iterations=[10, 100])), epochs=7)
+    model = CountingModel()
+    model.iteration = 50
+    with pytest.warns(UserWarning, match="ends at iteration 70"):
+        fit(model, GrowthCallback(GrowthSchedule(unlock_iterations=[10, 75])), epochs=7, initial_epoch=5)
     with pytest.warns(UserWarning, match="longer"):  # two epochs of unknown length for three rungs
         assert fit(CountingModel(), GrowthCallback(), epochs=2, known=False) == [0, 1]
 
@@ -271,9 +281,46 @@ def test_bad_settings_are_refused(settings, error):
 # === GrowthCallback in a real fit ===
 
 
-def test_alpha_rises_by_one_step_per_optimiser_step(make_model, images):
-    model, alphas = make_model(), []
+@pytest.fixture(scope="module")
+def trained(acceleration):
+    """A training on data of unknown length: two epochs of three steps per stage."""
+    keras.utils.set_random_seed(0)
+    images = np.random.default_rng(0).uniform(size=(6, 8, 8, 1)).astype("float32")
+    ds = tf.data.Dataset.from_tensor_slices(images).batch(2).filter(lambda batch: True)
+    assert ds.cardinality() == tf.data.UNKNOWN_CARDINALITY
+    model, alphas = kp.ProgressiveVAE((8, 8, 1), num_rungs=2, latent_dim=2, channels=2, dense=None), []
     model.compile()
+    record = keras.callbacks.LambdaCallback(on_train_batch_begin=lambda batch, logs: alphas.append(model.alpha))
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Your input ran out of data")  # Keras, at the end of unknown data
+        callbacks = [GrowthCallback(verbose=1), record]
+        history = model.fit(ds, epochs=4, validation_data=(images,), callbacks=callbacks, verbose=2).history
+    return SimpleNamespace(model=model, alphas=alphas, history=history, printed=printed.getvalue())
+
+
+def test_alpha_rises_by_one_step_per_optimizer_step(trained):
+    assert trained.model.fade_in_steps == 3  # half of a stage
+    # a step that finds no more data begins as well
+    alphas = [1, 1, 1, 1, 1, 1, 1, 1, 0, 1 / 3, 2 / 3, 1, 1, 1, 1, 1]
+    np.testing.assert_allclose(trained.alphas, alphas, rtol=1e-6)
+
+
+def test_only_steps_that_were_taken_count(trained):
+    assert (trained.model.iteration, int(trained.model.optimizer.iterations)) == (12, 12)
+
+
+def test_history_and_validation_have_every_term(trained):
+    names = {"loss", "reconstruction", "kl", "kl_rung_1", "kl_rung_2", "elbo", "stage", "alpha"}
+    assert set(trained.history) == names | {f"val_{name}" for name in names} | {"growth_shock"}
+    assert trained.history["stage"] == trained.history["val_stage"] == [0, 0, 1, 1]
+    assert all(f"  {name} " in trained.printed for name in ("loss", "elbo", "stage"))
+    assert "Stage 1: rung 1 unlocked, fading in over 3 steps" in trained.printed
+
+
+@pytest.mark.usefixtures("acceleration")
+def test_unlocks_in_mid_epoch_start_alpha_at_zero(images):
+    model, alphas = ScriptedVAE(num_rungs=3, run_eagerly=False), []
     record = keras.callbacks.LambdaCallback(on_train_batch_begin=lambda batch, logs: alphas.append(model.alpha))
     schedule = GrowthSchedule(unlock_iterations=[3, 9])
     model.fit(images, batch_size=10, epochs=4, callbacks=[GrowthCallback(schedule, fade_in_steps=4), record], verbose=0)
@@ -281,65 +328,41 @@ def test_alpha_rises_by_one_step_per_optimiser_step(make_model, images):
     np.testing.assert_allclose(alphas, [1, 1, 1, 0, 1 / 3, 2 / 3, 1, 1, 1, 0, 1 / 3, 2 / 3, 1, 1, 1, 1], rtol=1e-6)
 
 
-def test_alpha_rises_inside_steps_per_execution_without_retracing(make_model, images):
-    model, traces = make_model(), []
-    train_step = model.train_step
-    model.train_step = lambda *args: traces.append(1) or train_step(*args)
-    model.compile(steps_per_execution=4)
+def test_alpha_rises_inside_steps_per_execution_without_retracing(images):
+    traces = []
+
+    class Traced(ScriptedVAE):
+        def train_step(self, data):
+            traces.append(1)
+            return super().train_step(data)
+
+    model = Traced(num_rungs=2, run_eagerly=False, steps_per_execution=4)
     ds = tf.data.Dataset.from_tensor_slices(images).batch(5).repeat()
-    history = model.fit(ds, epochs=6, steps_per_epoch=8, callbacks=[GrowthCallback()], verbose=0).history
-    assert history["stage"] == [0, 0, 1, 1, 2, 2]
-    np.testing.assert_allclose(history["alpha"], [1, 1, 7 / 8, 1, 7 / 8, 1])  # the last of 8 steps is the eighth
-    assert model.iteration == 48
+    history = model.fit(ds, epochs=4, steps_per_epoch=8, callbacks=[GrowthCallback()], verbose=0).history
+    assert history["stage"] == [0, 0, 1, 1]
+    np.testing.assert_allclose(history["alpha"], [1, 1, 7 / 8, 1])  # the last of 8 steps is the eighth
+    assert model.iteration == 32
     traced_at_first = len(traces)
     model.fit(ds, epochs=1, steps_per_epoch=8, verbose=0)
-    assert len(traces) == traced_at_first <= 2 * 3  # once a stage; while_loop traces its body twice at most
+    assert len(traces) == traced_at_first <= 2 * 2  # once a stage; while_loop traces its body twice at most
 
 
-@pytest.mark.filterwarnings("ignore:Your input ran out of data")  # Keras, at the end of unknown data
-def test_a_data_set_of_unknown_length_counts_the_steps_that_were_taken(make_model, images):
-    ds = tf.data.Dataset.from_tensor_slices(images).batch(8).filter(lambda batch: True)
-    assert ds.cardinality() == tf.data.UNKNOWN_CARDINALITY
-    whole, halves = make_model(num_rungs=2), make_model(num_rungs=2)
-    for ours, theirs in zip(halves.variables, whole.variables, strict=True):
-        ours.assign(theirs)
-    for model in whole, halves:
-        model.compile()
-    whole.fit(ds, epochs=6, callbacks=[GrowthCallback()], verbose=0)
-    assert (whole.iteration, int(whole.optimizer.iterations), whole.fade_in_steps) == (30, 30, 7)
-
-    class Interrupt(keras.callbacks.Callback):
-        def on_epoch_begin(self, epoch, logs=None):
-            if epoch == 3:  # where rung 1 is due
-                raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        halves.fit(ds, epochs=6, callbacks=[Interrupt(), GrowthCallback()], verbose=0)
-    halves.fit(ds, epochs=6, initial_epoch=3, callbacks=[GrowthCallback()], verbose=0)
-    for ours, theirs in zip(halves.variables, whole.variables, strict=True):
-        np.testing.assert_array_equal(ours, theirs, err_msg=ours.path)
-
-
-def test_history_and_validation_have_every_term(make_model, images, capsys):
-    model = make_model()
-    model.compile()
-    history = model.fit(images, epochs=3, validation_data=(images,), callbacks=[GrowthCallback(verbose=1)], verbose=2)
-    names = {"loss", "reconstruction", "kl", "kl_rung_1", "kl_rung_2", "kl_rung_3", "elbo", "stage", "alpha"}
-    assert set(history.history) == names | {f"val_{name}" for name in names} | {"growth_shock"}
-    printed = capsys.readouterr().out
-    assert all(f"  {name} " in printed for name in ("loss", "elbo", "stage"))
-    assert "Stage 1: rung 2 unlocked, fading in over 1 steps" in printed
-
-
-def test_early_stopping_and_growth(make_model, images):
-    model = make_model()
-    model.compile()
+def test_early_stopping_and_growth(images):
+    model = ScriptedVAE(num_rungs=3)
     stop = keras.callbacks.EarlyStopping(monitor="loss", patience=0, mode="max", start_from_epoch=4)
-    history = model.fit(
-        images, epochs=9, callbacks=[GrowthCallback(GrowthSchedule(epochs_per_rung=1)), stop], verbose=0
-    )
+    growth = GrowthCallback(GrowthSchedule(epochs_per_rung=1))
+    history = model.fit(images, batch_size=40, epochs=9, callbacks=[growth, stop], verbose=0)
     assert model.stage == 2
     assert len(history.epoch) < 9
+
+
+def test_the_growth_of_one_fit_leaves_nothing_on_the_model(images):
+    model = ScriptedVAE()
+    mine = SimpleNamespace(before_unlock=lambda model: None, after_unlock=lambda model: None)
+    model.growth_listeners.append(mine)
+    model.fit(images, batch_size=40, epochs=2, callbacks=[GrowthCallback(guard=True)], verbose=0)
+    assert model.growth_listeners == [mine]
+    assert model.check_loss is require_finite
 
 
 @pytest.mark.parametrize("cls", [kp.VLAE, kp.BetaVAE])

@@ -1,4 +1,7 @@
-"""The example of scaling with a record of every step, which a test can kill: run with its flags and DIE_AT set."""
+"""The example of scaling with a record of every step, which a test can kill.
+
+Run as a module with the flags of the example and DIE_AT set; `forked_runs` calls `train`.
+"""
 
 import os
 import signal
@@ -14,12 +17,11 @@ import keras_provlae as kp
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("record", None, "Path without a suffix of what the process records.")
-flags.DEFINE_bool("noise", True, "False decodes the means: replicas of TensorFlow draw noise of their own.")
 DIE_AT = int(os.environ.get("DIE_AT", -1))
 
 
 class Record(keras.callbacks.Callback):
-    """One line per step: iteration, stage, alpha and the epoch's loss so far; and death before a given step."""
+    """Writes one line per step (iteration, stage, alpha and the epoch's loss so far), and dies before a given step."""
 
     def on_train_batch_begin(self, batch, logs=None):
         if self.model.iteration == DIE_AT:
@@ -32,13 +34,23 @@ class Record(keras.callbacks.Callback):
 
 
 def train():
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})  # a test spends its time on graphs
-    if not FLAGS.noise:
-        kp.layers.Sampling.call = lambda self, mean, log_var: mean
     model, history = scaling.train([Record()])
-    weights = {f"weight {i}": keras.ops.convert_to_numpy(v) for i, v in enumerate(model.trainable_variables)}
-    np.savez(f"{FLAGS.record}.npz", **weights, **history)
+    save("", model, history)
     return model
+
+
+def save(part, model, history):
+    """Saves the weights, the counters and the logs."""
+    weights = {f"weight {i}": keras.ops.convert_to_numpy(v) for i, v in enumerate(model.trainable_variables)}
+    counters = [model.iteration, int(keras.ops.convert_to_numpy(model.optimizer.iterations)), model.stage, model.alpha]
+    np.savez(f"{FLAGS.record}{part}.npz", **weights, **history, counters=counters)
+
+
+def compare_on_tensorflow():
+    """Turns off what hides differences: noise of each replica's own, and Adam, which gradients of any size satisfy."""
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})  # a test spends its time on graphs
+    kp.layers.Sampling.call = lambda self, mean, log_var: mean
+    keras.optimizers.Adam = lambda learning_rate, epsilon: keras.optimizers.SGD(learning_rate)
 
 
 def main(_):

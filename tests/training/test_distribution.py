@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.util
+import json
 import os
 import signal
 import socket
@@ -14,15 +15,22 @@ import pytest
 from tests.conftest import REPOSITORY
 
 NUMBERS = {"batch_size": 8, "epochs": 6, "steps_per_epoch": 2, "rungs": 2, "channels": 4, "downscale": 8}
-UNLOCKED, FADE, DIE_AT = 6, 3, 9  # optimiser steps; the last file before the death is of step 8, amid the fade
-STEPS = [[i, int(i > UNLOCKED), min((i - UNLOCKED) / FADE, 1) if i > UNLOCKED else 1] for i in range(1, 13)]
+ON_TENSORFLOW = {**NUMBERS, "epochs": 3, "learning_rate": 1e-3}
+DIE_AT = 9  # optimizer steps; the last file before the death is of step 8, mid-fade
+
+
+def environment(backend):
+    paths = os.pathsep.join(map(str, [REPOSITORY, REPOSITORY / "examples"]))
+    variables = {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": paths}
+    fast = "--xla_backend_optimization_level=0"  # JAX spends its time on compiling
+    return {**os.environ, **variables, "XLA_FLAGS": fast}
 
 
 class Run:
-    """Processes of the same training: of `examples/scaling.py`, each with a record."""
+    """Processes of one training by `examples/scaling.py`, each with a record."""
 
-    def __init__(self, folder, name, backend, processes=1, module="distributed_run", flags=()):
-        self.folder, self.name, self.backend, self.module = folder, name, backend, module
+    def __init__(self, folder, name, backend, processes=1, flags=()):
+        self.folder, self.name, self.backend = folder, name, backend
         numbers = [f"--{flag}={number}" for flag, number in NUMBERS.items()]
         self.flags = [*numbers, f"--output={folder / name}", *flags]
         if processes > 1:
@@ -31,17 +39,16 @@ class Run:
 
     def start(self, die_at=None):
         """Starts all; the last of them dies before a step if that is given."""
-        environment = {**os.environ, "KERAS_BACKEND": self.backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
-        environment["PYTHONPATH"] = os.pathsep.join(map(str, [REPOSITORY, REPOSITORY / "examples"]))
-        environment["XLA_FLAGS"] = "--xla_backend_optimization_level=0"  # JAX spends its time on compiling
         self.processes = []
         for rank in self.ranks:
             deadly = {"DIE_AT": str(die_at)} if die_at and rank == self.ranks[-1] else {}
-            command = [sys.executable, "-m", f"tests.{self.module}", *self.flags, f"--rank={rank}"]
+            command = [sys.executable, "-m", "tests.training.distributed_run", *self.flags, f"--rank={rank}"]
             with self.path(rank, "log").open("w") as log:
                 record = f"--record={self.path(rank, 'npz').with_suffix('')}"
                 self.processes.append(
-                    subprocess.Popen([*command, record], env={**environment, **deadly}, stdout=log, stderr=log)
+                    subprocess.Popen(
+                        [*command, record], env={**environment(self.backend), **deadly}, stdout=log, stderr=log
+                    )
                 )
         return self
 
@@ -100,53 +107,55 @@ def assert_same(result, expected):
             np.testing.assert_allclose(result[name], ends, rtol=1e-4, atol=1e-5, err_msg=name)
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("distribution")
+def assert_steps(steps, expected, unlocked, fade):
+    """Growth and alpha at the steps where they are due, and the losses of the one process."""
+    numbers = np.arange(1, len(expected) + 1)
+    since = numbers - unlocked
+    np.testing.assert_array_equal(steps[:, 0], numbers)
+    np.testing.assert_array_equal(steps[:, 1], since > 0)
+    np.testing.assert_allclose(steps[:, 2], np.where(since > 0, np.minimum(since / fade, 1), 1), atol=1e-6)
+    np.testing.assert_allclose(steps[:, 3], expected[:, 3], rtol=1e-4)
+
+
+# === TensorFlow: replicas of MirroredStrategy, and several processes ===
 
 
 @pytest.fixture(scope="module")
-def started(folder):
-    """The single processes, beside one another: JAX on one device, TensorFlow on two."""
-    runs = {"tensorflow": Run(folder, "mirrored", "tensorflow", 1, "replicas_run", ("--cpus=2", "--nonoise"))}
-    if importlib.util.find_spec("jax"):
-        runs["jax"] = Run(folder, "alone", "jax")
-    with contextlib.ExitStack() as stack:
-        for run in runs.values():
-            stack.enter_context(run.start().stopped())
-        yield runs
+def records(tmp_path_factory):
+    """The same training on one device, on two replicas and by two workers: a function from names to records."""
+    folder = tmp_path_factory.mktemp("tensorflow")
+    numbers = [f"--{flag}={number}" for flag, number in ON_TENSORFLOW.items()]
+    workers = f"--addresses={','.join(free_addresses(2))}"
+    runs = {"one": [], "two": ["--cpus=2"], "worker0": [workers, "--rank=0"], "worker1": [workers, "--rank=1"]}
+    arguments = []
+    for name, flags in runs.items():
+        arguments += ["+", name, *numbers, *flags, f"--output={name.strip('01')}"]
+    command = [sys.executable, "-m", "tests.training.forked_runs", *arguments[1:]]
+    done = subprocess.run(command, cwd=folder, env=environment("tensorflow"), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for name, code in json.loads(done.stdout).items():
+        assert code == 0, (folder / f"{name}.log").read_text(errors="replace")[-3000:]
+    return lambda name: np.loadtxt(folder / name) if name.endswith(".txt") else load(folder / f"{name}.npz")
 
 
-@pytest.fixture(scope="module")
-def mirrored(started):
-    return started["tensorflow"].finish()[0]
+def test_two_replicas_train_as_one(records):
+    """Loss, logs, counters and weights, though the later passes end with an uneven batch."""
+    assert_same(records("two"), records("one"))
+    assert_same(records("two_uneven"), records("one_uneven"))
+    assert_steps(records("two.txt"), records("one.txt"), unlocked=2, fade=2)
+    moved = [np.abs(value - records("one")[name]).max() for name, value in records("one_uneven").items() if "w" in name]
+    assert max(moved) > 1e-3
 
 
-@pytest.fixture(scope="module")
-def of_replicas(mirrored, folder):
-    return lambda name: load(folder / f"mirrored_0_{name}.npz")
+def test_iteration_and_growth_count_global_steps(records):
+    assert records("two")["counters"].tolist() == [6, 6, 1, 1.0]
+    assert records("two_uneven")["counters"].tolist() == [8, 8, 1, 1.0]
+    assert records("two")["stage"].tolist() == [0, 1, 1]
+    assert records("two")["alpha"].tolist() == [1, 0.5, 1]
 
 
-# === TensorFlow: replicas of MirroredStrategy ===
-
-
-def test_two_replicas_train_as_one(of_replicas):
-    """Loss, logs and weights, though the passes end with an uneven batch, and an optimizer that sees a wrong factor."""
-    one, two = of_replicas("1"), of_replicas("2")
-    assert one["moved"] > 0.01
-    assert_same(two, one)
-
-
-def test_iteration_and_growth_count_global_steps(of_replicas):
-    result = of_replicas("2")
-    assert result["counters"].tolist() == [12, 12, 1, 1.0]
-    assert result["stage"].tolist() == [0, 0, 1, 1]
-    np.testing.assert_allclose(result["alpha"], [1, 1, 2 / 3, 1])  # three steps an epoch
-    assert len(set(result["val_loss"].round(6))) == 4
-
-
-def test_replicas_draw_noise_of_their_own(of_replicas):
-    result = of_replicas("noise")
+def test_replicas_draw_noise_of_their_own(records):
+    result = records("two_noise")
     drawn, single, states = result["drawn"], result["single"], result["states"]
     assert drawn.shape == (2, 2, 3, 2)  # draws, replicas, images, latents
     assert len(np.unique(drawn)) == drawn.size
@@ -155,43 +164,34 @@ def test_replicas_draw_noise_of_their_own(of_replicas):
     np.testing.assert_array_equal(states, states[:1].repeat(2, axis=0))  # what is saved is one state
 
 
-def test_a_replica_without_an_image_is_an_error_that_says_what_to_do(of_replicas):
-    message = str(of_replicas("2_error")["error"])
+def test_a_replica_without_an_image_is_an_error_that_says_what_to_do(records):
+    message = str(records("two_error")["error"])
     assert message.startswith("Every replica must get an image of every batch that it trains on. Received: 0 images")
     assert "drop_remainder=True" in message
 
 
-# === Several processes ===
+def test_workers_train_as_one_process(records):
+    for name in "worker0", "worker1":
+        assert_same(records(name), records("one"))
+        assert_steps(records(f"{name}.txt"), records("one.txt"), unlocked=2, fade=2)
 
 
-def assert_steps_of_one_process(run, expected):
-    """Growth and alpha at the same step in every process, and the losses of the one process."""
-    for rank in run.ranks:
-        np.testing.assert_allclose(run.steps(rank)[:, :3], STEPS, atol=1e-6)
-        np.testing.assert_allclose(run.steps(rank)[:, 3], expected.steps()[:, 3], rtol=1e-4)
+# === JAX: several processes ===
 
 
-def test_workers_of_tensorflow_train_as_one_process(started, mirrored, folder):
-    run = Run(folder, "workers", "tensorflow", 2, flags=["--nonoise"]).start()
-    for result in run.finish():
-        assert_same(result, mirrored)
-    assert_steps_of_one_process(run, started["tensorflow"])
-
-
-def test_a_killed_worker_of_jax_resumes_to_the_end_of_one_process(started, folder):
-    """Two processes of two devices each, with noise; killed amid the fade, and started again by the same command."""
-    if "jax" not in started:
-        pytest.skip("jax is not installed")
-    run = Run(folder, "processes", "jax", 2, flags=["--cpus=2"])
+@pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="jax is not installed")
+def test_a_killed_worker_of_jax_resumes_to_the_end_of_one_process(tmp_path):
+    """Two processes of two devices each, with noise; killed mid-fade, and started again by the same command."""
+    alone = Run(tmp_path, "alone", "jax")
+    (expected,) = alone.start().finish()
+    run = Run(tmp_path, "processes", "jax", 2, flags=["--cpus=2"])
     run.start(die_at=DIE_AT).die()
     assert len(run.steps(rank=1)) == DIE_AT
     taken = {rank: run.steps(rank)[: DIE_AT - 1] for rank in run.ranks}
     results = run.start().finish()
-    (alone,) = started["jax"].finish()
     for rank, result in enumerate(results):
         assert len(result["loss"]) == 2  # epochs, of 6
-        assert_same(result, alone)
+        assert_same(result, expected)
         rest = run.steps(rank)
         resumed = np.flatnonzero(rest[:, 0] == DIE_AT)[-1]
-        np.savetxt(run.path(rank, "txt"), np.concatenate([taken[rank], rest[resumed:]]))
-    assert_steps_of_one_process(run, started["jax"])
+        assert_steps(np.concatenate([taken[rank], rest[resumed:]]), alone.steps(), unlocked=6, fade=3)

@@ -1,3 +1,5 @@
+"""The progress lines of `fit`: their numbers, their width and when they are printed."""
+
 import re
 
 import keras
@@ -10,7 +12,7 @@ from keras_provlae.training.progress import SHOWN, progress_line
 LONG = dict.fromkeys(SHOWN, -123456.789) | {"alpha": 0.5, "stage": 2.0, "kl_rung_1": 3.0}
 
 
-def test_a_line_fits_its_width_and_keeps_what_matters():
+def test_a_line_fits_its_width_and_keeps_the_loss():
     line = progress_line(1234, 12345, LONG, seconds=7200.0, width=79)
     assert len(line) <= 79
     assert line.startswith("1234/12345 ")
@@ -18,7 +20,7 @@ def test_a_line_fits_its_width_and_keeps_what_matters():
     assert "kl_rung_1" not in line
 
 
-def test_a_wide_terminal_shows_all_of_the_six():
+def test_a_wide_terminal_shows_all_six_numbers():
     line = progress_line(5, 10, LONG, seconds=1.0, width=200)
     assert re.findall(r"  (\w+) ", line) == list(SHOWN)
     assert "━━━━━━━━━━──────────" in line
@@ -50,7 +52,7 @@ def test_fit_prints_lines_of_at_most_80_columns(make_model, images, capsys, monk
 
 
 @pytest.mark.parametrize("settings", [{"verbose": 0}, {"callbacks": [keras.callbacks.ProgbarLogger()]}])
-def test_there_is_one_bar_or_none(make_model, images, capsys, settings):
+def test_fit_shows_one_bar_or_none(make_model, images, capsys, settings):
     model = make_model(kp.VLAE, num_rungs=1)
     model.compile(run_eagerly=True)
     model.fit(images[:8], **settings)

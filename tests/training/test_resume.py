@@ -1,5 +1,6 @@
-"""A run that was stopped in the middle of a fade ends exactly like the run that was not."""
+"""A run that was stopped mid-fade ends exactly like an uninterrupted run."""
 
+import json
 import os
 import random
 import shutil
@@ -7,32 +8,35 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import keras_provlae as kp
 from tests.conftest import REPOSITORY
+from tests.growth.scripted_model import ScriptedVAE
 from tests.training import training_run
 
-MID_FADE = 12  # step 12 of 30: stage 1 began at step 10 and fades in until step 15
-
-
-def run_until_killed(folder, die_at):
-    folder.mkdir()
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    command = [sys.executable, "-m", "tests.training.training_run", str(folder), str(die_at)]
-    return subprocess.run(command, env=environment, capture_output=True, text=True)
+MID_FADE = 7  # step 7 of 8: stage 1 began at step 4 and fades in until step 8; the last backup is of step 6
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REPOSITORY), "TF_CPP_MIN_LOG_LEVEL": "3"}
+COMMAND = [sys.executable, "-m", "tests.training.training_run"]
 
 
 def steps(folder):
     """{iteration: (stage, alpha)}; a step that was taken twice must have been the same."""
-    rows = [line.split() for line in (folder / "steps.txt").read_text().splitlines()]
     taken = {}
-    for iteration, stage, alpha in rows:
+    for line in taken_steps(folder):
+        iteration, stage, alpha = line.split()
         assert taken.setdefault(int(iteration), (int(stage), float(alpha))) == (int(stage), float(alpha))
     return taken
+
+
+def taken_steps(folder):
+    file = folder / "steps.txt"
+    return file.read_text().splitlines() if file.exists() else []
 
 
 def assert_same_state(model, other):
@@ -44,10 +48,45 @@ def assert_same_state(model, other):
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory):
+def killed(tmp_path_factory):
+    """{way of computing: folder} of runs killed mid-fade."""
+    folders = {way: tmp_path_factory.mktemp(way) for way in ("accelerated", "plain")}
+    arguments = [str(MID_FADE), *(f"{way}={folder}" for way, folder in folders.items())]
+    process = subprocess.run([*COMMAND, *arguments], env=ENVIRONMENT, capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+    assert json.loads(process.stdout) == dict.fromkeys(folders, -signal.SIGKILL), process.stderr
+    return folders
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(acceleration, tmp_path_factory):
     folder = tmp_path_factory.mktemp("uninterrupted")
-    training_run.main(folder)
-    return folder
+    return SimpleNamespace(folder=folder, model=training_run.main(folder, save_at=MID_FADE))
+
+
+def test_a_killed_run_resumes_from_its_backup_to_the_same_end(acceleration, killed, uninterrupted):
+    folder = killed[acceleration]
+    assert max(steps(folder)) == MID_FADE - 1
+    model = training_run.main(folder)
+    expected = steps(uninterrupted.folder)
+    assert list(expected) == list(range(8))
+    assert expected[MID_FADE] == (1, 0.75)
+    assert [line.split()[0] for line in taken_steps(folder)] == list("012345667")
+    assert steps(folder) == expected
+    assert_same_state(model, uninterrupted.model)
+
+
+def test_files_saved_mid_fade_resume_to_the_same_end(uninterrupted):
+    """The broken epoch goes on with the images that it has not seen."""
+    model = keras.models.load_model(uninterrupted.folder / "state.keras")
+    assert (model.stage, model.alpha, model.iteration) == (1, 0.75, MID_FADE)
+    from_weights = training_run.build()
+    from_weights.load_weights(uninterrupted.folder / "state.weights.h5")
+    assert_same_state(from_weights, model)
+    rest = training_run.images()[MID_FADE % training_run.STEPS * training_run.BATCH :]
+    model.fit(rest, batch_size=training_run.BATCH, shuffle=False, verbose=0)
+    assert (model.stage, model.alpha, model.iteration) == (1, 1.0, 8)
+    assert_same_state(model, uninterrupted.model)
 
 
 def load(folder):
@@ -56,33 +95,18 @@ def load(folder):
     return model
 
 
-def test_a_killed_run_resumed_by_backup_and_restore_is_the_run_that_was_not(uninterrupted, tmp_path):
-    killed = run_until_killed(tmp_path / "killed", MID_FADE)
-    assert killed.returncode == -signal.SIGKILL
-    assert max(steps(tmp_path / "killed")) == MID_FADE - 1
-    training_run.main(tmp_path / "killed")
-
-    expected = steps(uninterrupted)
-    assert expected[MID_FADE] == (1, 0.4)
-    assert expected[29] == (2, 1.0)
-    assert len(expected) == 30
-    assert steps(tmp_path / "killed") == expected
-    assert_same_state(load(tmp_path / "killed"), load(uninterrupted))
-
-
 @pytest.mark.long
-def test_killed_twenty_times_at_random_moments_it_is_the_run_that_was_not(uninterrupted, tmp_path):
+def test_a_run_killed_ten_times_at_random_moments_comes_to_the_same_end(acceleration, uninterrupted, tmp_path):
     """From the first step on: in a step, at an unlock, while a backup is written."""
     folder, seed = tmp_path / "killed", time.time_ns()
     rng = random.Random(seed)
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "TF_CPP_MIN_LOG_LEVEL": "3"}
-    command = [sys.executable, "-m", "tests.training.training_run", str(folder)]
+    environment = {**ENVIRONMENT, kp.acceleration.VARIABLE: "1" if acceleration == "accelerated" else "0"}
     folder.mkdir()
     kills = 0
-    while kills < 20:
+    while kills < 10:
         before = len(taken_steps(folder))
         with subprocess.Popen(
-            command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            [*COMMAND, str(folder)], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         ) as process:
             while process.poll() is None and len(taken_steps(folder)) == before:
                 time.sleep(0.01)
@@ -90,111 +114,71 @@ def test_killed_twenty_times_at_random_moments_it_is_the_run_that_was_not(uninte
             process.kill()
         kills += process.returncode == -signal.SIGKILL
         if process.returncode == 0:  # it came to its end: begin anew, with what is left of the kills
-            assert_same_state(load(folder), load(uninterrupted))
+            assert_same_state(load(folder), uninterrupted.model)
             shutil.rmtree(folder)
             folder.mkdir()
     training_run.main(folder)
-    assert steps(folder) == steps(uninterrupted), f"seed {seed}"
-    assert_same_state(load(folder), load(uninterrupted))
+    assert steps(folder) == steps(uninterrupted.folder), f"seed {seed}"
+    assert_same_state(load(folder), uninterrupted.model)
 
 
-def taken_steps(folder):
-    file = folder / "steps.txt"
-    return file.read_text().splitlines() if file.exists() else []
+# === Other ways to stop and go on, on a model that does not train ===
 
 
-FIT = {"batch_size": training_run.BATCH, "shuffle": False, "verbose": 0}
+class StopAt(keras.callbacks.Callback):
+    def __init__(self, iteration):
+        super().__init__()
+        self.iteration = iteration
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if self.model.iteration == self.iteration:
+            raise KeyboardInterrupt
 
 
-@pytest.fixture(scope="module")
-def saved_in_mid_fade(tmp_path_factory):
-    """Stopped two steps into the fade of stage 1, in the middle of epoch 2: the folder of both kinds of file."""
-    folder = tmp_path_factory.mktemp("saved")
-
-    class Stop(keras.callbacks.Callback):
-        def on_train_batch_begin(self, batch, logs=None):
-            if self.model.iteration == MID_FADE:
-                self.model.save(folder / "state.keras")
-                self.model.save_weights(folder / "state.weights.h5")
-                raise KeyboardInterrupt
-
-    callbacks = [kp.GrowthCallback(), Stop()]
-    with pytest.raises(KeyboardInterrupt):
-        training_run.build().fit(training_run.images(), epochs=training_run.EPOCHS, callbacks=callbacks, **FIT)
-    return folder
-
-
-@pytest.mark.parametrize("kind", ["keras", "weights.h5"])
-def test_a_file_saved_in_mid_fade_goes_on_to_the_same_end(uninterrupted, saved_in_mid_fade, kind):
-    """What is left of the broken epoch comes first."""
-    path, data = saved_in_mid_fade / f"state.{kind}", training_run.images()
-    if kind == "keras":
-        model = keras.models.load_model(path)
-    else:
-        model = training_run.build()
-        model.load_weights(path)
-    assert (model.stage, model.alpha) == (1, np.float32(0.4))
-    rest = data[(MID_FADE % training_run.STEPS) * training_run.BATCH :]
-    model.fit(rest, epochs=3, initial_epoch=2, **FIT)
-    model.fit(data, epochs=training_run.EPOCHS, initial_epoch=3, callbacks=[kp.GrowthCallback()], **FIT)
-    expected = load(uninterrupted)
-    assert (model.stage, model.alpha, model.iteration) == (2, 1.0, 30)
-    for ours, theirs in zip(model.variables, expected.variables, strict=True):
-        np.testing.assert_array_equal(ours, theirs, err_msg=ours.path)
-
-
-def test_backups_between_epochs_keep_stage_and_alpha(tmp_path):
-    """With an integer `save_freq` Keras starts the broken epoch again; growth goes on from where it was."""
-
-    class Die(keras.callbacks.Callback):
-        def on_train_batch_begin(self, batch, logs=None):
-            if self.model.iteration == 13:
-                raise KeyboardInterrupt
+def test_backups_between_epochs_keep_stage_and_alpha(images, tmp_path):
+    """With an integer `save_freq` Keras repeats the broken epoch; growth goes on from where it was."""
 
     def callbacks():
         return [kp.GrowthCallback(), keras.callbacks.BackupAndRestore(tmp_path, save_freq=1)]
 
-    fit = {**FIT, "epochs": training_run.EPOCHS}
+    fit = {"batch_size": 20, "epochs": 4, "verbose": 0}  # four steps a stage, two of them of fade-in
     with pytest.raises(KeyboardInterrupt):
-        training_run.build().fit(training_run.images(), callbacks=[*callbacks(), Die()], **fit)
-    model, seen = training_run.build(), []
+        ScriptedVAE().fit(images, callbacks=[*callbacks(), StopAt(5)], **fit)
+    model, seen = ScriptedVAE(), []
     look = keras.callbacks.LambdaCallback(
         on_train_batch_begin=lambda batch, logs: seen.append((model.stage, model.alpha))
     )
-    history = model.fit(training_run.images(), callbacks=[*callbacks(), look], **fit)
-    assert seen[0] == (1, np.float32(0.6))
-    assert history.epoch == [2, 3, 4, 5]
-    assert history.history["stage"] == [1, 1, 2, 2]
+    history = model.fit(images, callbacks=[*callbacks(), look], **fit)
+    assert seen[0] == (1, 0.5)
+    assert history.epoch == [2, 3]
+    assert history.history["stage"] == [1, 1]
     assert model.alpha == 1.0
 
 
-def test_a_second_fit_after_a_restore_trains(tmp_path):
+def test_a_second_fit_after_a_restore_trains(images, tmp_path):
     """Keras leaves the epoch that it restored on the model, and a second `fit` would run no epoch."""
-    fit = {"batch_size": training_run.BATCH, "verbose": 0}
-    model, keep = training_run.build(num_rungs=1), {"backup_dir": tmp_path, "delete_checkpoint": False}
-    model.fit(training_run.images(), epochs=2, callbacks=[keras.callbacks.BackupAndRestore(**keep)], **fit)
-    model = training_run.build(num_rungs=1)
-    restored = model.fit(training_run.images(), epochs=3, callbacks=[keras.callbacks.BackupAndRestore(**keep)], **fit)
+    fit = {"batch_size": 40, "verbose": 0}
+    keep = {"backup_dir": tmp_path, "delete_checkpoint": False}
+    ScriptedVAE().fit(images, epochs=2, callbacks=[keras.callbacks.BackupAndRestore(**keep)], **fit)
+    model = ScriptedVAE()
+    restored = model.fit(images, epochs=3, callbacks=[keras.callbacks.BackupAndRestore(**keep)], **fit)
     assert restored.epoch == [2]
-    assert model.fit(training_run.images(), epochs=2, **fit).epoch == [0, 1]
+    assert model.fit(images, epochs=2, **fit).epoch == [0, 1]
 
 
-def test_a_repeated_stream_can_be_resumed_by_skipping_what_was_seen(images):
+def test_a_repeated_stream_resumes_by_skipping_what_was_seen(images):
     """The recipe of the README: one endless stream, and `skip(model.iteration)`."""
-    import tensorflow as tf
-
-    def stream(model):
-        ds = tf.data.Dataset.from_tensor_slices(images).shuffle(40, seed=1).batch(8).repeat()
-        return ds.skip(model.iteration)
 
     def fit(model, **epochs):
-        schedule = kp.GrowthSchedule(unlock_iterations=[8])
-        callbacks = [kp.GrowthCallback(schedule)]
-        model.fit(stream(model), steps_per_epoch=3, callbacks=callbacks, verbose=0, **epochs)
+        ds = tf.data.Dataset.from_tensor_slices(images).shuffle(40, seed=1).batch(8).repeat()
+        growth = kp.GrowthCallback(kp.GrowthSchedule(unlock_iterations=[4]))
+        model.fit(ds.skip(model.iteration), steps_per_epoch=2, callbacks=[growth], verbose=0, **epochs)
 
-    whole, halves = training_run.build(num_rungs=2), training_run.build(num_rungs=2)
-    fit(whole, epochs=4)
+    whole = ScriptedVAE()
+    keras.utils.set_random_seed(0)  # as the `whole` model was built
+    halves = ScriptedVAE()
+    fit(whole, epochs=3)
     with pytest.warns(UserWarning, match="longer than this training"):
-        fit(halves, epochs=2)
-    fit(halves, epochs=4, initial_epoch=2)
+        fit(halves, epochs=1)
+    fit(halves, epochs=3, initial_epoch=1)
     assert_same_state(halves, whole)

@@ -1,4 +1,4 @@
-"""What any image model checks before the first step, and what Keras promises of it outside of `fit`."""
+"""Checks of any image model before the first step, and of its batches, losses and regularizers."""
 
 import keras
 import numpy as np
@@ -11,7 +11,7 @@ import keras_provlae as kp
 
 @pytest.fixture(scope="module")
 def model():
-    """A model for what is refused before it changes anything."""
+    """A model for calls that fail before they change anything."""
     model = kp.VLAE((8, 8, 1), num_rungs=1, latent_dim=1, channels=4, dense=8)
     model.compile(run_eagerly=True)
     return model
@@ -25,7 +25,7 @@ def nothing(images):
     return tf.data.Dataset.from_tensor_slices(images).filter(lambda image: False).batch(8)
 
 
-UNFIT = {
+BAD_DATA = {
     "bytes": (lambda x: (x * 255).astype("uint8"), TypeError, "floating point"),
     "0 .. 255": (lambda x: x * 255, ValueError, "Divide 8-bit images by 255"),
     "0 .. 255, with labels": (lambda x: (x * 255, np.zeros(len(x))), ValueError, "Divide 8-bit images"),
@@ -43,9 +43,9 @@ UNFIT = {
 }
 
 
-@pytest.mark.parametrize("case", UNFIT)
-def test_unfit_validation_data_are_refused_before_the_first_step(model, images, case):
-    make, error, message = UNFIT[case]
+@pytest.mark.parametrize("case", BAD_DATA)
+def test_bad_validation_data_are_refused_before_the_first_step(model, images, case):
+    make, error, message = BAD_DATA[case]
     with pytest.raises(error, match=f"^`validation_data`: .*{message}"):
         model.fit(images, validation_data=make(images), verbose=0)
     assert int(model.optimizer.iterations) == 0
@@ -69,14 +69,14 @@ def test_the_first_batch_of_a_generator_is_checked_and_not_lost(model, images, m
 
 @pytest.mark.parametrize("method", ["fit", "evaluate"])
 @pytest.mark.parametrize("make", [lambda x: x[:0], lambda x: dataset(x[:4]).take(0)])
-def test_no_image_is_refused_where_there_must_be_one(model, images, method, make):
+def test_fit_and_evaluate_refuse_data_without_an_image(model, images, method, make):
     with pytest.raises(ValueError, match=f"`{method}` needs at least one image. Received: "):
         getattr(model, method)(make(images), verbose=0)
 
 
 @pytest.mark.filterwarnings("ignore:Your input ran out of data")
 @pytest.mark.parametrize("method", ["fit", "evaluate"])
-def test_a_filter_that_leaves_nothing_is_named(model, images, method):
+def test_the_error_blames_a_filter_that_leaves_nothing(model, images, method):
     with pytest.raises(ValueError, match="The data set gave no batch. Look at what filters it"):
         getattr(model, method)(nothing(images), verbose=0)
 
@@ -92,7 +92,7 @@ def test_no_image_gives_no_rows(model, images):
         assert shapes == {"mean": (0, 1), "log_var": (0, 1), "codes": (0, 1), "logits": (0, 8, 8, 1)}
 
 
-def test_overshoot_of_rounding_is_clipped(make_model, images):
+def test_rounding_overshoot_is_clipped(make_model, images):
     images[0, 0, 0], images[0, 0, 1] = 1, 0
     over = images.copy()
     over[0, 0, 0], over[0, 0, 1] = 1.0009, -0.0009
@@ -116,7 +116,7 @@ def test_overshoot_of_rounding_is_clipped(make_model, images):
     ],
 )
 @pytest.mark.filterwarnings("ignore:(divide by zero|invalid value) encountered:RuntimeWarning")
-def test_pixels_out_of_range_are_told_what_they_look_like(model, images, change, advice):
+def test_the_error_says_what_out_of_range_pixels_look_like(model, images, change, advice):
     images[0, 0, :2, 0] = 0, 1
     with pytest.raises(ValueError, match=advice):
         model.encode(change(images))
@@ -133,7 +133,7 @@ def test_pixels_out_of_range_are_told_what_they_look_like(model, images, change,
         ({"loss_weights": [2.0]}, "leave out `loss_weights`"),
     ],
 )
-def test_compile_refuses_what_would_be_ignored(model, settings, message):
+def test_compile_refuses_arguments_that_it_would_ignore(model, settings, message):
     with pytest.raises(ValueError, match=message):
         model.compile(**settings)
 
@@ -155,7 +155,7 @@ def test_regularizers_and_added_losses_are_part_of_the_loss(make_model, images):
     assert logs["loss"] - logs["reconstruction"] - logs["kl"] == pytest.approx(expected, rel=1e-3)
 
 
-@pytest.mark.parametrize("name", ["mean_2", "h_2"])  # the networks of a step compute h_2 and a head's map as one
+@pytest.mark.parametrize("name", ["mean_2", "h_2"])  # `step_networks` computes h_2 and a head's map in one convolution
 def test_activity_regularizers_see_a_training_step(make_model, images, name):
     model = make_model(num_rungs=2)
     layer = model.encoder.get_layer(name)
@@ -167,5 +167,5 @@ def test_activity_regularizers_see_a_training_step(make_model, images, name):
     assert logs["regularization"] == pytest.approx(0.5 * float(ops.sum(seen**2)) / len(images), rel=1e-4)
 
 
-def test_there_is_no_log_of_regularizers_that_are_not_there(model, images):
+def test_without_regularizers_there_is_no_log_of_them(model, images):
     assert "regularization" not in model.test_on_batch(images, return_dict=True)
