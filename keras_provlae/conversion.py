@@ -1,8 +1,8 @@
-"""The authors' TensorFlow 1 weights, in a keras_provlae model.
+"""Conversion of the authors' TensorFlow 1 weights to a keras_provlae model.
 
-`qh<l>` is the trunk, `qladder<l>` the head of rung l, `gen<l>` m_l and f_l^d, `gen0` the
-output layer. Inside a scope, layers of a kind are numbered in the order in which the data
-pass them: `dense`, `dense_1`, ...; the last two of a head are the mean and the log variance.
+Scopes: `qh<l>` is the trunk, `qladder<l>` the head of rung l, `gen<l>` m_l and f_l^d, `gen0` the output layer. Inside a
+scope, layers of the same kind are numbered in data-flow order: `dense`, `dense_1`, ...; the last two `dense` layers of
+a head are the mean and the log variance.
 """
 
 import collections
@@ -21,20 +21,19 @@ _OPTIMIZER_VARIABLE = re.compile(r"(/Adam(_\d+)?$)|((^|/)beta[12]_power(_\d+)?$)
 
 
 def load_authors_weights(model: keras.Model, source: Mapping[str, Any] | str | os.PathLike) -> None:
-    """Sets the weights of a model to those of the authors' released program.
+    """Loads weights of the authors' released program into a model.
 
     Args:
-        model: A `LadderVAE` with the architecture of the weights: `from_preset("dsprites")` or
-            `"shapes3d"` for the small network, `"celeb_a"` for the large one.
-        source: Dict {variable name: array}, or the path of a TensorFlow 1 checkpoint, whose
-            optimizer variables are left out. Moving means and variances may be absent; where
-            they are given they are folded into the affine layers.
+        model: A `LadderVAE` with a matching architecture: preset `"dsprites"` or `"shapes3d"` for the small network,
+            `"celeb_a"` for the large one.
+        source: Dict {variable name: array}, or the path of a TensorFlow 1 checkpoint, whose optimizer variables are
+            ignored. Moving means and variances are optional; they are folded into the affine layers.
 
     Raises:
-        ValueError: If a variable is unknown, missing, of another shape or not finite; the message
-            lists all of them, and the model keeps its weights.
-        TypeError: If the model is no `LadderVAE`.
-        FileNotFoundError: If there is no checkpoint at the path.
+        ValueError: If a variable is unknown, missing, not finite or has the wrong shape. The message lists all
+            problems, and the model keeps its weights.
+        TypeError: If `model` is not a `LadderVAE`.
+        FileNotFoundError: If there is no readable checkpoint at the path.
 
     Example:
         >>> import keras_provlae as kp
@@ -60,13 +59,13 @@ def load_authors_weights(model: keras.Model, source: Mapping[str, Any] | str | o
 
 
 def authors_variables(model: keras.Model) -> dict[str, keras.Variable]:
-    """The authors' name of every trainable variable of a model.
+    """Maps the authors' variable names to the trainable variables of a model.
 
     Args:
         model: A `LadderVAE`.
 
     Returns:
-        Dict {name in the authors' program: `keras.Variable`}.
+        Dict {authors' name: `keras.Variable`}.
 
     Source: the authors' released program.
     """
@@ -87,7 +86,7 @@ def authors_variables(model: keras.Model) -> dict[str, keras.Variable]:
 
 
 def _scope(scope, network, layer_names):
-    """Numbers the layers of one variable scope as TensorFlow 1 did."""
+    """Numbers the layers of a variable scope like TensorFlow 1."""
     kinds = {"Dense": "dense", "Conv2D": "conv2d", "Conv2DTranspose": "conv2d_transpose"}
     layers = {layer.name: layer for layer in network.layers}
     counts = collections.Counter()
@@ -135,7 +134,7 @@ def _check(arrays, variables, statistics):
 
 
 def _fold_statistics(arrays, statistics):
-    """Turns gamma (x - mean) / sqrt(variance + eps) + beta into the affine layer's form."""
+    """Folds the moving mean and variance of batch normalization into the affine layer's gain and offset."""
     for name in {name.rsplit("/", 1)[0] for name in statistics}:
         mean = arrays.get(f"{name}/moving_mean", 0.0)
         variance = arrays.get(f"{name}/moving_variance", 1.0)

@@ -1,8 +1,8 @@
-"""The paper's settings as plain dicts of numbers.
+"""The paper's settings as plain dicts.
 
-`model` holds constructor arguments of `ProgressiveVAE`, `training` what `fit` and
-`GrowthCallback` need. Sequences per rung are ordered from rung 1. Where the authors' released
-program departs from the paper, these follow the paper (the README lists the departures).
+`model` holds constructor arguments of `ProgressiveVAE`, `training` settings for `compile`, `fit` and `GrowthCallback`.
+Sequences per rung start at rung 1. Where the authors' released program differs from the paper, these settings follow
+the paper (the README lists the differences).
 """
 
 import copy
@@ -14,7 +14,7 @@ PRESETS = {
     "mnist": {
         "description": "MNIST, 28 x 28 x 1, three rungs of 3 (tables 1 and 7, figure 6).",
         "model": {"image_shape": (28, 28, 1), "num_rungs": 3, "latent_dim": 3, "beta": 1.0, "gamma": 0.5, **_SMALL},
-        # neither beta, nor batch and epochs are in the paper: ours
+        # the paper gives no beta, batch size or epochs for MNIST: these are ours
         "training": {**_TRAINING, "epochs_per_rung": 25, "batch_size": 100},
     },
     "dsprites": {
@@ -49,13 +49,13 @@ PRESETS = {
 
 
 def preset(name: str) -> dict:
-    """The settings of one data set.
+    """Returns the settings for a data set.
 
     Args:
         name: `"mnist"`, `"dsprites"`, `"shapes3d"` or `"celeb_a"`.
 
     Returns:
-        A dict with `description`, `model` and `training`; a copy, free to change.
+        A new dict with `description`, `model` and `training`.
 
     Raises:
         ValueError: If the name is unknown; the message lists the known ones.

@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "growth": {"metrics", "models", "training"},
     "conversion": {"models"},
     "datasets": set(),
-    "export": {"datasets", "training"},
+    "export": {"datasets", "models", "training"},
     "visualization": {"growth", "losses", "metrics"},
     "callbacks": {"metrics", "models", "visualization"},
     "report": {"export", "metrics", "visualization"},

@@ -24,22 +24,18 @@ def preset_spec(name, **overrides):
     ("spec", "parameters"),
     [
         (preset_spec("dsprites"), 5_712_237),
-        (preset_spec("shapes3d"), 5_716_597),
         (preset_spec("celeb_a"), 38_253_051),
     ],
 )
-def test_parameters_are_as_many_as_the_authors(spec, parameters):
+def test_presets_have_the_authors_number_of_parameters(spec, parameters):
     assert sum(network.count_params() for network in networks(spec)) == parameters
 
 
 @pytest.mark.parametrize(
     ("image_shape", "num_rungs"),
-    [
-        ((8, 8, 1), 1), ((8, 8, 1), 3), ((9, 9, 3), 4), ((28, 28, 1), 3), ((28, 28, 1), 5), ((13, 255, 2), 2),
-        ((31, 17, 4), 4), ((64, 48, 3), 6), ((65, 33, 1), 3), ((256, 256, 1), 8), ((255, 256, 3), 3),
-    ],
-)  # fmt: skip
-def test_images_of_any_size_come_back_in_their_size(image_shape, num_rungs):
+    [((8, 8, 1), 1), ((9, 9, 3), 4), ((28, 28, 1), 3), ((13, 64, 2), 2), ((31, 17, 4), 5)],
+)
+def test_decoded_images_have_the_size_of_the_encoded_ones(image_shape, num_rungs):
     encoder, decoder = networks(ladder_spec(image_shape, num_rungs, 2, channels=2, dense=3))
     gates = ops.ones(num_rungs)
     mean, log_var = encoder([ops.ones((2, *image_shape)), gates])
@@ -51,7 +47,7 @@ def test_images_of_any_size_come_back_in_their_size(image_shape, num_rungs):
 
 @settings(max_examples=25, deadline=None)
 @given(height=st.integers(8, 256), width=st.integers(8, 256), data=st.data())
-def test_every_rung_halves_the_size_rounded_up(height, width, data):
+def test_every_rung_halves_the_size_and_rounds_up(height, width, data):
     num_rungs = data.draw(st.integers(1, (min(height, width) - 1).bit_length()))
     spec = ladder_spec((height, width, 1), num_rungs, 2)
     for level in range(num_rungs):
@@ -59,7 +55,7 @@ def test_every_rung_halves_the_size_rounded_up(height, width, data):
     assert spec.size(0) == (height, width)
 
 
-def test_28_pixels_go_to_4_and_back():
+def test_maps_of_28_pixels_shrink_to_4_and_grow_back():
     encoder, decoder = networks(ladder_spec((28, 28, 1), 3, 2, **SMALL))
     assert [encoder.get_layer(f"h_{rung}").output.shape[1] for rung in (1, 2, 3)] == [14, 7, 4]
     assert [decoder.get_layer(f"g_{rung}_conv_1_affine").output.shape[1] for rung in (3, 2, 1)] == [4, 7, 14]
@@ -81,14 +77,14 @@ def test_codes_and_posteriors_are_ordered_deepest_first():
         assert (not np.array_equal(first, second)) == differ
 
 
-def test_a_gate_of_the_encoder_scales_only_what_its_head_sees():
+def test_a_gate_of_the_encoder_scales_the_input_of_its_own_head_alone():
     encoder, _ = networks(ladder_spec((16, 16, 1), 2, 2, **SMALL))
     images = np.random.default_rng(0).uniform(size=(2, 16, 16, 1)).astype("float32")
     open_mean, _ = encoder([ops.convert_to_tensor(images), ops.convert_to_tensor([1.0, 1.0])])
     gated_mean, _ = encoder([ops.convert_to_tensor(images), ops.convert_to_tensor([1.0, 0.0])])
-    np.testing.assert_array_equal(open_mean[:, :2], gated_mean[:, :2])  # the deeper rung climbs past the gate
+    np.testing.assert_array_equal(open_mean[:, :2], gated_mean[:, :2])  # the trunk to the deeper rung has no gate
     assert not np.allclose(open_mean[:, 2:], gated_mean[:, 2:])
-    np.testing.assert_allclose(gated_mean[0, 2:], gated_mean[1, 2:], rtol=1e-6)  # nothing of the image is left
+    np.testing.assert_allclose(gated_mean[0, 2:], gated_mean[1, 2:], rtol=1e-6)  # the head sees zeros
 
 
 def test_a_stem_is_mirrored_in_the_decoder():
@@ -107,7 +103,7 @@ def test_posteriors_and_logits_are_float32_under_mixed_precision(dtype):
     assert {tensor.dtype for tensor in [*encoder.outputs, *decoder.outputs]} == {"float32"}
 
 
-def test_networks_can_be_saved_by_themselves(tmp_path):
+def test_networks_are_saved_without_their_model(tmp_path):
     spec = ladder_spec((9, 9, 1), 2, 2, **SMALL)
     images = np.random.default_rng(0).uniform(size=(2, 9, 9, 1)).astype("float32")
     encoder, decoder = networks(spec)
@@ -144,12 +140,12 @@ def test_networks_can_be_saved_by_themselves(tmp_path):
         ({"head_convs": [((4, 3),)] * 3}, r"stride 1 or 2. Received: \(4, 3\)"),
     ],
 )
-def test_bad_numbers_are_named(settings, message):
+def test_errors_name_the_bad_number(settings, message):
     with pytest.raises(ValueError, match=message):
         ladder_spec(**{"image_shape": (8, 8, 1), "num_rungs": 3, "latent_dim": 2, **settings})
 
 
-def test_numbers_of_numpy_are_numbers():
+def test_numpy_numbers_are_accepted():
     spec = ladder_spec(
         np.array([8, 8, 1]), np.int64(2), np.array([1, 2]), channels=[np.int32(3), 4], stem=np.array([5])
     )

@@ -60,7 +60,7 @@ def test_gaussian_kl_is_never_negative_close_to_the_prior(rng):
     np.testing.assert_allclose(kl, exact, atol=1e-10)
 
 
-def test_log_var_passes_unchanged_in_its_range_and_is_pulled_back_outside():
+def test_log_var_is_bounded_in_value_but_not_in_gradient():
     values = tf.constant([-1e9, -31.0, -30.0, -5.0, 0.0, 3.0, 20.0, 25.0, 1e9])
     with tf.GradientTape() as tape:
         tape.watch(values)
@@ -70,7 +70,7 @@ def test_log_var_passes_unchanged_in_its_range_and_is_pulled_back_outside():
     np.testing.assert_array_equal(tape.gradient(total, values), np.ones(9))
 
 
-def test_a_runaway_log_var_costs_much_but_stays_finite_and_has_a_gradient():
+def test_the_kl_of_a_runaway_log_var_is_finite_and_pulls_it_back():
     log_var = tf.constant([[1000.0], [-1000.0]])
     with tf.GradientTape() as tape:
         tape.watch(log_var)
@@ -81,54 +81,54 @@ def test_a_runaway_log_var_costs_much_but_stays_finite_and_has_a_gradient():
     assert gradient[0] > 0 > gradient[1]  # descent brings both back
 
 
-def test_nan_is_not_hidden():
+def test_nan_stays_nan():
     assert np.isnan(gaussian_kl(np.zeros((1, 1), "float32"), np.full((1, 1), np.nan, "float32"))).all()
     assert np.isnan(bernoulli_nll(np.zeros((1, 1, 1, 1)), np.full((1, 1, 1, 1), np.nan))).all()
 
 
 @pytest.mark.parametrize("loss", [bernoulli_nll, gaussian_nll, gaussian_kl])
-def test_shapes_that_would_broadcast_are_refused(loss):
+def test_shapes_that_would_broadcast_raise(loss):
     with pytest.raises(ValueError, match=r"\(2, 3\).*\(1, 3\)"):
         loss(np.zeros((2, 3), "float32"), np.zeros((1, 3), "float32"))
 
 
-def test_gaussian_nll_refuses_a_scale_of_zero():
+def test_gaussian_nll_needs_a_positive_scale():
     with pytest.raises(ValueError, match="scale=0"):
         gaussian_nll(np.zeros((1, 1, 1, 1)), np.zeros((1, 1, 1, 1)), scale=0)
 
 
 def gaussian_codes(covariance, noise, rows, rng):
-    """Posteriors N(x, noise^2) of x ~ N(0, covariance): a sample of each, the means and the log variances."""
+    """Returns codes, means and log variances of posteriors N(x, noise^2) with x ~ N(0, covariance)."""
     mean = rng.multivariate_normal(np.zeros(len(covariance)), covariance, size=rows)
     codes = mean + noise * rng.standard_normal(mean.shape)
     return codes, mean, np.full(mean.shape, 2 * np.log(noise))
 
 
-@pytest.mark.parametrize("correlation", [0.0, 0.6, 0.9])
-def test_total_correlation_is_the_exact_one_of_a_gaussian(rng, correlation):
+@pytest.mark.parametrize("correlation", [0.0, 0.8])
+def test_total_correlation_of_a_gaussian_is_the_closed_form(rng, correlation):
     covariance = np.full((3, 3), correlation) + (1 - correlation) * np.eye(3)
     noise = 0.5
-    codes, mean, log_var = gaussian_codes(covariance, noise, 1500, rng)
+    codes, mean, log_var = gaussian_codes(covariance, noise, 800, rng)
     marginal = covariance + noise**2 * np.eye(3)  # of the aggregate posterior
     exact = 0.5 * (np.log(np.diag(marginal)).sum() - np.linalg.slogdet(marginal)[1])
-    estimate = float(ops.mean(total_correlation(codes, mean, log_var, dataset_size=1500)))
-    assert estimate == pytest.approx(exact, abs=0.04)
+    estimate = float(ops.mean(total_correlation(codes, mean, log_var, dataset_size=800)))
+    assert estimate == pytest.approx(exact, abs=0.06)
 
 
 def test_total_correlation_of_batches_of_a_larger_data_set(rng):
-    """Batches of 250 of a million images: a bias of some hundredths, and of small batches a larger one."""
+    """With batches of 250 from a million images the bias is a few hundredths; smaller batches have a larger one."""
     covariance = np.array([[1.0, 0.8], [0.8, 1.0]])
     exact = -0.5 * np.log(1 - (0.8 / 1.25) ** 2)
     estimates = {}
-    for batch in 20, 250:
-        draws = [gaussian_codes(covariance, 0.5, batch, rng) for _ in range(5000 // batch)]
+    for batch, count in (20, 60), (250, 8):
+        draws = [gaussian_codes(covariance, 0.5, batch, rng) for _ in range(count)]
         estimates[batch] = np.mean([ops.mean(total_correlation(*draw, dataset_size=10**6)) for draw in draws])
     assert estimates[250] == pytest.approx(exact, abs=0.06)
     assert estimates[20] < estimates[250]
 
 
 def test_stratified_weights_estimate_the_density_without_bias(rng):
-    """Averaged over every batch of 3 that holds image 0, the weighted densities are their mean over all 5 images."""
+    """Averaged over all batches of 3 with image 0, the weighted density is the mean over all 5 images."""
     density = rng.uniform(1, 2, size=5)
     weights = np.array(_stratified_weights(3, 5, "float64"))
     estimates = [weights[0] @ density[[0, *others]] for others in itertools.permutations(range(1, 5), 2)]
@@ -136,12 +136,28 @@ def test_stratified_weights_estimate_the_density_without_bias(rng):
     np.testing.assert_allclose(np.diag(weights), 1 / 5)
 
 
-def test_total_correlation_leaves_locked_latents_out(rng):
+def test_total_correlation_ignores_locked_latents(rng):
     codes, mean, log_var = gaussian_codes(np.eye(4) + 0.5, 0.5, 40, rng)
     unlocked = np.array([1.0, 0, 1, 0])
     some = total_correlation(codes, mean, log_var, 1000, unlocked)
     alone = total_correlation(codes[:, ::2], mean[:, ::2], log_var[:, ::2], 1000)
     np.testing.assert_allclose(some, alone, atol=1e-5)
+
+
+def test_total_correlation_passes_gradients_to_all_of_its_tensors(rng):
+    """The gradients are those of central differences, so training lowers the term."""
+    values = [rng.normal(size=(6, 2)) for _ in range(3)]
+    tensors = [tf.constant(value) for value in values]
+    with tf.GradientTape() as tape:
+        tape.watch(tensors)
+        loss = tf.reduce_sum(total_correlation(*tensors, 50))
+    for index, gradient in enumerate(tape.gradient(loss, tensors)):
+        ends = []
+        for step in 1e-5, -1e-5:
+            moved = [value.copy() for value in values]
+            moved[index][3, 1] += step
+            ends.append(float(tf.reduce_sum(total_correlation(*map(tf.constant, moved), 50))))
+        assert float(gradient[3, 1]) == pytest.approx((ends[0] - ends[1]) / 2e-5, rel=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -153,6 +169,6 @@ def test_total_correlation_leaves_locked_latents_out(rng):
         (10, 1, ValueError, "at least 2 images.*1 images"),
     ],
 )
-def test_total_correlation_refuses_what_it_cannot_estimate(dataset_size, rows, error, message):
+def test_total_correlation_needs_two_images_and_the_size_of_the_data_set(dataset_size, rows, error, message):
     with pytest.raises(error, match=message):
         total_correlation(*np.zeros((3, rows, 2)), dataset_size)

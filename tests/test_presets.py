@@ -1,6 +1,15 @@
 import pytest
 
 import keras_provlae as kp
+from keras_provlae.architecture import ladder_spec
+
+NAMES = sorted(kp.presets.PRESETS)
+
+
+def spec_of(model, name):
+    """The architecture of a model with a preset, without building it."""
+    settings = {"num_rungs": 1, **model.preset_settings(name)}  # a beta-VAE has no such argument
+    return ladder_spec(**{name: value for name, value in settings.items() if name not in ("beta", "gamma")})
 
 
 @pytest.mark.parametrize(
@@ -13,18 +22,26 @@ import keras_provlae as kp
     ],
 )
 def test_presets_hold_the_numbers_of_the_paper(name, num_rungs, latent_dim, beta, gamma, epochs, batch):
-    model = kp.ProgressiveVAE.from_preset(name)
-    assert (model.num_rungs, model.beta, model.gamma) == (num_rungs, beta, gamma)
-    assert model.spec.latent_dim == (latent_dim,) * num_rungs
+    settings = kp.ProgressiveVAE.preset_settings(name)
+    assert (settings["num_rungs"], settings["beta"], settings["gamma"]) == (num_rungs, beta, gamma)
+    assert spec_of(kp.ProgressiveVAE, name).latent_dim == (latent_dim,) * num_rungs
     training = kp.presets.preset(name)["training"]
     assert (training["fade_in_steps"], training["learning_rate"], training["adam_epsilon"]) == (5000, 5e-4, 1e-8)
     if epochs is not None:
         assert (training["epochs_per_rung"], training["batch_size"]) == (epochs, batch)
 
 
-def test_overrides_replace_the_preset():
-    model = kp.ProgressiveVAE.from_preset("mnist", num_rungs=4, latent_dim=1, gamma=0.0)
-    assert (model.num_rungs, model.spec.latent_dim, model.gamma) == (4, (1, 1, 1, 1), 0.0)
+def test_a_model_takes_its_preset_and_overrides():
+    model = kp.ProgressiveVAE.from_preset("mnist", num_rungs=2, latent_dim=1, gamma=0.0)
+    assert (model.preset, model.num_rungs, model.spec.latent_dim, model.beta, model.gamma) == ("mnist", 2, (1, 1), 1, 0)
+    assert model.spec.image_shape == (28, 28, 1)
+    assert model.spec.channels == (32, 32)
+
+
+@pytest.mark.parametrize("model", [kp.VLAE, kp.BetaVAE, kp.TeacherStudentVAE])
+def test_baselines_take_their_preset(model):
+    built = model.from_preset("mnist", channels=2, dense=4, **({"stem": (2,)} if model is not kp.VLAE else {}))
+    assert sum(built.rung_widths) == 9
 
 
 def test_unknown_names_list_the_known_ones():
@@ -34,15 +51,13 @@ def test_unknown_names_list_the_known_ones():
         kp.ProgressiveVAE.from_preset("mnist", num_rung=3)
 
 
-@pytest.mark.parametrize("name", sorted(kp.presets.PRESETS))
-def test_baselines_take_the_same_trunk_and_number_of_latents(name):
-    progressive = kp.ProgressiveVAE.from_preset(name)
-    vlae, beta_vae = kp.VLAE.from_preset(name), kp.BetaVAE.from_preset(name)
-    assert vlae.spec == progressive.spec
-    assert sum(beta_vae.spec.latent_dim) == sum(progressive.spec.latent_dim)
-    assert (*beta_vae.spec.stem, *beta_vae.spec.channels) == progressive.spec.channels
-    depth = progressive.num_rungs
-    assert beta_vae.spec.size(beta_vae.spec.level(1)) == progressive.spec.size(depth)
+@pytest.mark.parametrize("name", NAMES)
+def test_baselines_have_the_same_trunk_and_number_of_latents(name):
+    progressive, beta_vae = spec_of(kp.ProgressiveVAE, name), spec_of(kp.BetaVAE, name)
+    assert spec_of(kp.VLAE, name) == progressive
+    assert sum(beta_vae.latent_dim) == sum(progressive.latent_dim)
+    assert (*beta_vae.stem, *beta_vae.channels) == progressive.channels
+    assert beta_vae.size(beta_vae.level(1)) == progressive.size(len(progressive.channels))
 
 
 def test_a_preset_is_a_copy():

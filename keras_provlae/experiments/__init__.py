@@ -1,8 +1,8 @@
-"""The paper's tables and figures, each with one command; see `python -m keras_provlae.experiments --help`.
+"""The paper's tables and figures, one command each; see `python -m keras_provlae.experiments --help`.
 
-Read in this order: `runs` (what a run is), `sources` and `training` (how one is done), `records` and `runner` (how
-many are), `scales` (how large), then the four experiments `comparison`, `information_flow`, `ablation` and `traversals`
-with the paper's numbers in `paper`, and `suite` (an experiment from its grid to its page).
+Read in this order: `runs` (the dict that describes a run), `sources` and `training` (one run), `records` and `runner`
+(many runs), `scales` (their sizes), the experiments `comparison`, `information_flow`, `ablation` and `traversals` with
+the paper's numbers in `paper`, and `suite` (from the grid of runs to the page).
 
 Example:
     >>> from keras_provlae.experiments import scales, runs

@@ -1,45 +1,29 @@
-"""Figures 2 and 3: reconstruction error against disentanglement, of pro-VLAE and the paper's three baselines."""
+"""Figures 2 and 3: reconstruction error against disentanglement for pro-VLAE and the paper's three baselines."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from keras_provlae.experiments import paper
+from keras_provlae.experiments import paper, tables
 from keras_provlae.experiments.scales import run
-from keras_provlae.experiments.tables import (
-    AGREES,
-    DIFFERS,
-    RULE,
-    UNDECIDED,
-    Claim,
-    claims_table,
-    compared,
-    how_run,
-    majority,
-    markdown,
-    mean,
-    not_finite,
-    seeds_table,
-    spread,
-)
 from keras_provlae.visualization import mig_against_mig_sup, reconstruction_against_scores, write_png
 
 TITLE = "Comparison (figures 2 and 3)"
 BETAS = {"smoke": (4,), "small": (1, 4, 8), "paper": (1, 4, 8, 10, 20)}
-LATENTS = {"shapes3d": 3, "dsprites": 2}  # per rung, of three
+LATENTS = {"shapes3d": 3, "dsprites": 2}  # per rung, with three rungs
 SWEPT = ("pro-VLAE", "VLAE", "beta-VAE")
 SCORES = {"factor_vae_score": "FactorVAE score", "mig": "MIG", "mig_sup": "MIG-sup"}
-MODERATE = 0.5  # a MIG below is low to moderate
+MODERATE = 0.5  # a MIG below this counts as low to moderate
 DSPRITES = (
-    "MIG counts all five factors here; the authors' program leaves the shape out: it has scale, orientation, x and y."
+    "MIG covers all five factors here. The authors' program omits the shape: it uses scale, orientation, x and y."
 )
-BEST = 3  # runs that a point of the paper's figures is the mean of
+BEST = 3  # each point of the paper's figures is the mean of this many best runs
 
 
 def grid(scale: str, seed: int, data: Sequence[str] = ("shapes3d",)) -> list[dict]:
-    """The runs of one seed: every model at every beta, the teacher-student model at beta 1.
+    """Returns the runs of one seed: every model at every beta, and teacher-student at beta 1.
 
-    All have the same number of latents and of iterations.
+    All have the same number of latents and iterations.
     """
     runs = []
     for name in data:
@@ -51,8 +35,8 @@ def grid(scale: str, seed: int, data: Sequence[str] = ("shapes3d",)) -> list[dic
 
 
 def report(results: Sequence[Mapping[str, Any]], folder: Path) -> str:
-    """The table, the claims and the pictures, for each data set; returns Markdown."""
-    parts = [f"# {TITLE}", how_run(results), *not_finite(results)]
+    """Draws the pictures and returns a Markdown page with the table and the claims of each data set."""
+    parts = [f"# {TITLE}", tables.how_run(results), *tables.not_finite(results)]
     finite = [result for result in results if result["finite"]]
     for name in dict.fromkeys(result["data"] for result in finite):
         parts += _of_data(name, [result for result in finite if result["data"] == name], folder)
@@ -66,7 +50,7 @@ def _of_data(name, results, folder):
             "model": result["run"]["model"],
             "beta": None if result["run"]["model"] == "teacher-student" else result["run"]["beta"],
             "reconstruction": result["reconstruction"],
-            **{score: result["scores"][score] or 0.0 for score in SCORES},  # no active latent: nothing is disentangled
+            **{score: result["scores"][score] or 0.0 for score in SCORES},  # no active latents: no disentanglement
         }
         for result in results
     ]
@@ -80,16 +64,16 @@ def _of_data(name, results, folder):
     names = {"reconstruction": "reconstruction", **SCORES, "active_latents": "active latents"}
     return [
         f"## {name}",
-        "Means of the best three runs by each score, as in the paper (in brackets mean ± standard deviation of all "
-        "seeds). Reconstruction in nats per image, lower is better; all scores: higher is better, 1 at most, and 0 "
-        "where no latent is active.",
+        "Means of the best three runs by each score, as in the paper (in parentheses: mean ± standard deviation over "
+        "all seeds). Reconstruction is in nats per image; lower is better. Scores are at most 1; higher is better; "
+        "they are 0 if no latent is active.",
         _table(points, stem),
         *pictures,
-        claims_table(_claims(points)),
-        RULE,
+        tables.claims_table(_claims(points)),
+        tables.RULE,
         *([DSPRITES] if stem == "dsprites" else []),
         "Every run:",
-        seeds_table(results, names),
+        tables.seeds_table(results, names),
     ]
 
 
@@ -101,22 +85,22 @@ def _groups(points):
 
 
 def _best(values):
-    return mean(sorted(values, reverse=True)[:BEST])
+    return tables.mean(sorted(values, reverse=True)[:BEST])
 
 
 def _table(points, data):
     rows = []
     for (model, beta), some in _groups(points).items():
         row = [model, "1 (fixed)" if beta is None else f"{beta:g}", len(some)]
-        row.append(spread([point["reconstruction"] for point in some], 1))
+        row.append(tables.spread([point["reconstruction"] for point in some], 1))
         for score in SCORES:
             values = [point[score] for point in some]
-            row.append(f"{_best(values):.3f} ({spread(values, 3)})")
+            row.append(f"{_best(values):.3f} ({tables.spread(values, 3)})")
         rows.append(row)
     if data == "shapes3d":
         best = [f"{paper.BEST_SCORES[score]:.3f}" for score in SCORES]
         rows.append(["the paper's best model (figure 9)", "", 1, "", *best])
-    return markdown(["model", "beta", "runs", "reconstruction", *SCORES.values()], rows)
+    return tables.markdown(["model", "beta", "runs", "reconstruction", *SCORES.values()], rows)
 
 
 def _claims(points):
@@ -130,46 +114,45 @@ def _claims(points):
     for better, worse in ("VLAE", "beta-VAE"), ("pro-VLAE", "VLAE"), ("pro-VLAE", "beta-VAE"):
         for score in "mig", "mig_sup":
             pairs = [(values((better, beta), score), values((worse, beta), score)) for beta in betas]
-            told = ", ".join(
-                f"beta {beta:g}: {mean(first):.2f} against {mean(second):.2f}"
+            evidence = ", ".join(
+                f"beta {beta:g}: {tables.mean(first):.2f} vs. {tables.mean(second):.2f}"
                 for beta, (first, second) in zip(betas, pairs, strict=True)
             )
-            verdict = majority([compared(*pair) for pair in pairs])
-            claims.append(Claim(f"{better} above {worse} in {SCORES[score]} at most values of beta", verdict, told))
+            verdict = tables.majority([tables.compared(*pair) for pair in pairs])
+            claims.append(
+                tables.Claim(f"{better} above {worse} in {SCORES[score]} at most values of beta", verdict, evidence)
+            )
     if not betas or len({model for model, _ in groups}) == 1:
         return claims
 
     def best(score, ours):
-        """The group of pro-VLAE, or of the others, with the highest mean of the best three."""
+        """Returns the group with the highest mean of the best three: of pro-VLAE, or of the other models."""
         candidates = [group for group in groups if (group[0] == "pro-VLAE") == ours]
         return max(candidates, key=lambda group: _best(values(group, score)))
 
-    for score, words in (
-        ("both", "the best in MIG and MIG-sup together"),
-        ("factor_vae_score", "among the top in the FactorVAE score"),
-    ):
-        first, second = best(score, True), best(score, False)
-        sign = compared(values(first, score), values(second, score))
-        told = f"{_name(first)} {mean(values(first, score)):.2f}, {_name(second)} {mean(values(second, score)):.2f}"
-        verdict = (
-            majority([sign]) if score == "both" or sign < 0 else AGREES if _many(groups, first, second) else UNDECIDED
-        )
-        claims.append(Claim(f"pro-VLAE is {words}", verdict, told))
-    student = values(("teacher-student", None), "mig")
-    below = compared(values(best("mig", True), "mig"), student)
-    low = student and mean(student) < MODERATE
-    claims.append(
-        Claim(
-            "teacher-student is low to moderate",
-            majority([below]) if low or below < 1 else DIFFERS,
-            f"MIG {mean(student):.2f}; {mean(values(best('mig', True), 'mig')):.2f} of {_name(best('mig', True))}",
-        )
-    )
+    def shown(group, score):
+        return f"{_name(group)} {tables.mean(values(group, score)):.2f}"
+
+    first, second = best("both", True), best("both", False)
+    verdict = tables.majority([tables.compared(values(first, "both"), values(second, "both"))])
+    text = "pro-VLAE is the best in MIG and MIG-sup together"
+    claims.append(tables.Claim(text, verdict, f"{shown(first, 'both')}, {shown(second, 'both')}"))
+
+    score = "factor_vae_score"
+    first, second = best(score, True), best(score, False)
+    verdict = tables.AGREES if len(groups[first]) > 1 and len(groups[second]) > 1 else tables.UNDECIDED
+    if tables.compared(values(first, score), values(second, score)) < 0:
+        verdict = tables.DIFFERS
+    text = "pro-VLAE is among the top in the FactorVAE score"
+    claims.append(tables.Claim(text, verdict, f"{shown(first, score)}, {shown(second, score)}"))
+
+    first, student = best("mig", True), values(("teacher-student", None), "mig")
+    below = tables.compared(values(first, "mig"), student)
+    low = student and tables.mean(student) < MODERATE
+    verdict = tables.majority([below]) if low or below < 1 else tables.DIFFERS
+    evidence = f"MIG {tables.mean(student):.2f}; {shown(first, 'mig')}"
+    claims.append(tables.Claim("teacher-student is low to moderate", verdict, evidence))
     return claims
-
-
-def _many(groups, *names):
-    return all(len(groups[name]) > 1 for name in names)
 
 
 def _name(group):

@@ -1,17 +1,17 @@
-"""What the paper reports, to stand beside what our runs give."""
+"""The paper's numbers, for comparison with ours."""
 
 from typing import NamedTuple
 
 
 class Table(NamedTuple):
-    """I(x; z_l) of one architecture, step by step: a table of the paper."""
+    """I(x; z_l) of one architecture after each stage: a table of the paper."""
 
     name: str
     data: str
     L: int
     latent_dim: int
-    steps: tuple  # per progressive step: (mean, standard deviation or None) of I(x; z_l), the deepest rung first
-    totals: tuple  # per progressive step: the same of I(x; z)
+    steps: tuple  # per stage: (mean, standard deviation or None) of each I(x; z_l), deepest rung first
+    totals: tuple  # per stage: (mean, standard deviation or None) of I(x; z)
 
 
 # nats; appendix D, three runs each
@@ -54,14 +54,14 @@ FLOW_TABLES = (
     ),
 )  # fmt: skip
 
-# Figure 5 and section 4: one model, so without a deviation
+# Figure 5 and section 4: one model, so no standard deviation
 FIGURE_5 = Table(
     "Figure 5", "shapes3d", 3, 3,
     (((10.59, None),), ((6.94, None), (5.98, None)), ((6.94, None), (6.07, None), (0.00, None))),
     ((10.61, None), (12.84, None), (13.02, None)),
 )  # fmt: skip
 
-# Table 1: (I(x; z_3), I(x; z_2), I(x; z_1), I(x; z)) in nats, one model each
+# Table 1: (I(x; z_3), I(x; z_2), I(x; z_1), I(x; z)) in nats, from one model each
 TABLE_1 = {
     ("shapes3d", "VLAE"): (4.41, 4.69, 5.01, 12.75),
     ("shapes3d", "pro-VLAE"): (6.94, 6.07, 0.00, 13.02),
@@ -69,7 +69,7 @@ TABLE_1 = {
     ("mnist", "pro-VLAE"): (9.83, 8.24, 6.28, 10.93),
 }
 
-# Table 2: success rates of 15 experiments, by (gamma penalty, fade-in)
+# Table 2: success rates over 15 experiments, by (gamma penalty, fade-in)
 SUCCESS = {(False, False): 0.0, (True, False): 0.667, (False, True): 0.733, (True, True): 0.867}
 STRATEGIES = {
     (False, False): "no strategies",

@@ -1,4 +1,4 @@
-"""Results of runs, one JSON line each, in a file that a kill at any moment leaves readable."""
+"""Results of runs: a file of JSON lines that stays readable if the process is killed at any moment."""
 
 import contextlib
 import json
@@ -11,16 +11,16 @@ NAME = "results.jsonl"
 
 
 def read_results(folder: str | os.PathLike) -> dict[str, dict]:
-    """The results in a folder.
+    """Reads the results in a folder.
 
     Args:
-        folder: With a file `results.jsonl`, or without: then there are none.
+        folder: Folder of `results.jsonl`. Without that file there are no results.
 
     Returns:
-        `{key of the run: result}`, in the order of the lines. A last line that was cut off is left out.
+        `{key of the run: result}`, in file order, without a truncated last line.
 
     Raises:
-        ValueError: If another line is not JSON, or no result.
+        ValueError: If any other line is not JSON or not a result.
 
     Example:
         >>> read_results("no such folder")
@@ -31,21 +31,21 @@ def read_results(folder: str | os.PathLike) -> dict[str, dict]:
         return {}
     results = {}
     lines = path.read_text(encoding="utf-8").split("\n")
-    for number, line in enumerate(lines[:-1], start=1):  # what follows the last line break was cut off
+    for number, line in enumerate(lines[:-1], start=1):  # a truncated line has no line break
         try:
             result = json.loads(line)
             results[result["key"]] = result
         except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise ValueError(f"Line {number} of {path} is no result of a run ({error}). Mend or delete it.") from None
+            raise ValueError(f"Line {number} of {path} is not a valid result ({error}). Fix or delete it.") from None
     return results
 
 
 def append_result(folder: str | os.PathLike, result: Mapping[str, Any]) -> None:
-    """Adds a result as a line; a line that was cut off before is removed.
+    """Appends a result to `results.jsonl`, after removing a truncated last line.
 
     Args:
-        folder: Where `results.jsonl` is or will be.
-        result: A dict for JSON with `key`. NaN is refused: other readers of JSON do not know it.
+        folder: Folder of `results.jsonl`.
+        result: A dict with `key` that JSON can hold: no NaN, which JSON does not define.
 
     Raises:
         ValueError: If a number is not finite.
@@ -63,16 +63,16 @@ def append_result(folder: str | os.PathLike, result: Mapping[str, Any]) -> None:
 
 @contextlib.contextmanager
 def only_one(folder: str | os.PathLike, wait: bool = False) -> Iterator[None]:
-    """Holds a folder for one process, a runner or a training: a second would do the same and write the same files.
+    """Locks a folder for one process: a second would do the same work and overwrite the same files.
 
     Args:
-        folder: Made if it is not there.
-        wait: Bool. Whether to wait for a process that holds it, or to refuse.
+        folder: Created if missing.
+        wait: Bool. True waits until the lock is free; false raises if it is taken.
 
     Raises:
-        RuntimeError: If another holds it and `wait` is false.
+        RuntimeError: If another process holds the lock and `wait` is false.
     """
-    import fcntl  # of Linux and macOS
+    import fcntl  # Linux and macOS only
 
     path = Path(folder)
     path.mkdir(parents=True, exist_ok=True)
@@ -80,5 +80,5 @@ def only_one(folder: str | os.PathLike, wait: bool = False) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
-            raise RuntimeError(f"Another runner works in {path}. Wait for it, or give another folder.") from None
+            raise RuntimeError(f"Another process is using {path}. Wait for it, or choose another folder.") from None
         yield

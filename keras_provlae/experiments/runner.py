@@ -1,4 +1,4 @@
-"""Many runs, one after the other or several at once: each is done once, whatever happens in between."""
+"""Execution of many runs in worker processes: each run finishes once, even across kills and restarts."""
 
 import functools
 import multiprocessing
@@ -11,17 +11,18 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
+from keras_provlae.checks import check_count
 from keras_provlae.experiments import runs as run_dicts
 from keras_provlae.experiments.records import append_result, only_one, read_results
 from keras_provlae.experiments.training import RESULT, execute
 
-MODELS = "models"  # folder of checkpoints, trained models and snapshots
-ATTEMPTS = 2  # of a run whose worker died
-SPEAK_EVERY = 300.0  # seconds, where no run is finished in between
+MODELS = "models"  # folder for checkpoints, trained models and snapshots
+ATTEMPTS = 2  # per run, if its worker dies
+SAY_EVERY = 300.0  # seconds between progress lines
 
 
 class FailedRunsError(RuntimeError):
-    """Runs ended in an error, such as missing images; the others are done."""
+    """Some runs raised an error, such as missing images; all others are finished."""
 
 
 def execute_all(
@@ -33,39 +34,38 @@ def execute_all(
 ) -> dict[str, dict]:
     """Executes the runs whose results are not in a folder yet.
 
-    Each result is a line of `results.jsonl`, written when the run is finished. Killed at any moment, the same call
-    goes on: what is in the file is skipped, a half-run goes on from its last checkpoint or starts again where there is
-    none. (One is kept every 20 seconds, when a part of the training is over: a thirtieth, 500 steps at most.)
+    Each result is appended to `results.jsonl` when its run finishes. After a kill, repeat the call to resume: finished
+    runs are skipped, and an unfinished one continues from its last checkpoint, or starts again without one.
+    (Checkpoints are at least 20 seconds apart, at the end of a part of the training: a thirtieth, at most 500 steps.)
 
     Args:
-        runs: Dicts as `runs.complete` takes; equal ones are executed once.
-        folder: Where `results.jsonl` and the folder `models` are.
-        workers: Int >= 1. Processes that train at once; they share the cores.
-        sources: `{data: source}`, as the loader of a data set takes it, where it is not the `source` of the run:
-            the path of what the run has the name of.
-        say: Function that is called with each line about the progress.
+        runs: List of runs; see `runs.complete`. Duplicates are executed once.
+        folder: Folder for `results.jsonl` and `models`.
+        workers: Int >= 1. Number of training processes; they share the cores.
+        sources: `{data: source}`: sources for the data sets' loaders, in place of the runs' own `source`: the full
+            path where the run stores a name.
+        say: Function called with each progress line.
 
     Returns:
-        `{key: result}` of all these runs that are finished.
+        `{key: result}` of all these runs.
 
     Raises:
-        TypeError, ValueError: If a run or `workers` is unfit; before anything is trained.
-        RuntimeError: If another runner holds the folder.
-        FailedRunsError: After all others are done, if runs failed.
+        TypeError, ValueError: If a run or `workers` is not allowed; raised before any training.
+        RuntimeError: If another process holds the folder.
+        FailedRunsError: If runs failed; raised after all others finish.
     """
-    if not isinstance(workers, int) or workers < 1:
-        raise ValueError(f"`workers` must be an integer >= 1. Received: workers={workers!r}.")
+    check_count("workers", workers)
     if isinstance(runs, Mapping):
-        raise TypeError("`runs` must be a list of runs. Received: one dict; put it into a list.")
+        raise TypeError("`runs` must be a list of runs. Received: a dict. Pass `[run]`.")
     wanted = {run_dicts.key(run): run_dicts.complete(run) for run in runs}
     with only_one(folder):
         done = read_results(folder)
         todo = {name: run for name, run in wanted.items() if name not in done}
-        say(f"{len(wanted)} runs, {len(wanted) - len(todo)} of them done before. Results: {Path(folder)}")
+        say(f"{len(wanted)} runs, {len(wanted) - len(todo)} already finished. Results: {Path(folder)}")
         failed = _Team(folder, min(workers, len(todo)), sources or {}, say).work(todo) if todo else {}
     if failed:
         raise FailedRunsError(
-            f"{len(failed)} of {len(wanted)} runs failed; the same command tries them again. The first, "
+            f"{len(failed)} of {len(wanted)} runs failed; run the same command to retry them. First error, "
             f"{next(iter(failed))}:\n{next(iter(failed.values()))}"
         )
     done = read_results(folder)
@@ -73,29 +73,29 @@ def execute_all(
 
 
 class _Team:
-    """Worker processes and what they are at."""
+    """Worker processes and the run that each is executing."""
 
     def __init__(self, folder, size, sources, say):
         self.folder, self.size, self.sources, self.say = Path(folder), size, sources, say
         self.context = multiprocessing.get_context("spawn")  # TensorFlow does not survive a fork
 
     def work(self, todo):
-        """Does all of it; returns `{key: error}` of what failed."""
+        """Executes all runs; returns `{key: error}` of the failed ones."""
         self.waiting, self.failed, self.attempts = list(todo.items()), {}, dict.fromkeys(todo, 0)
         self.clock = _Clock(todo, self.size)
-        self.at = {}  # connection: (process, key)
-        spoken = time.perf_counter()
+        self.current = {}  # {connection: (process, key of its run)}
+        last = time.perf_counter()
         try:
             for _ in range(self.size):
                 self._hire()
-            while self.at:
-                for connection in wait(list(self.at), timeout=60):
-                    self._hear(connection)
-                if time.perf_counter() - spoken >= SPEAK_EVERY:
-                    spoken = time.perf_counter()
-                    self.say(f"{self.clock.share:.0%} of all steps done · {self.clock}")
+            while self.current:
+                for connection in wait(list(self.current), timeout=60):
+                    self._receive(connection)
+                if time.perf_counter() - last >= SAY_EVERY:
+                    last = time.perf_counter()
+                    self.say(f"{self.clock.share:.0%} of all steps · {self.clock}")
         finally:
-            for process, _ in self.at.values():
+            for process, _ in self.current.values():
                 process.terminate()
         return self.failed
 
@@ -106,32 +106,32 @@ class _Team:
         process = self.context.Process(target=_worker, args=arguments, daemon=True)
         process.start()
         there.close()
-        self.at[here] = (process, None)
+        self.current[here] = (process, None)
         self._assign(here)
 
     def _assign(self, connection):
-        """Gives a worker the next run, or lets it go."""
-        process, _ = self.at[connection]
+        """Gives a worker the next run, or closes its connection so that it exits."""
+        process, _ = self.current[connection]
         if not self.waiting:
-            del self.at[connection]
+            del self.current[connection]
             connection.close()
             process.join()
             return
         name, run = self.waiting.pop(0)
         self.attempts[name] += 1
-        self.at[connection] = (process, name)
-        self.say(f"Begun: {run_dicts.title(run)}")
+        self.current[connection] = (process, name)
+        self.say(f"Started: {run_dicts.title(run)}")
         try:
             connection.send(run)
         except OSError:
-            self._lost(connection)
+            self._replace_worker(connection)
 
-    def _hear(self, connection):
-        _, name = self.at[connection]
+    def _receive(self, connection):
+        _, name = self.current[connection]
         try:
             kind, value = connection.recv()
         except (EOFError, OSError):
-            self._lost(connection)
+            self._replace_worker(connection)
             return
         if kind == "progress":
             self.clock.advance(name, *value)
@@ -140,22 +140,22 @@ class _Team:
             append_result(self.folder, value)
             (self.folder / MODELS / name / RESULT).unlink(missing_ok=True)
             self.clock.finish(name, value)
-            self.say(f"[{self.clock.done}/{self.clock.total}] {_told(value)} · {self.clock}")
+            self.say(f"[{self.clock.done}/{self.clock.total}] {_summary(value)} · {self.clock}")
         else:
             self._fail(name, value)
         self._assign(connection)
 
-    def _lost(self, connection):
-        """A worker died, for want of memory perhaps: another goes on with its run."""
-        process, name = self.at.pop(connection)
+    def _replace_worker(self, connection):
+        """Handles the death of a worker, such as out of memory: a new one resumes its run."""
+        process, name = self.current.pop(connection)
         connection.close()
         process.join()
         if self.attempts[name] < ATTEMPTS:
-            self.say(f"The worker of {name} died (exit code {process.exitcode}); its run goes on in another.")
+            self.say(f"The worker of {name} died (exit code {process.exitcode}); a new one resumes its run.")
             self.clock.pause(name)
             self.waiting.insert(0, (name, self.clock.runs[name]))
         else:
-            self._fail(name, f"its worker died {ATTEMPTS} times, at last with exit code {process.exitcode}")
+            self._fail(name, f"its worker died {ATTEMPTS} times, last with exit code {process.exitcode}")
         if self.waiting:
             self._hire()
 
@@ -166,17 +166,17 @@ class _Team:
 
 
 class _Clock:
-    """How much is done and how long the rest will take: the steps and the scores of runs of the same kind tell."""
+    """Progress and time left, estimated from the steps and scores of runs of the same kind."""
 
     def __init__(self, runs, workers, now=time.perf_counter):
         self.runs, self.workers, self.total, self.done, self.now = dict(runs), workers, len(runs), 0, now
-        self.left = {name: run["iterations"] for name, run in runs.items()}  # of runs that are not finished
-        self.seen = {}  # {name: (time, iteration, seconds) of its last message}
+        self.left = {name: run["iterations"] for name, run in runs.items()}  # steps left of unfinished runs
+        self.seen = {}  # {name: (time, iteration, seconds) of its last report}
         self.trained = {}  # {kind: [seconds, steps]}
         self.scored = {}  # {kind: [seconds of the scores of each finished run]}
 
     def advance(self, name, iteration, seconds):
-        """A run tells its steps and its seconds so far; those before its first message are not of steps alone."""
+        """Records a progress report. Seconds before a run's first report are not used: they include compilation."""
         if name in self.seen:
             _, steps, before = self.seen[name]
             spent = self.trained.setdefault(_kind(self.runs[name]), [0.0, 0])
@@ -186,11 +186,11 @@ class _Clock:
         self.left[name] = self.runs[name]["iterations"] - iteration
 
     def pause(self, name):
-        """Its time does not count until it tells of itself again."""
+        """Stops a run's clock until its next report."""
         self.seen.pop(name, None)
 
     def finish(self, name, result=None):
-        """A run is over: with its result, or `None` where it failed."""
+        """Records the end of a run, with its result or `None` if it failed."""
         self.pause(name)
         del self.left[name]
         self.done += 1
@@ -202,10 +202,10 @@ class _Clock:
         return 1 - sum(self.left.values()) / sum(run["iterations"] for run in self.runs.values())
 
     def seconds_left(self) -> tuple[float | None, int]:
-        """Of all runs, or of the longest if that is more, and the number of runs whose scores that does not count.
+        """Returns the seconds left and the number of runs whose scores they leave out.
 
-        The seconds are `None` before any step was timed. Scores were not timed where no run that scores as many
-        images in the same ways is finished.
+        The seconds are those of the longest run if that is more than an equal share of the work, and `None` before
+        any step was timed. Scores are left out until a run with the same images and scores is finished.
         """
         rates = {kind: seconds / steps for kind, (seconds, steps) in self.trained.items() if steps}
         if not rates:
@@ -219,7 +219,7 @@ class _Clock:
         return max([sum(each) / self.workers, *each]), sum(seconds is None for seconds in scores.values())
 
     def _scores_left(self, name):
-        """Seconds that the scores of a run will take yet, or `None`."""
+        """Returns the seconds left for the scores of a run, or `None` if unknown."""
         kind = _scored_kind(self.runs[name])
         usual = [seconds for other, each in self.scored.items() if other[-1] == kind[-1] for seconds in each]
         known = self.scored.get(kind, usual)
@@ -227,18 +227,18 @@ class _Clock:
             return None
         left = sum(known) / len(known)
         if name in self.seen:
-            told, _, seconds = self.seen[name]
-            left -= seconds["scores"] + self.now() - told  # no message comes while a stage or the whole run is scored
+            reported, _, seconds = self.seen[name]
+            left -= seconds["scores"] + self.now() - reported  # no reports arrive during scoring
         return max(left, 0.0)
 
     def __str__(self):
         if self.done == self.total:
-            return "all done"
+            return "all finished"
         seconds, unknown = self.seconds_left()
         if seconds is None:
             return "time left unknown"
-        scores = f", and the scores of {unknown} of the runs, not timed yet" if unknown else ""
-        return f"time left {_words(seconds)}{scores}"
+        scores = f", plus the scores of {unknown} runs, not timed yet" if unknown else ""
+        return f"time left {_duration(seconds)}{scores}"
 
 
 def _kind(run):
@@ -246,30 +246,30 @@ def _kind(run):
 
 
 def _scored_kind(run):
-    """The kind, and what is scored and how."""
+    """Returns the kind of a run, and its images and scores."""
     return _kind(run), (run["data"], run["size"], run["num_images"], tuple(run["scores"] or ()))
 
 
-def _words(seconds):
+def _duration(seconds):
     minutes = round(seconds / 60)
     if minutes < 1:
         return "less than a minute"
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def _told(result):
+def _summary(result):
     seconds = result["seconds"]
     if not result["finite"]:
-        return f"{run_dicts.title(result['run'])}: the loss was not finite after {result['stopped_at']} steps"
+        return f"{run_dicts.title(result['run'])}: loss not finite after {result['stopped_at']} steps"
     scores = {name: result["scores"].get(name) for name in ("mig", "mig_sup", "mi_total")}
-    told = ", ".join(f"{name} {value:.3f}" for name, value in scores.items() if value is not None)
-    spent = f"{seconds['training']:.0f} s of training and {seconds['scores']:.0f} s of scores"
-    return f"{run_dicts.title(result['run'])}: {told}, {spent}"
+    shown = ", ".join(f"{name} {value:.3f}" for name, value in scores.items() if value is not None)
+    spent = f"training {seconds['training']:.0f} s, scores {seconds['scores']:.0f} s"
+    return f"{run_dicts.title(result['run'])}: {shown}, {spent}"
 
 
 def _worker(connection, folder, threads, sources):
-    """A process that executes what it is sent until nothing comes or nobody listens."""
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    """Executes the runs received over a connection until it closes or the parent process is gone."""
+    threading.Thread(target=_exit_with, args=(os.getppid(),), daemon=True).start()
     _use_threads(threads)
     import keras
 
@@ -277,10 +277,10 @@ def _worker(connection, folder, threads, sources):
         try:
             run = connection.recv()
         except EOFError:
-            return  # there is nothing more to do
-        told = functools.partial(_tell, connection)
+            return
+        report = functools.partial(_report, connection)
         try:
-            result = execute(run, folder, told, sources.get(run["data"]))
+            result = execute(run, folder, report, sources.get(run["data"]))
         except KeyboardInterrupt:
             return
         except Exception:
@@ -290,26 +290,26 @@ def _worker(connection, folder, threads, sources):
         keras.backend.clear_session()
 
 
-def _tell(connection, *progress):
+def _report(connection, *progress):
     connection.send(("progress", progress))
 
 
-def _end_with(parent):
-    """Ends this process when its runner is gone, wherever it is: what is not kept yet is done again."""
+def _exit_with(parent):
+    """Exits this process when its parent is gone; the last checkpoint is enough to resume."""
     while os.getppid() == parent:
         time.sleep(0.5)
     os._exit(1)
 
 
 def _use_threads(threads):
-    """Before the first operation: each worker takes its share of the cores."""
+    """Limits a worker to its share of the cores; call it before the first operation."""
     import keras
 
     if keras.backend.backend() == "torch":
         import torch
 
         torch.set_num_threads(threads)
-    import tensorflow as tf  # reads the data on every backend
+    import tensorflow as tf  # the data pipeline on every backend
 
     if keras.backend.backend() != "tensorflow":
         tf.config.set_visible_devices([], "GPU")

@@ -1,4 +1,4 @@
-"""A run: one training and its scores, as a plain dict of numbers and names."""
+"""Runs: a run is one training and its scores, described by a plain dict."""
 
 import hashlib
 import json
@@ -12,21 +12,21 @@ from keras_provlae.models import VLAE, BetaVAE, ProgressiveVAE, TeacherStudentVA
 from keras_provlae.models.beta_vae import PER_RUNG, end_of_trunk
 
 MODELS = {"pro-VLAE": ProgressiveVAE, "VLAE": VLAE, "beta-VAE": BetaVAE, "teacher-student": TeacherStudentVAE}
-DATA = {"shapes3d": 64, "dsprites": 64, "scenes": 64, "mnist": 28, "celeb_a": 64}  # height and width as they come
+DATA = {"shapes3d": 64, "dsprites": 64, "scenes": 64, "mnist": 28, "celeb_a": 64}  # original height and width, pixels
 NEEDED = ("model", "data", "beta", "L", "latent_dim", "seed", "iterations", "size")
 OPTIONAL = {
-    "gamma": None,  # of a pro-VLAE; 0 is no pre-trained KL penalty
-    "fade_in": None,  # steps, of a pro-VLAE; 0 is no fade-in
+    "gamma": None,  # pro-VLAE only; 0 turns the pre-trained KL penalty off
+    "fade_in": None,  # steps, pro-VLAE only; 0 turns the fade-in off
     "batch_size": 100,
-    "channels": None,  # `None` is the preset's
+    "channels": None,  # `None`: the preset's
     "dense": None,
-    "learning_rate": None,  # `None` is the model's own
+    "learning_rate": None,  # `None`: the model's default
     "tc_weight": 0.0,
-    "source": "auto",  # a word of the data set's loader, or the name of a file or folder
-    "num_images": None,  # that are scored; `None` is all
-    "scores": None,  # groups of `metrics.GROUPS`; `None` is all
+    "source": "auto",  # a keyword of the data set's loader, or the name of a file or folder
+    "num_images": None,  # images to score; `None`: all
+    "scores": None,  # groups of `metrics.GROUPS`; `None`: all
 }
-INTEGERS = {  # {name: the least it can be}
+INTEGERS = {  # {name: smallest value}
     "L": 1, "latent_dim": 1, "iterations": 1, "size": 1, "seed": 0, "fade_in": 0, "batch_size": 1, "channels": 1,
     "dense": 1, "num_images": 2,
 }  # fmt: skip
@@ -34,27 +34,27 @@ NUMBERS = {"beta": 0, "gamma": 0, "tc_weight": 0, "learning_rate": 1e-12}
 
 
 def complete(run: Mapping[str, Any]) -> dict:
-    """A run with every key, so that equal runs are equal dicts.
+    """Checks a run and fills in its defaults, so that equal runs are equal dicts.
 
     Args:
         run: A dict with
             `model`: `"pro-VLAE"`, `"VLAE"`, `"beta-VAE"` or `"teacher-student"`;
             `data`: `"shapes3d"`, `"dsprites"`, `"mnist"`, `"celeb_a"` or `"scenes"`;
-            `beta`, `gamma` (of a pro-VLAE): weights of the KL of unlocked and locked rungs;
-            `fade_in` (of a pro-VLAE): optimiser steps, 0 for none; 5000 if it is not given, or half a stage;
-            `L`, `latent_dim`: rungs and latents per rung: a beta-VAE has L x latent_dim in one code, and a
-            teacher-student model grows to as many in L stages;
-            `iterations`: optimiser steps of the whole training, shared evenly by the stages;
+            `beta`, `gamma` (pro-VLAE only): weights of the KL of unlocked and locked rungs;
+            `fade_in` (pro-VLAE only): optimizer steps, 0 for none; default: 5000, or half a stage if that is shorter;
+            `L`, `latent_dim`: rungs and latents per rung. A beta-VAE has L x latent_dim latents in one code; a
+            teacher-student model grows to the same number in L stages;
+            `iterations`: optimizer steps of the whole training, split evenly over the stages;
             `size`: height and width of the images, pixels;
             `seed`; and optional `batch_size`, `channels`, `dense`, `learning_rate`, `tc_weight`, `source`,
             `num_images` and `scores` (see `OPTIONAL`).
 
     Returns:
-        A new dict, in a fixed order of keys.
+        A new dict with every key, in a fixed order.
 
     Raises:
-        ValueError: If a key is missing or unknown, or a value is unfit.
-        TypeError: If a number is none.
+        ValueError: If a key is missing or unknown, or a value is not allowed.
+        TypeError: If the run is not a dict, or a number has another type.
 
     Example:
         >>> run = {"model": "VLAE", "data": "mnist", "beta": 1, "L": 3, "latent_dim": 3, "seed": 0}
@@ -84,7 +84,9 @@ def complete(run: Mapping[str, Any]) -> dict:
         run["scores"] = _checked_scores(run["scores"])
     stage = run["iterations"] // run["L"]
     if stage < 1:
-        raise ValueError(f"Every stage needs a step. Received: iterations={run['iterations']}, L={run['L']}.")
+        raise ValueError(
+            f"Every stage needs at least one step. Received: iterations={run['iterations']}, L={run['L']}."
+        )
     if run["model"] == "pro-VLAE":
         run["gamma"] = 0.5 if run["gamma"] is None else run["gamma"]
         run["fade_in"] = min(5000, stage // 2) if run["fade_in"] is None else run["fade_in"]
@@ -92,19 +94,19 @@ def complete(run: Mapping[str, Any]) -> dict:
             raise ValueError(f"`fade_in` must not be longer than a stage, {stage} steps. Received: {run['fade_in']}.")
     size = DATA[run["data"]]
     if size % run["size"]:
-        raise ValueError(f"`size` of {run['data']} must divide {size}. Received: size={run['size']}.")
+        raise ValueError(f"`size` for {run['data']} must divide {size}. Received: size={run['size']}.")
     return {name: run[name] for name in (*NEEDED, *OPTIONAL)}
 
 
 def key(run: Mapping[str, Any]) -> str:
-    """A name for files, readable and unique: equal runs have equal names."""
+    """Returns a unique, readable file name for a run; equal runs have the same name."""
     run = complete(run)
     digest = hashlib.sha256(json.dumps(run, sort_keys=True).encode()).hexdigest()[:10]
     return f"{run['data']}_{run['model']}_beta{run['beta']:g}_L{run['L']}_z{run['latent_dim']}_s{run['seed']}_{digest}"
 
 
 def title(run: Mapping[str, Any]) -> str:
-    """A run in a few words."""
+    """Returns a short title for a run."""
     strategies = ""
     if run["model"] == "pro-VLAE":
         strategies = f" gamma {run['gamma']:g} fade-in {run['fade_in']}"
@@ -113,18 +115,18 @@ def title(run: Mapping[str, Any]) -> str:
 
 
 def grows(run: Mapping[str, Any]) -> bool:
-    """Whether the model of a run has stages."""
+    """Whether the model of a run trains in stages."""
     return run["model"] in ("pro-VLAE", "teacher-student")
 
 
 def stage_ends(run: Mapping[str, Any]) -> list[int]:
-    """Optimiser steps after which each stage is over; one for a model that does not grow."""
+    """Returns the optimizer step at which each stage ends; a model that does not grow has one stage."""
     stages = run["L"] if grows(run) else 1
     return [run["iterations"] * stage // stages for stage in range(1, stages + 1)]
 
 
 def build(run: Mapping[str, Any], image_shape: tuple, dataset_size: int) -> Any:
-    """The compiled model of a complete run: the data set's preset, or a small ladder where the run gives its widths."""
+    """Builds and compiles the model of a complete run: the preset, or a small ladder if the run sets widths."""
     settings = presets.preset(run["data"] if run["data"] in presets.PRESETS else "shapes3d")["model"]
     settings |= {"image_shape": image_shape, "num_rungs": run["L"], "beta": run["beta"]}
     widths = {name: run[name] for name in ("channels", "dense") if run[name] is not None}
@@ -150,13 +152,13 @@ def build(run: Mapping[str, Any], image_shape: tuple, dataset_size: int) -> Any:
 
 
 def _checked(run, name, kind, least):
-    """The number as a plain one, which JSON can hold."""
+    """Returns a number of the run as a plain int or float, which JSON can hold."""
     value = run[name]
     if not isinstance(value, kind) or isinstance(value, bool):
         words = "an integer" if kind is Integral else "a number"
         raise TypeError(f"`{name}` of a run must be {words}. Received: {value!r}.")
     if not least <= value < math.inf:
-        raise ValueError(f"`{name}` of a run must be at least {least}, and finite. Received: {value}.")
+        raise ValueError(f"`{name}` of a run must be finite and at least {least}. Received: {value}.")
     return int(value) if kind is Integral else float(value)
 
 

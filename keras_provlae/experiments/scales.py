@@ -1,9 +1,9 @@
-"""How large each experiment is run: for the test suite, for a small machine, and as in the paper."""
+"""Sizes of the experiments: a smoke test, a small machine, and the paper's own."""
 
 from typing import Any
 
 _FEW = ("mutual_information", "factor_vae_score", "information_flow")
-_ALL_BUT_DCI = (  # which trains a minute of boosted trees
+_ALL_BUT_DCI = (  # DCI trains boosted trees for a minute
     "mutual_information", "unsupervised", "histograms", "irs", "factor_vae_score", "beta_vae_score",
     "information_flow", "rung_factor_map", "explicitness", "infomec", "sap",
 )  # fmt: skip
@@ -16,7 +16,7 @@ _SMALL = {
     "learning_rate": 1e-3, "num_images": 24_000, "scores": _ALL_BUT_DCI,
 }  # fmt: skip
 
-# `iterations` are those of one stage: a run of L rungs takes L times as many
+# `iterations` counts the steps of one stage: a run with L rungs takes L times as many
 SCALES = {
     "smoke": {
         "shapes3d": {"size": 16, **_SMOKE},
@@ -40,17 +40,17 @@ SCALES = {
         "celeb_a": {"size": 64, "batch_size": 128, "iterations": 7910, "fade_in": 5000},
     },
 }
-TEACHER_STUDENT_RATE = 0.6  # of the learning rate of the others: 3e-4 to 5e-4
+TEACHER_STUDENT_RATE = 0.6  # teacher-student uses 3e-4 where the others use 5e-4
 
 
 def run(scale: str, data: str, model: str = "pro-VLAE", **settings: Any) -> dict:
-    """A run at one scale.
+    """Returns a run at one scale.
 
     Args:
         scale: `"smoke"`, `"small"` or `"paper"`.
         data: Name of the data set.
         model: Name of the model.
-        **settings: `beta`, `L`, `latent_dim`, `seed` and what else a run has, instead of the scale's numbers.
+        **settings: `beta`, `L`, `latent_dim`, `seed`, and any other key of a run; they override the scale's.
 
     Returns:
         A run: see `runs.complete`.

@@ -1,4 +1,4 @@
-"""The images of a run and the factors, or labels, that its scores are computed against."""
+"""Images of a run, with the factors or labels that it is scored against."""
 
 import functools
 from collections.abc import Mapping
@@ -11,13 +11,13 @@ from keras_provlae.experiments.runs import DATA
 
 
 class Data(NamedTuple):
-    """What a run trains on and is scored against.
+    """Training images and ground truth of a run.
 
     Attributes:
-        truth: A `GroundTruth`. Where nothing is known of the images, its one factor is their number.
-        labels: `None`, or int array `(images, 1)`: what stands for the factors of such data.
-        factor_names: Names of the factors or of the label; empty where nothing is known.
-        name: What the data are and where they come from.
+        truth: A `GroundTruth`. For images with unknown factors, its one factor is the image's index.
+        labels: `None`, or int array `(images, 1)`: labels that replace the unknown factors.
+        factor_names: Names of the factors or of the label; empty without either.
+        name: Name of the data and their origin.
         real: Bool. False for a procedural twin or stand-in.
     """
 
@@ -29,26 +29,26 @@ class Data(NamedTuple):
 
     @property
     def has_factors(self) -> bool:
-        """Whether the images are points of a grid of factors, which MIG and MIG-sup are of."""
+        """Whether the images form a grid of known factors, as MIG and MIG-sup require."""
         return self.labels is None and bool(self.factor_names)
 
     def factors(self, factors: np.ndarray) -> np.ndarray:
-        """What the scores take for the factors that `truth` gives."""
+        """Maps the factors of `truth` to those that the scores use: labels where there are any."""
         return factors if self.labels is None else self.labels[factors[:, 0]]
 
 
 def load(run: Mapping[str, Any], source: Any = None) -> Data:
-    """The images of a complete run.
+    """Loads the images of a run.
 
     Args:
         run: A complete run.
-        source: What the data set's loader takes; `None` is the `source` of the run.
+        source: Source for the data set's loader; `None` means the run's own `source`.
 
     Returns:
-        A `Data`; the last one is kept for the next run.
+        A `Data`. The last one is cached for the next run.
 
     Raises:
-        FileNotFoundError, ValueError, ...: As the loaders of `datasets`.
+        FileNotFoundError, ValueError, ...: From the loaders of `datasets`.
     """
     source = run["source"] if source is None else str(source)
     return _load(run["data"], DATA[run["data"]] // run["size"], source)
@@ -62,7 +62,9 @@ def _load(name, times, source):
         real = truth.source != "procedural"
         return Data(truth, None, truth.factor_names, f"{truth.name}, {'original' if real else 'procedural'}", real)
     if source == "fashion_mnist":
-        raise ValueError("Fashion-MNIST is not MNIST, whose tables these runs stand beside. Received: 'fashion_mnist'.")
+        raise ValueError(
+            "These runs reproduce MNIST tables: Fashion-MNIST cannot replace it. Received: 'fashion_mnist'."
+        )
     if name == "mnist":
         images, labels = _all(datasets.mnist("train", 1000, source, with_labels=True, seed=0))
         origin, names = f"{len(images):,} real digits", ("digit",)
@@ -74,7 +76,7 @@ def _load(name, times, source):
 
 
 def _all(ds):
-    """All images of a data set as uint8, and their labels `(images, 1)`."""
+    """Returns all images as uint8, and their labels `(images, 1)`."""
     images, labels = [], []
     for batch, label in ds.as_numpy_iterator():
         images.append(np.round(255 * batch).astype("uint8"))

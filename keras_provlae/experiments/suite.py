@@ -1,4 +1,4 @@
-"""An experiment from its grid of runs to its page."""
+"""Experiments, from the grid of runs to the page."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -27,21 +27,22 @@ def grid(
     sources: Mapping[str, str] | None = None,
     data: Sequence[str] = ("shapes3d",),
 ) -> list[dict]:
-    """All runs of an experiment, seed by seed, so that the first results are of every kind.
+    """Returns all runs of an experiment, seed by seed, so that early results cover every model.
 
     Args:
         experiment: One of `EXPERIMENTS`.
         scale: `"smoke"`, `"small"` or `"paper"`.
         seeds: Int >= 1. Seeds 0 .. seeds - 1.
-        sources: `{data: source}`: words of the loaders, or paths of files and folders. A run has the name alone, so
-            that results can be moved to other machines.
-        data: What `comparison` compares the models on: `"shapes3d"`, `"dsprites"` or both.
+        sources: `{data: source}`: keywords of the loaders, or paths of files and folders. A run stores the name
+            without its folder, so that results can move to other machines.
+        data: Data sets of `comparison`: `"shapes3d"`, `"dsprites"` or both.
 
     Returns:
         A list of complete runs.
 
     Raises:
-        ValueError: If the experiment is unknown or `seeds` below 1.
+        TypeError, ValueError: If an argument is not allowed.
+        FileNotFoundError: If a path in `sources` does not exist.
     """
     if experiment not in EXPERIMENTS:
         raise ValueError(f"`experiment` must be one of {', '.join(EXPERIMENTS)}. Received: {experiment!r}.")
@@ -53,9 +54,9 @@ def grid(
     sources = sources or {}
     for name, source in sources.items():
         if name not in runs.DATA:
-            raise ValueError(f"`sources` are of {', '.join(runs.DATA)}. Received: {name!r}.")
+            raise ValueError(f"The keys of `sources` must be among {', '.join(runs.DATA)}. Received: {name!r}.")
         if os.sep in str(source) and not Path(source).expanduser().exists():
-            raise FileNotFoundError(f"There are no images of {name} at {source}.")
+            raise FileNotFoundError(f"No images of {name} found at {source}.")
     further = {"comparison": {"data": data}, "traversals": {"faces": "celeb_a" if "celeb_a" in sources else "scenes"}}
     made = [
         run for seed in range(seeds) for run in EXPERIMENTS[experiment].grid(scale, seed, **further.get(experiment, {}))
@@ -73,31 +74,30 @@ def run_experiment(
     sources: Mapping[str, str] | None = None,
     data: Sequence[str] = ("shapes3d",),
 ) -> str:
-    """Executes what is not done yet of an experiment, then writes its page; returns the page.
+    """Trains the missing runs of an experiment, writes its page and returns it.
 
     Args:
-        experiment: One of `EXPERIMENTS`.
-        scale: `"smoke"`, `"small"` or `"paper"`.
-        folder: Where `results.jsonl` (of all experiments, which share runs), `models` and a folder for each
-            experiment are.
-        seeds: As `grid`.
-        workers: Int >= 1. Processes that train at once.
-        sources: As `grid`.
-        data: As `grid`.
+        experiment: See `grid`.
+        scale: See `grid`.
+        folder: Folder of `results.jsonl` (shared by all experiments), `models`, and one subfolder per experiment.
+        seeds: See `grid`.
+        workers: Int >= 1. Number of training processes.
+        sources: See `grid`.
+        data: See `grid`.
 
     Returns:
-        The page in Markdown, as it stands in `README.md` of the experiment's folder.
+        The page in Markdown, also written to `README.md` in the experiment's folder.
 
     Raises:
-        FailedRunsError: If runs failed; the page of the others is written before.
-        RuntimeError: If another runner holds the folder.
-        OSError: If the page cannot be written; before anything is trained.
+        FailedRunsError: If runs failed; the page of the finished runs is written first.
+        RuntimeError: If another process holds the folder.
+        OSError: If the page cannot be written; raised before any training.
     """
     wanted = grid(experiment, scale, seeds, sources, data)
     check_writable("The page", Path(folder) / experiment)
     try:
         execute_all(wanted, folder, workers, sources)
-    except FailedRunsError:  # what is finished is worth its page
+    except FailedRunsError:
         if _finished(folder, wanted):
             write_report(experiment, scale, folder, seeds, sources, data)
         raise
@@ -112,39 +112,39 @@ def write_report(
     sources: Mapping[str, str] | None = None,
     data: Sequence[str] = ("shapes3d",),
 ) -> str:
-    """Writes the page and the pictures of an experiment, of those of its runs that are finished, whatever their source.
+    """Writes the page and the pictures of an experiment from its finished runs, whatever their image source.
 
     Args:
-        experiment: As `run_experiment`, like all others.
+        experiment: See `run_experiment`, also for the other arguments.
 
     Returns:
         The page in Markdown.
 
     Raises:
-        FileNotFoundError: If none of its runs is finished.
+        FileNotFoundError: If no run is finished.
     """
     folder = Path(folder)
     wanted = grid(experiment, scale, seeds, sources, data)
     results = _finished(folder, wanted)
     if not results:
-        raise FileNotFoundError(f"None of the {len(wanted)} runs of {experiment} at scale {scale} is in {folder}.")
+        raise FileNotFoundError(f"{folder} has none of the {len(wanted)} runs of {experiment} at scale {scale}.")
     page_folder = folder / experiment
     page_folder.mkdir(exist_ok=True)
     further: dict[str, Any] = {"source_of": sources} if experiment == "traversals" else {}
     page = EXPERIMENTS[experiment].report(results, page_folder, **further)
     missing = len(wanted) - len(results)
-    note = f" {missing} of its {len(wanted)} runs are not finished." if missing else ""
+    note = f" {missing} of {len(wanted)} runs are not finished." if missing else ""
     note += _mixed(results)
     heading, rest = page.split("\n", 1)
     if scale == "smoke":
-        note += " **This scale shows that everything runs; its numbers say nothing about the paper.**"
-    page = f"{heading}\n\nScale: {scale}; number of seeds: {seeds}.{note}\n{rest}"
+        note += " **This scale only checks that everything runs; its numbers say nothing about the paper.**"
+    page = f"{heading}\n\nScale: {scale}; seeds: {seeds}.{note}\n{rest}"
     (page_folder / PAGE).write_text(page, encoding="utf-8")
     return page
 
 
 def _finished(folder, wanted):
-    """The results of these runs, in their order; where the images came from is not asked."""
+    """Returns the results of these runs, in order, from whatever image source."""
     done = {_sourceless(result["run"]): result for result in read_results(folder).values()}
     return [done[name] for name in map(_sourceless, wanted) if name in done]
 
@@ -154,9 +154,9 @@ def _sourceless(run):
 
 
 def _mixed(results):
-    """A warning where runs of one data set were trained on different images."""
+    """Returns a warning if runs on the same data set used different images."""
     names = {}
     for result in results:
         names.setdefault(result["run"]["data"], set()).add(result["data"])
     mixed = ["; ".join(sorted(found)) for found in names.values() if len(found) > 1]
-    return f" **These are of different images and must not be compared: {' | '.join(mixed)}.**" if mixed else ""
+    return f" **Do not compare: these runs used different images: {' | '.join(mixed)}.**" if mixed else ""

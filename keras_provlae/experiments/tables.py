@@ -1,4 +1,4 @@
-"""Tables in Markdown, what agrees with the paper, and what every table must say of its runs."""
+"""Markdown tables, verdicts on the paper's claims, and summaries of how the runs were made."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,15 +12,15 @@ AGREES, DIFFERS, UNDECIDED = "agrees", "differs", "undecided"
 
 
 class Claim(NamedTuple):
-    """A statement of the paper, what our runs say to it, and by which numbers."""
+    """A claim of the paper, our verdict on it, and the numbers behind the verdict."""
 
     text: str
-    verdict: str  # one of the three above
+    verdict: str  # `AGREES`, `DIFFERS` or `UNDECIDED`
     evidence: str
 
 
 def markdown(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """A table with aligned columns.
+    """Formats a table with aligned columns.
 
     Example:
         >>> print(markdown(["model", "MIG"], [["VLAE", 0.5]]))
@@ -36,12 +36,12 @@ def markdown(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 
 
 def claims_table(claims: Iterable[Claim]) -> str:
-    """The claims of the paper beside what our runs say."""
-    return markdown(["the paper says", "here", "because"], claims)
+    """Formats claims as a table."""
+    return markdown(["the paper's claim", "our runs", "evidence"], claims)
 
 
 def spread(values: Iterable[float | None], digits: int = 2) -> str:
-    """Mean and standard deviation (of the sample) of the runs that have a value, and their number where it is one.
+    """Formats the mean and sample standard deviation of the values that are not `None`.
 
     Example:
         >>> spread([1.0, 2.0, 3.0]), spread([1.5]), spread([None])
@@ -56,25 +56,23 @@ def spread(values: Iterable[float | None], digits: int = 2) -> str:
 
 
 def mean(values: Iterable[float | None]) -> float:
-    """The mean of those that are there; nan of none."""
+    """Returns the mean of the values that are not `None`; NaN if there are none."""
     found = [value for value in values if value is not None]
     return float(np.mean(found)) if found else math.nan
 
 
 RULE = (
-    "How to read this: *agrees* and *differs* where the means of all seeds differ by more than twice the standard "
-    "error of their difference, in the paper's direction or in the other (of several comparisons, in most of them); "
-    "*undecided* otherwise, where there are fewer than two seeds, and where the difference is below 0.01."
+    "How to read this: the means over all seeds must differ by more than 0.01 and by more than twice the standard "
+    "error of their difference. *Agrees*: they do, in the paper's direction. *Differs*: they do, in the opposite "
+    "direction. With several comparisons, most of them decide. *Undecided*: all other cases, and fewer than two seeds."
 )
-
-
-LEAST = 0.01  # a smaller difference of means, in nats or of a score, decides nothing
+LEAST = 0.01  # smallest difference of means that counts, in nats or score
 
 
 def compared(first: Iterable[float | None], second: Iterable[float | None]) -> int:
-    """1, -1 or 0: whether the first runs are above the second by more than twice the standard error of the difference.
+    """Returns 1 if the first runs are clearly above the second, -1 if clearly below, else 0.
 
-    Fewer than two runs of one of them, or a difference below 0.01, decide nothing.
+    Clearly: the means differ by more than 0.01 and by more than twice the standard error, from two runs or more each.
 
     Example:
         >>> compared([0.9, 0.8, 0.9], [0.1, 0.2, 0.1]), compared([0.1, 0.9], [0.2, 0.8]), compared([0.9], [0.1])
@@ -89,7 +87,7 @@ def compared(first: Iterable[float | None], second: Iterable[float | None]) -> i
 
 
 def above(values: Iterable[float | None], level: float = 0.0) -> int:
-    """As `compared`, with a number instead of the second runs.
+    """Compares runs with a number, like `compared`.
 
     Example:
         >>> above([1.0, 1.2, 1.1]), above([-1.0, 1.0])
@@ -100,7 +98,7 @@ def above(values: Iterable[float | None], level: float = 0.0) -> int:
 
 
 def majority(comparisons: Sequence[int]) -> str:
-    """The verdict on "at most of these": from what `compared` said of each.
+    """Returns the verdict that more than half of the comparisons share, from their results of `compared`.
 
     Example:
         >>> majority([1, 1, -1]), majority([0, 1, -1]), majority([-1, -1, 1])
@@ -112,17 +110,17 @@ def majority(comparisons: Sequence[int]) -> str:
 
 
 def not_finite(results: Iterable[Mapping[str, Any]]) -> list[str]:
-    """A paragraph that names the runs whose loss was not finite: they are in no mean."""
+    """Returns a paragraph (or none) that names the runs with a non-finite loss, which no mean includes."""
     named = [
         f"{runs.title(result['run'])} (after {result['stopped_at']} steps)"
         for result in results
         if not result["finite"]
     ]
-    return [f"The loss of {len(named)} runs was not finite; they are in no mean: {'; '.join(named)}."] if named else []
+    return [f"{len(named)} runs had a non-finite loss; no mean includes them: {'; '.join(named)}."] if named else []
 
 
 def how_run(results: Iterable[Mapping[str, Any]]) -> str:
-    """What the results were computed on: data (real or a twin), size, iterations, batch, network, rows, seeds."""
+    """Summarizes each data set: real or twin, image size, iterations, batch, network, scored images, seeds, time."""
     by_data = {}
     for result in results:
         by_data.setdefault(result["data"], []).append(result)
@@ -134,17 +132,17 @@ def how_run(results: Iterable[Mapping[str, Any]]) -> str:
         size = first[0]["size"]
         rate = f"learning rate {_all(first, 'learning_rate')}"
         if any(run["model"] == "teacher-student" for run in first):
-            rate += " (that of teacher-student is 0.6 of the others', as its source has it)"
+            rate += " (teacher-student: 0.6 times the others', as in its source)"
         found = {
             word for result in some for word in (f"Keras {result['versions']['keras']}", result["versions"]["backend"])
         }
         versions = ", ".join(sorted(found))
         hours = sum(sum(result["seconds"].values()) for result in some) / 3600
         lines.append(
-            f"- **{data}** ({kind}): {size} x {size} pixels, {_all(first, 'iterations')} iterations in all "
-            f"(all stages), batch {_all(first, 'batch_size')}, {network}, "
+            f"- **{data}** ({kind}): {size} x {size} pixels, {_all(first, 'iterations')} iterations per run "
+            f"(all stages), batch size {_all(first, 'batch_size')}, {network}, "
             f"{rate}, {_all(first, 'num_images')} images scored, seeds {_all(first, 'seed')}, "
-            f"{len(some)} runs, {hours:.2f} hours of one process, {versions}."
+            f"{len(some)} runs, {hours:.2f} process hours, {versions}."
         )
     return "\n".join(lines)
 
@@ -158,16 +156,16 @@ def _all(settings, name):
 
 
 def of(results: Iterable[Mapping[str, Any]], **settings: Any) -> list[dict]:
-    """The results whose runs have these settings."""
+    """Selects the results whose runs have these settings."""
     return [result for result in results if all(result["run"][name] == value for name, value in settings.items())]
 
 
 def seeds_table(results: Iterable[Mapping[str, Any]], names: Mapping[str, str]) -> str:
-    """Every run by itself: nothing is hidden behind a mean.
+    """Formats one row per run.
 
     Args:
         results: Results of runs.
-        names: `{name: heading}` of what is shown: `"reconstruction"`, `"kl"` or a score.
+        names: `{name: heading}` of the columns: `"reconstruction"`, `"kl"` or names of scores.
     """
     rows = []
     for result in results:

@@ -1,4 +1,4 @@
-"""One run from its dict to its result: trained, checkpointed, and scored stage by stage."""
+"""Execution of one run: training with checkpoints, and scores after every stage."""
 
 import json
 import math
@@ -22,12 +22,12 @@ from keras_provlae.metrics.encoding import BATCH, encode, encode_all, read
 from keras_provlae.training.errors import NonFiniteLossError
 from keras_provlae.visualization import Snapshot
 
-CHUNKS = 30  # parts of a training at least; after each the half-run may be kept
-PART_STEPS = 500  # optimiser steps of a part at most
-KEEP_EVERY = 20.0  # seconds between two checkpoints at least: one takes some 0.3
-PROBES = 500  # images whose posterior variances are followed
-EVALUATED = 10_000  # images at most that reconstruction and KL are means over
-STAGE_DRAWS = 2000  # of (x, z), for I(x; z_l) at the end of a stage
+CHUNKS = 30  # minimum number of parts of a training; a checkpoint can follow each
+PART_STEPS = 500  # maximum optimizer steps of a part
+KEEP_EVERY = 20.0  # minimum seconds between checkpoints
+PROBES = 500  # images for the posterior variances and snapshots
+EVALUATED = 10_000  # maximum images for reconstruction and KL
+STAGE_DRAWS = 2000  # draws of (x, z) for I(x; z_l) at the end of a stage
 RESULT = "result.json"
 
 
@@ -37,32 +37,32 @@ def execute(
     progress: Callable[[int, Mapping[str, float]], None] | None = None,
     source: str | None = None,
 ) -> dict[str, Any]:
-    """Trains and scores one run, or goes on with it where it was stopped.
+    """Trains and scores one run, resuming it from its checkpoint if there is one.
 
     Args:
         run: A run; see `runs.complete`.
-        folder: Where its checkpoint lies while it is not finished, and its model, snapshots and result afterwards
-            (`model.keras`, `stage_0.npz` .., `result.json`), in a folder with the name of the run. A result that is
-            there is returned.
-        progress: `None`, or a function that is called after each part of the training, with the optimizer steps done
-            and the seconds so far, `{"training": .., "scores": ..}`.
-        source: Where the images come from, as the data set's loader takes it; `None` is the `source` of the run.
+        folder: Parent folder of the run's own folder, which holds the checkpoint during training and the model,
+            snapshots and result afterwards (`model.keras`, `stage_0.npz` .., `result.json`). If the result exists,
+            it is returned and nothing is trained.
+        progress: `None`, or a function called after each part of the training with the optimizer steps done and the
+            seconds so far, `{"training": .., "scores": ..}`.
+        source: Source for the data set's loader; `None` means the run's own `source`.
 
     Returns:
-        A dict for JSON: `run`, `key`, `data`, `real`, `stages` (what each knew at its end), `reconstruction` and `kl`
-        in nats per image (means over 10,000 images at most), `scores`, `card` (`None` where no factor is known),
-        `variance` and `peak_variance`, `finite`, `stopped_at`, `seconds`, `versions`, `machine`. Where the loss or a
-        code is not finite the run ends there, with what was measured before, and `error`.
+        A dict for JSON: `run`, `key`, `data`, `real`, `stages` (scores at the end of each), `reconstruction` and `kl`
+        in nats per image (means over at most 10,000 images), `scores`, `card` (`None` if no factor is known),
+        `variance` and `peak_variance`, `finite`, `stopped_at`, `seconds`, `versions`, `machine`. If the loss or a code
+        is not finite, the run stops there and the dict has the measurements so far and `error`.
 
     Raises:
-        TypeError, ValueError: If the run is unfit.
-        FileNotFoundError, ...: If there are no images.
+        TypeError, ValueError: If the run or `progress` is not allowed.
+        FileNotFoundError, ...: If the images are missing.
     """
     run = complete(run)
     if progress is not None and not callable(progress):
-        raise TypeError(f"`progress` must be a function of the steps done, or None. Received: {progress!r}.")
+        raise TypeError(f"`progress` must be a function or None. Received: {progress!r}.")
     folder = Path(folder) / key(run)
-    with only_one(folder, wait=True):  # a worker whose runner was killed may not have noticed yet
+    with only_one(folder, wait=True):  # the worker of a killed runner may still be running
         kept = folder / RESULT
         if kept.exists():
             return json.loads(kept.read_text())
@@ -86,7 +86,7 @@ def _execute(run, folder, data, progress):
         log["seconds"]["scores"] += time.perf_counter() - begin
         _plain(model).save(folder / "model.keras")
     except NonFiniteLossError as error:
-        # the model itself may be gone: a step of JAX gives its state away
+        # no `model.iteration` here: JAX may have donated the model's state to the failed step
         result |= {"finite": False, "stopped_at": watch.done, "error": str(error)}
     result |= {"stages": log["stages"], "variance": log["variance"]}
     result["peak_variance"] = max((variance for _, variance in log["variance"]), default=0.0)
@@ -117,11 +117,11 @@ def _fit(model, run, data, watch):
 
 
 class _Watch(keras.callbacks.Callback):
-    """Scores the model at the end of each stage, follows its variances, and keeps the half-run."""
+    """Scores the model at the end of each stage, records its variances, and saves checkpoints."""
 
     def __init__(self, run, data, log, checkpoint, progress, done):
         super().__init__()
-        self.done = done  # optimiser steps, at the end of the last part
+        self.done = done  # optimizer steps at the end of the last part
         self.run, self.data, self.log, self.checkpoint, self.progress = run, data, log, checkpoint, progress
         self.probes, _ = data.truth.sample(min(PROBES, len(data.truth)), seed=0)
 
@@ -152,16 +152,17 @@ class _Watch(keras.callbacks.Callback):
     def _end_stage(self):
         self._count("training")
         stage = self.model.stage if self.model.grows else 0
-        before = [scores for scores in self.log["stages"] if scores["stage"] < stage]  # a resumed run may see it again
+        before = [scores for scores in self.log["stages"] if scores["stage"] < stage]  # a resumed run can repeat it
         self.log["stages"] = [*before, stage_scores(self.model, self.run, self.data, stage)]
         Snapshot.of(self.model, self.probes).save(self.checkpoint.folder / f"stage_{stage}.npz")
         self._count("scores")
 
     def _variance(self):
-        """The largest mean posterior variance of a latent of the unlocked rungs; the prior's is 1."""
+        """Returns the largest mean posterior variance of an unlocked latent; the prior's is 1."""
         _, log_var = encode_all(self.model, self.probes)
         columns = np.concatenate([np.arange(z.start, z.stop) for _, z in _unlocked_slices(self.model)])
-        variance = float(np.exp(log_var.astype("float64")).mean(axis=0)[columns].max())
+        with np.errstate(over="ignore"):
+            variance = float(np.exp(log_var.astype("float64")).mean(axis=0)[columns].max())
         return float(f"{variance:.4g}") if math.isfinite(variance) else 1e300  # JSON has no infinity
 
     def _count(self, what):
@@ -171,7 +172,7 @@ class _Watch(keras.callbacks.Callback):
 
 
 def stage_scores(model: keras.Model, run: Mapping[str, Any], data: Any, stage: int) -> dict[str, Any]:
-    """I(x; z_l) and I(x; z) of the unlocked rungs at the end of a stage; MIG and MIG-sup, of all latents."""
+    """Returns I(x; z_l) and I(x; z) of the unlocked rungs, and MIG and MIG-sup of all latents if factors are known."""
     mean, log_var, factors = _encoded(model, run, data)
     flow = metrics.information_flow(mean, log_var, _unlocked_slices(model), draws=STAGE_DRAWS, seed=0)
     rungs = {str(rung): round(float(mi), 4) for rung, mi in zip(flow.rungs, flow.mi, strict=True)}
@@ -180,7 +181,7 @@ def stage_scores(model: keras.Model, run: Mapping[str, Any], data: Any, stage: i
     if data.has_factors:
         found = metrics.mutual_information(mean, log_var, factors)
         scores["mig"] = round(float(metrics.mig(found.normalized)), 4)
-        active = found.active.any()  # else MIG-sup is undefined
+        active = found.active.any()  # MIG-sup is undefined without active latents
         scores["mig_sup"] = round(float(metrics.mig_sup(found.normalized, found.active)), 4) if active else None
         scores["normalized"] = np.round(found.normalized, 3).tolist()
     return scores
@@ -191,7 +192,7 @@ def _unlocked_slices(model):
 
 
 def _score(model, run, data, log):
-    """Reconstruction, KL and the metric card of the trained model."""
+    """Returns reconstruction, KL, scores and metric card of the trained model."""
     rows = min(EVALUATED, len(data.truth))
     ds = data.truth.tf_dataset(BATCH, seed=0, subset=rows, shuffle=False)
     measured = model.evaluate(ds, verbose=0, return_dict=True)
@@ -219,15 +220,15 @@ def _score(model, run, data, log):
 
 
 def _encoded(model, run, data):
-    """Mean, log variance and factors of the images that are scored."""
+    """Returns mean, log variance and factors of the scored images."""
     mean, log_var, factors = encode(model, read(data.truth, BATCH), None, False, 0, run["num_images"])
     if not (np.isfinite(mean).all() and np.isfinite(log_var).all()):
-        raise NonFiniteLossError("The loss is not finite: neither are the codes.")
+        raise NonFiniteLossError("The loss is not finite: the codes are not.")
     return mean, log_var, factors
 
 
 def _plain(model):
-    """The same model without the optimiser's moments, a third of the size."""
+    """Copies the model without its optimizer: the file is a third of the size."""
     plain = type(model).from_config(model.get_config())
     plain.set_weights(model.get_weights())
     return plain
@@ -252,19 +253,19 @@ def _new_log(data):
 
 
 class _Checkpoint:
-    """The half-run in two files; a kill between them, or amid one, leaves a pair that goes together."""
+    """Checkpoint of a run in two files, consistent even after a kill between or during the two writes."""
 
     def __init__(self, folder):
         self.folder = folder
         self.model, self.log = folder / "half.keras", folder / "half.json"
 
     def save(self, model, log):
-        # the log first: what it knows of later steps than the model's is left out when they are read
+        # log first: `restore` drops entries later than the model
         _replace(self.log, lambda path: path.write_text(json.dumps(log)))
         _replace(self.model, model.save)
 
     def restore(self, data):
-        """`(model, log)`, or `None` where there is nothing whole or it was trained on other data."""
+        """Returns `(model, log)`, or `None` without a complete checkpoint on the same data."""
         if not self.model.exists() or not self.log.exists():
             return None
         log = json.loads(self.log.read_text())
@@ -282,7 +283,7 @@ class _Checkpoint:
 
 
 def _replace(path, write):
-    """Writes a file whole or not at all."""
+    """Writes a file atomically."""
     part = path.with_name(f"part_{path.name}")
     write(part)
     os.replace(part, path)

@@ -1,4 +1,4 @@
-"""Figures 4, 6, 7 and 10: what the latents and the rungs of the trained models change in an image."""
+"""Figures 4, 6, 7 and 10: effect of the trained models' latents and rungs on an image."""
 
 import functools
 from collections.abc import Mapping, Sequence
@@ -14,16 +14,16 @@ from keras_provlae.experiments.tables import how_run, markdown, not_finite, of
 from keras_provlae.visualization import manifold, rung_samples, traversals, write_png
 
 TITLE = "Traversals (figures 4, 6, 7 and 10)"
-SHOWN = 500  # images that the latents' use is measured on
+SHOWN = 500  # images for measuring which latents are used
 
 
 def grid(scale: str, seed: int, faces: str = "scenes") -> list[dict]:
-    """The runs of one seed: those of figure 4 (of the comparison), MNIST with three and two latents, and faces.
+    """Returns the runs of one seed: figure 4 (from the comparison), MNIST with three and two latents, and faces.
 
     Args:
         scale: `"smoke"`, `"small"` or `"paper"`.
         seed: Int.
-        faces: `"celeb_a"`, or `"scenes"` where there are no faces: procedural images with a hierarchy of factors.
+        faces: `"celeb_a"`, or `"scenes"` to replace the faces with procedural images with hierarchical factors.
     """
     return [
         *(one for one in comparison.grid(scale, seed) if one["model"] != "beta-VAE"),
@@ -34,10 +34,10 @@ def grid(scale: str, seed: int, faces: str = "scenes") -> list[dict]:
 
 
 def report(results: Sequence[Mapping[str, Any]], folder: Path, source_of: Mapping[str, str] | None = None) -> str:
-    """The pictures, with what each shows; returns Markdown. Models that are not at hand are named."""
+    """Draws the pictures and returns a Markdown page; a table lists every picture and every missing model."""
     parts = [f"# {TITLE}", how_run(results), *not_finite(results)]
     results = [result for result in results if result["finite"]]
-    beginning = len(parts)
+    top = len(parts)
     rows = []
     for figure, shown, result, draw in _figures(results):
         file = folder.parent / MODELS / result["key"] / "model.keras"
@@ -50,15 +50,15 @@ def report(results: Sequence[Mapping[str, Any]], folder: Path, source_of: Mappin
         if (folder / name).exists():
             parts.append(f"![{figure}: {shown}]({name})")
         else:
-            where = "its model is not at hand: run the experiment in this folder"
-        rows.append([figure, shown, result["run"]["seed"], _seen(result), _other_seeds(result, results), where])
-    heading = ["the paper's", "here", "seed", "what it holds", "other seeds (not drawn)", "picture"]
-    parts.insert(beginning, markdown(heading, rows))
+            where = "model not found: run the experiment in this folder"
+        rows.append([figure, shown, result["run"]["seed"], _scores(result), _other_seeds(result, results), where])
+    heading = ["the paper's", "ours", "seed", "scores", "other seeds (not drawn)", "picture"]
+    parts.insert(top, markdown(heading, rows))
     return "\n\n".join(parts) + "\n"
 
 
 def _figures(results):
-    """`(figure, name, result, function that draws)` of all that can be drawn."""
+    """Returns `(figure, name, result, drawing function)` for each picture."""
     found = []
     swept = of(results, data="shapes3d")
     for model in "pro-VLAE", "VLAE", "teacher-student":
@@ -80,8 +80,8 @@ def _quality(result):
     return (result["scores"]["mig"] or 0.0) + (result["scores"]["mig_sup"] or 0.0)
 
 
-def _seen(result):
-    """MIG and MIG-sup where the factors are known, else what each rung knows of the image."""
+def _scores(result):
+    """Formats MIG and MIG-sup if the factors are known, else I(x; z_l) of each rung."""
     scores = result["scores"]
     if "normalized" in result["stages"][-1]:
         return f"MIG {scores['mig'] or 0:.2f}, MIG-sup {scores['mig_sup'] or 0:.2f}"
@@ -89,13 +89,13 @@ def _seen(result):
 
 
 def _other_seeds(result, results):
-    """What the same training held with every other seed."""
+    """Formats the scores of the same run with every other seed."""
 
     def seedless(run):
         return {name: value for name, value in run.items() if name != "seed"}
 
     others = [other for other in results if other is not result and seedless(other["run"]) == seedless(result["run"])]
-    return "; ".join(f"{other['run']['seed']}: {_seen(other)}" for other in others)
+    return "; ".join(f"{other['run']['seed']}: {_scores(other)}" for other in others)
 
 
 def _all_latents(model, images, words):

@@ -1,4 +1,4 @@
-"""The fused affine is the plain one, in value and in gradient."""
+"""The fused affine equals the layer in values and gradients."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from keras_provlae.layers import ChannelAffine
 
 @pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16", "float64"])
 @pytest.mark.parametrize("shape", [(2, 12, 11, 6), (2, 3, 4, 6), (3, 6)])
-def test_values_and_gradients_are_those_of_the_layer(dtype, shape):
+def test_values_and_gradients_equal_those_of_the_layer(dtype, shape):
     random, layer = np.random.default_rng(0), ChannelAffine(epsilon=0.3, dtype=dtype)
     layer.build(shape)
     layer.gain.assign(random.normal(size=6))

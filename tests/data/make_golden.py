@@ -1,7 +1,7 @@
-"""Writes models, and what they compute, as files that later versions must still read: `tests/data/golden`.
+"""Writes `tests/data/golden`: models and what they compute, for later versions to read and reproduce.
 
-Run with the version whose files are to be kept, from the root of the repository: `python -m tests.data.make_golden`.
-It refuses to overwrite: the files stand for the version that wrote them. `tests/models/test_golden.py` reads them.
+Run it with the version that the files should stand for, in the repository's root: `python -m tests.data.make_golden`.
+It never overwrites files. `tests/models/test_golden.py` reads them.
 """
 
 import gzip
@@ -20,17 +20,17 @@ import keras_provlae as kp
 GOLDEN = Path(__file__).parent / "golden"
 LADDER = {"image_shape": (8, 8, 1), "num_rungs": 3, "latent_dim": (1, 2, 2), "channels": 4, "dense": 8}
 TRUNK = {"image_shape": (8, 8, 1), "latent_dim": 5, "stem": (4,), "channels": 4, "dense": 8}
-BATCH, STEPS = 10, 3  # images of a step; steps of every stage, and steps that are taken after loading
+BATCH, STEPS = 10, 3  # images per step; steps per stage, and again after loading
 MID_FADE = (2 * STEPS,)  # one growth, and half of its fade-in
 
 
 class Case(NamedTuple):
-    """A model, how it is compiled, and how it is trained before it is saved."""
+    """A model, its optimizer, and its training before it is saved."""
 
     model: type = kp.ProgressiveVAE
     settings: dict = LADDER
     optimizer: Callable[[], keras.Optimizer | None] = lambda: None
-    fades: tuple[int, ...] = ()  # `fade_in_steps` of every growth, each `STEPS` after the one before
+    fades: tuple[int, ...] = ()  # `fade_in_steps` of every unlock, `STEPS` steps apart
 
 
 CASES = {
@@ -59,14 +59,14 @@ CASES = {
 
 
 def build(case: Case) -> keras.Model:
-    """Builds and compiles the model of a case, not trained."""
+    """Builds and compiles the untrained model of a case."""
     model = case.model(**case.settings)
     model.compile(case.optimizer())
     return model
 
 
 def stir(model: keras.Model, scale: float) -> None:
-    """Moves every weight, so that no rung, bias or term of the loss is too small to be seen in the results."""
+    """Moves every weight, so that every rung, bias and term of the loss shows in the results."""
     rng = np.random.default_rng(2)
     for variable in model.trainable_variables:
         variable.assign_add(scale * rng.standard_normal(variable.shape))
@@ -79,7 +79,7 @@ def images_of(case: Case) -> np.ndarray:
 
 
 def outputs(model: keras.Model, images: np.ndarray, codes: np.ndarray) -> dict[str, np.ndarray]:
-    """Computes what a model makes of images and of codes, and how far it has grown."""
+    """Returns a model's tensors for images and codes, and its state of growth."""
     mean, log_var = model.encode(images)
     tensors = {
         "mean": mean,
@@ -88,46 +88,46 @@ def outputs(model: keras.Model, images: np.ndarray, codes: np.ndarray) -> dict[s
         "reconstructed": model.reconstruct(images),
         "sampled": model.sample(2, seed=0),
     }
-    growth = {name: np.array(getattr(model, name)) for name in ("stage", "alpha", "iteration") if hasattr(model, name)}
+    growth = {name: np.array(getattr(model, name)) for name in ("stage", "alpha", "iteration")}
     return {**{name: ops.convert_to_numpy(tensor) for name, tensor in tensors.items()}, **growth}
 
 
-def train(model: keras.Model, images: np.ndarray) -> dict[str, np.ndarray]:
-    """Takes `STEPS` steps, and returns what each logged: `{name: (STEPS,)}`; the logs of each step stand alone."""
+def train(model: keras.Model, images: np.ndarray, steps: int = STEPS) -> dict[str, np.ndarray]:
+    """Takes steps and returns the logs of each by itself: `{name: (steps,)}`."""
     logs = []
-    for step in range(STEPS):
+    for step in range(steps):
         logs.append(model.train_on_batch(images[step * BATCH :][:BATCH], return_dict=True))
         model.reset_metrics()
     return {name: np.array([log[name] for log in logs]) for name in logs[0]}
 
 
 def sums(variables: list[keras.Variable]) -> np.ndarray:
-    """Adds up the absolute values of every variable, in their order."""
+    """Returns the sum of the absolute values of every variable, in order."""
     return np.array([np.abs(ops.convert_to_numpy(variable).astype("float64")).sum() for variable in variables])
 
 
 def after(model: keras.Model, images: np.ndarray) -> dict[str, np.ndarray]:
-    """Trains a model that was loaded, and returns its logs and the sums of its weights and of its optimizer's."""
+    """Trains a loaded model; returns its logs and the `sums` of its weights and its optimizer's variables."""
     logs = {f"log_{name}": values for name, values in train(model, images).items()}
     return {**logs, "weights": sums(model.weights), "optimizer": sums(model.optimizer.variables)}
 
 
 def pack(folder: Path) -> None:
-    """Compresses every file of a folder: much of a small HDF5 file is empty."""
+    """Compresses every file of a folder; small HDF5 files are mostly empty."""
     for file in list(folder.iterdir()):
         Path(f"{file}.gz").write_bytes(gzip.compress(file.read_bytes(), mtime=0))
         file.unlink()
 
 
 def unpack(name: str, folder: Path) -> Path:
-    """Restores the packed files of a case in a folder, as they were written; returns that folder."""
+    """Unpacks the files of a case into a folder and returns it."""
     for file in (GOLDEN / name).glob("*.gz"):
         (folder / file.stem).write_bytes(gzip.decompress(file.read_bytes()))
     return folder
 
 
 def write(name: str, case: Case) -> None:
-    """Trains the model of a case, saves it in both kinds of file, and beside them what it says and does next."""
+    """Trains the model of a case; saves it as both kinds of file, and its outputs and next steps beside them."""
     folder, images = GOLDEN / name, images_of(case)
     folder.mkdir()
     keras.utils.set_random_seed(0)
@@ -147,13 +147,13 @@ def write(name: str, case: Case) -> None:
     np.savez_compressed(folder / "expected.npz", images=images, codes=codes, **said, **after(loaded, images))
 
 
-# === A training that is killed ===
+# === A killed training ===
 
-EPOCHS, KILLED_AT = 4, 7  # three steps an epoch; killed in the third, four steps into the fade-in of five
+EPOCHS, KILLED_AT = 4, 7  # three steps per epoch; killed in epoch 3, four steps into the fade-in of five
 
 
 class Kill(keras.callbacks.Callback):
-    """Ends a training before a step, as Ctrl-C does."""
+    """Interrupts a training before a step, as Ctrl-C does."""
 
     def on_train_batch_begin(self, batch, logs=None):
         if self.model.iteration == KILLED_AT:
@@ -161,7 +161,7 @@ class Kill(keras.callbacks.Callback):
 
 
 def fit(model: keras.Model, images: np.ndarray, folder: Path, *callbacks: keras.callbacks.Callback) -> dict:
-    """Trains with growth before the second and the last epoch and a backup after every one; returns the history."""
+    """Trains with an unlock before the second and the last epoch and a backup after each; returns the history."""
     growth = kp.GrowthCallback(kp.GrowthSchedule(unlock_epochs=[1, 3]), fade_in_steps=5, max_fade_fraction=None)
     backup = kp.callbacks.BackupAndRestore(folder, max_share=1, delete_checkpoint=False)
     given = {"batch_size": BATCH, "epochs": EPOCHS, "shuffle": False, "verbose": 0}
@@ -169,7 +169,7 @@ def fit(model: keras.Model, images: np.ndarray, folder: Path, *callbacks: keras.
 
 
 def write_backup(scratch: Path) -> None:
-    """Writes the backup of a training that is killed in a fade-in, and the end of the same one that is not."""
+    """Writes the backup of a training killed mid-fade, and the results of the same training uninterrupted."""
     folder, case = GOLDEN / "backup", CASES["progressive_vae"]
     folder.mkdir()
     images, models = images_of(case), []
@@ -191,7 +191,7 @@ def write_backup(scratch: Path) -> None:
 def main():
     """Writes every case and the backup."""
     if GOLDEN.exists() and any(path.is_dir() for path in GOLDEN.iterdir()):
-        sys.exit(f"{GOLDEN} has files already, of the version that wrote them. To make other ones, remove them first.")
+        sys.exit(f"{GOLDEN} has files already, of the version that wrote them. Remove them first to write new ones.")
     GOLDEN.mkdir(exist_ok=True)
     for name, case in CASES.items():
         write(name, case)

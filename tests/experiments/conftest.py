@@ -4,9 +4,9 @@ import pytest
 from keras_provlae.experiments import runs
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def made_up():
-    """A result as a run would give it, without one: `made_up(run, mi=..., mig=..., ...)`."""
+    """Makes a result without training: `made_up(run, mi=..., mig=..., ...)`."""
 
     def make(run, mi=None, totals=None, finite=True, peak_variance=1.0, **scores):
         run = runs.complete(run)

@@ -16,7 +16,7 @@ def test_results_are_read_as_they_were_written(tmp_path):
 
 
 @pytest.mark.parametrize("cut", [1, 7, 20])
-def test_a_line_that_was_cut_off_does_not_count_and_is_mended(tmp_path, cut):
+def test_a_truncated_line_is_ignored_and_replaced(tmp_path, cut):
     append_result(tmp_path, {"key": "a"})
     file = tmp_path / "results.jsonl"
     file.write_text(file.read_text() + json.dumps({"key": "b", "mig": 0.25})[:cut])
@@ -25,26 +25,26 @@ def test_a_line_that_was_cut_off_does_not_count_and_is_mended(tmp_path, cut):
     assert read_results(tmp_path) == {"a": {"key": "a"}, "b": {"key": "b", "mig": 0.5}}
 
 
-def test_damage_in_the_middle_is_named(tmp_path):
+def test_a_damaged_line_is_named(tmp_path):
     (tmp_path / "results.jsonl").write_text('{"key": "a"}\nnonsense\n{"key": "b"}\n')
-    with pytest.raises(ValueError, match=r"Line 2 of .*results.jsonl is no result"):
+    with pytest.raises(ValueError, match=r"Line 2 of .*results.jsonl is not a valid result"):
         read_results(tmp_path)
 
 
-def test_nan_is_refused_and_leaves_no_trace(tmp_path):
+def test_nan_is_rejected_and_not_written(tmp_path):
     with pytest.raises(ValueError, match="JSON compliant"):
         append_result(tmp_path, {"key": "a", "mig": float("nan")})
     assert read_results(tmp_path) == {}
 
 
-def test_a_folder_is_for_one_runner(tmp_path):
-    with only_one(tmp_path), pytest.raises(RuntimeError, match="Another runner works in"), only_one(tmp_path):
+def test_a_folder_has_one_runner_at_a_time(tmp_path):
+    with only_one(tmp_path), pytest.raises(RuntimeError, match="Another process is using"), only_one(tmp_path):
         pass
     with only_one(tmp_path):
         pass
 
 
-def test_a_process_can_wait_for_another_to_let_go(tmp_path):
+def test_a_process_can_wait_for_the_lock(tmp_path):
     order = []
 
     def second():

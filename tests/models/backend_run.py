@@ -1,4 +1,4 @@
-"""What one backend makes of a given start: run with KERAS_BACKEND set, an input and an output npz."""
+"""Trains from given weights on one backend: run it with KERAS_BACKEND set, an input npz and an output npz."""
 
 import sys
 import tempfile
@@ -10,9 +10,11 @@ from keras import ops
 
 import keras_provlae as kp
 
+EAGER = {"run_eagerly": keras.backend.backend() == "tensorflow"}  # a few steps cost less than a trace
+
 
 def build(start):
-    model = kp.ProgressiveVAE((9, 7, 2), num_rungs=2, latent_dim=(3, 2), beta=2.0, channels=4, dense=8)
+    model = kp.ProgressiveVAE((9, 7, 2), num_rungs=2, latent_dim=(3, 2), beta=2.0, channels=4, dense=None)
     model.grow(fade_in_steps=4)
     model.iteration_variable.assign(1)  # alpha 0.25
     for index, variable in enumerate(model.trainable_variables):
@@ -21,11 +23,11 @@ def build(start):
 
 
 def steps_from_the_same_start(start):
-    """Three steps of Adam with given noise: the losses and the weights."""
+    """Returns the losses and weights of three steps of Adam with given noise."""
     model = build(start)
     noise = ops.convert_to_tensor(start["noise"])
     model.sampling.call = lambda mean, log_var: mean + ops.exp(0.5 * log_var) * noise
-    model.compile()
+    model.compile(**EAGER)
     logs = [model.train_on_batch(start["images"], return_dict=True) for _ in range(3)]
     losses = [[float(log[name]) for name in ("loss", "reconstruction", "kl", "alpha", "stage")] for log in logs]
     weights = {f"weight_{i}": ops.convert_to_numpy(v) for i, v in enumerate(model.trainable_variables)}
@@ -33,8 +35,8 @@ def steps_from_the_same_start(start):
 
 
 def students_of_the_same_teacher(start):
-    """Three steps of a teacher-student model with a total-correlation term: every term of its loss."""
-    settings = {"stem": (4,), "channels": 4, "dense": 8, "tc_weight": 2.0, "dataset_size": 100}
+    """Returns every term of the loss in three steps of a teacher-student model with total correlation."""
+    settings = {"stem": (4,), "channels": 4, "dense": None, "tc_weight": 2.0, "dataset_size": 100}
     model = kp.TeacherStudentVAE((9, 7, 2), num_rungs=2, latent_dim=(3, 2), **settings)
     rng = np.random.default_rng(1)
     for variable in model.trainable_variables:
@@ -46,7 +48,7 @@ def students_of_the_same_teacher(start):
     model.sampling.call = lambda mean, log_var: (
         mean + ops.exp(0.5 * log_var) * ops.convert_to_tensor(noise[len(mean.shape)])
     )
-    model.compile("sgd")
+    model.compile("sgd", **EAGER)
     model.optimizer.learning_rate = 1e-5
     logs = [model.train_on_batch(start["images"], return_dict=True) for _ in range(3)]
     names = ("loss", "teacher_codes", "jacobian", "cross_covariance", "total_correlation", "kl_rung_1")
@@ -54,10 +56,10 @@ def students_of_the_same_teacher(start):
 
 
 def growth_through_fit(start):
-    """alpha and stage over a whole `fit` of all stages, and after saving and loading."""
+    """Returns alpha and stage over a `fit` of all stages, and after saving and loading."""
     keras.utils.set_random_seed(0)
-    model = kp.ProgressiveVAE((9, 7, 2), num_rungs=2, latent_dim=2, channels=4, dense=8)
-    model.compile()
+    model = kp.ProgressiveVAE((9, 7, 2), num_rungs=2, latent_dim=2, channels=4, dense=None)
+    model.compile(**EAGER)
     ds = tf.data.Dataset.from_tensor_slices(start["images"]).batch(2)
     callbacks = [kp.GrowthCallback(), kp.callbacks.InformationFlow(ds, every=1, draws=20)]
     history = model.fit(ds, epochs=4, validation_data=ds, callbacks=callbacks, verbose=0).history
@@ -76,7 +78,7 @@ def growth_through_fit(start):
 
 
 def measured(model, images):
-    """The posterior in the backend's own tensors and compiled, and what the metrics make of it."""
+    """Returns the posterior as tensors and compiled, and metrics of it."""
     mean, log_var = model.encode(images)
     flow = kp.metrics.information_flow(mean, log_var, model.rung_slices, draws=20)
     mig = kp.metrics.MIG()
@@ -90,9 +92,9 @@ def measured(model, images):
 
 
 def errors_of_bad_images(start):
-    """The text of the error that each kind of bad image ends in, and what is left of the model."""
+    """Returns the error messages for bad images, and whether the weights survive them."""
     model = build(start)
-    model.compile()
+    model.compile(**EAGER)
     good, bad = start["images"], start["images"].copy()
     bad[3, 0, 0, 0] = np.nan  # in the second batch
 
@@ -111,18 +113,16 @@ def errors_of_bad_images(start):
     return {"errors": np.array(texts), "alive": alive}
 
 
-def main(source, target):
+def results(source):
+    """Returns the numbers of all the functions above: `{name: array}`."""
     with np.load(source) as file:
         start = dict(file)
-    result = {"backend": keras.backend.backend()}
-    result |= (
-        steps_from_the_same_start(start)
-        | students_of_the_same_teacher(start)
-        | growth_through_fit(start)
-        | errors_of_bad_images(start)
-    )
-    np.savez(target, **result)
+    parts = (steps_from_the_same_start, students_of_the_same_teacher, growth_through_fit, errors_of_bad_images)
+    found = {"backend": keras.backend.backend()}
+    for part in parts:
+        found |= part(start)
+    return {name: np.asarray(value) for name, value in found.items()}
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    np.savez(sys.argv[2], **results(sys.argv[1]))

@@ -1,4 +1,4 @@
-"""The same class trains on TensorFlow, JAX and torch, and does the same there."""
+"""The same classes train on TensorFlow, JAX and PyTorch, to the same numbers."""
 
 import importlib.util
 import os
@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import keras_provlae as kp
+from tests.models import backend_run
 
 SCRIPT = Path(__file__).with_name("backend_run.py")
 OTHERS = ["jax", "torch"]
@@ -37,7 +38,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def source(folder):
     rng = np.random.default_rng(0)
-    model = kp.ProgressiveVAE((9, 7, 2), num_rungs=2, latent_dim=(3, 2), beta=2.0, channels=4, dense=8)
+    model = kp.ProgressiveVAE((9, 7, 2), num_rungs=2, latent_dim=(3, 2), beta=2.0, channels=4, dense=None)
     weights = {f"weight_{i}": 0.3 * rng.standard_normal(v.shape) for i, v in enumerate(model.trainable_variables)}
     images, noise = rng.uniform(size=(4, 9, 7, 2)).astype("float32"), rng.standard_normal((4, 5)).astype("float32")
     np.savez(folder / "start.npz", images=images, noise=noise, **weights)
@@ -46,18 +47,19 @@ def source(folder):
 
 @pytest.fixture(scope="module")
 def processes(source, folder):
-    """{backend: its process}; all of them at once, as each waits for its own start and compiler."""
-    backends = ["tensorflow", *(backend for backend in OTHERS if importlib.util.find_spec(backend))]
+    """{backend: its process} of the installed ones, all started at once."""
+    backends = [backend for backend in OTHERS if importlib.util.find_spec(backend)]
     started = {backend: start(backend, source, folder) for backend in backends}
     yield started
     for process in started.values():
-        process.kill()  # where a test failed before it had finished
+        process.kill()  # after a failed test
         process.wait()
 
 
 @pytest.fixture(scope="module")
-def on_tensorflow(processes, folder):
-    return finish("tensorflow", processes["tensorflow"], folder)
+def on_tensorflow(processes, source):
+    """Computed in this process, while the others run."""
+    return backend_run.results(source)
 
 
 def test_tensorflow_trains_grows_and_saves(on_tensorflow):

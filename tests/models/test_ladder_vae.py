@@ -6,18 +6,29 @@ from keras import ops
 
 import keras_provlae as kp
 
+SMALL = {"image_shape": (8, 8, 1), "channels": 4, "dense": 8}
 
-@pytest.fixture
-def model(make_model):
-    model = make_model(kp.VLAE, latent_dim=(1, 2, 3))
-    model.compile()
+
+@pytest.fixture(scope="module")
+def model():
+    """A model of three rungs of unequal widths that trains eagerly; no test leaves it changed."""
+    model = kp.VLAE(**SMALL, num_rungs=3, latent_dim=(1, 2, 3))
+    model.compile(run_eagerly=True)
     return model
 
 
-@pytest.fixture
-def flat(make_model):
-    """A model of one rung, for what does not depend on the ladder: its steps are traced three times as fast."""
-    model = make_model(kp.VLAE, num_rungs=1, latent_dim=1)
+@pytest.fixture(scope="module")
+def flat():
+    """A model of one rung, for tests that do not depend on the ladder."""
+    model = kp.VLAE(**SMALL, num_rungs=1, latent_dim=1)
+    model.compile(run_eagerly=True)
+    return model
+
+
+@pytest.fixture(scope="module")
+def compiled(acceleration):
+    """A small model that counts its steps, traced once for the module."""
+    model = kp.ProgressiveVAE((8, 8, 1), num_rungs=1, latent_dim=2, channels=2, dense=None)
     model.compile()
     return model
 
@@ -26,9 +37,11 @@ def test_codes_have_one_column_per_latent_deepest_rung_first(model, images):
     mean, log_var = model.encode(images)
     assert tuple(mean.shape) == tuple(log_var.shape) == (40, 6)
     assert model.rung_slices == [(3, slice(0, 3)), (2, slice(3, 5)), (1, slice(5, 6))]
-    # the shallowest rung reads h_1: a head silenced there changes the last column alone
-    model.encoder.get_layer("mean_1").bias.assign([7.0])
+    # the head of the shallowest rung gives the last column
+    bias = model.encoder.get_layer("mean_1").bias
+    bias.assign([7.0])
     changed, _ = model.encode(images)
+    bias.assign([0.0])
     np.testing.assert_array_equal(mean[:, :5], changed[:, :5])
     np.testing.assert_allclose(changed[:, 5] - mean[:, 5], 7.0, rtol=1e-5)
 
@@ -73,15 +86,19 @@ def test_samples_of_one_rung_hold_the_others(model, images, rung, monkeypatch):
         ({"n": 1, "rung": 1, "around": np.zeros((2, 8, 8, 1), "float32")}, r"one image.*\(2, 8, 8, 1\)"),
     ],
 )
-def test_bad_samples_are_refused(model, settings, message):
+def test_bad_arguments_of_sample_raise(model, settings, message):
     with pytest.raises(ValueError, match=message):
         model.sample(**settings)
 
 
 @pytest.mark.parametrize("shape", [(2, 5), (2, 7), (6,), (2, 6, 1)])
-def test_codes_of_another_width_are_refused(model, shape):
-    with pytest.raises(ValueError, match=r"shape \(batch, 6\).*\(3, 2, 1\).*Received: codes.shape"):
-        model.decode(np.zeros(shape, "float32"))
+def test_codes_of_another_shape_raise(model, shape):
+    for decode in model.decode, model.decode_on_batch:
+        with pytest.raises(ValueError, match=r"shape \(batch, 6\).*\(3, 2, 1\).*Received: codes.shape"):
+            decode(np.zeros(shape, "float32"))
+
+
+# === Bad images ===
 
 
 def bad_images(images):
@@ -106,11 +123,12 @@ def dataset(images):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_bad_images_are_refused_wherever_they_enter(flat, images, case):
+def test_every_method_refuses_bad_images(flat, images, case):
     bad, error, message = bad_images(images)[case]
     before = [np.array(weight) for weight in flat.get_weights()]
     for enter in (
         flat.encode,
+        flat.encode_on_batch,
         lambda x: flat.encode(tf.constant(x)),
         lambda x: flat.predict(x, verbose=0),
         flat.train_on_batch,
@@ -124,126 +142,102 @@ def test_bad_images_are_refused_wherever_they_enter(flat, images, case):
         with pytest.raises(error, match=message):
             enter(bad)
     for old, new in zip(before, flat.get_weights(), strict=True):
-        np.testing.assert_array_equal(old, new)  # nothing is lost
-
-
-def test_a_bad_batch_in_the_middle_changes_no_weight(model, images):
-    images[30] = np.nan
-    weights = []
-
-    class Record(keras.callbacks.Callback):
-        def on_train_batch_end(self, batch, logs=None):
-            weights[:] = self.model.get_weights()
-
-    with pytest.raises(ValueError, match="finite values"):
-        model.fit(dataset(images), callbacks=[Record()], verbose=0)
-    for last_good, now in zip(weights, model.get_weights(), strict=True):
-        np.testing.assert_array_equal(last_good, now)
-
-
-def test_a_loss_that_is_not_finite_stops_the_training_and_changes_no_weight(model, images):
-    model.encoder.get_layer("mean_1").bias.assign([1e30])
-    before = [np.array(weight) for weight in model.trainable_variables]
-    with pytest.raises(ValueError, match="loss is not finite.*reconstruction.*KL inf"):
-        model.fit(images, verbose=0)
-    for old, new in zip(before, model.trainable_variables, strict=True):
         np.testing.assert_array_equal(old, new)
 
 
-def test_datasets_with_labels_are_read_and_dicts_are_explained(flat, images):
-    labelled = tf.data.Dataset.from_tensor_slices((images, np.zeros(40))).batch(8)
+def state(model):
+    return [np.array(ops.convert_to_numpy(v)) for v in (*model.variables, *model.optimizer.variables)]
+
+
+def test_a_bad_batch_stops_a_training_and_is_no_step(compiled, images):
+    """Weights, moments and counters stay as the last good batch left them."""
+    after = []
+
+    class Record(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            after.append(state(self.model))
+
+    images[30] = np.nan
+    with pytest.raises(kp.InvalidImagesError, match="finite values"):
+        compiled.fit(dataset(images), callbacks=[Record()], verbose=0)
+    assert len(after) == 3
+    for last_good, now in zip(after[-1], state(compiled), strict=True):
+        np.testing.assert_array_equal(last_good, now)
+    with pytest.raises(kp.InvalidImagesError, match="Divide 8-bit images by 255"):
+        compiled.fit(dataset(images * 255), verbose=0)  # already at the first batch
+    for last_good, now in zip(after[-1], state(compiled), strict=True):
+        np.testing.assert_array_equal(last_good, now)
+
+
+def test_a_loss_that_is_not_finite_stops_a_training_and_changes_no_weight(compiled, images):
+    bias = compiled.encoder.get_layer("mean_1").bias
+    bias.assign([1e30, 0])
+    before = [np.array(weight) for weight in compiled.trainable_variables]
+    with pytest.raises(kp.NonFiniteLossError, match="loss is not finite.*reconstruction.*KL inf"):
+        compiled.fit(dataset(images), verbose=0)
+    for old, new in zip(before, compiled.trainable_variables, strict=True):
+        np.testing.assert_array_equal(old, new)
+    bias.assign([0, 0])
+
+
+def test_xla_stops_at_bad_images_and_at_a_broken_loss(images):
+    model = kp.VLAE((8, 8, 1), num_rungs=1, latent_dim=1, channels=1, dense=None)
+    model.compile("sgd", jit_compile=True)
+    with pytest.raises(ValueError, match="finite values"):
+        model.fit(dataset(images * 255), verbose=0)
+    model.encoder.get_layer("mean_1").bias.assign([1e30])
+    with pytest.raises(ValueError, match="loss is not finite"):
+        model.fit(dataset(images), verbose=0)
+
+
+def test_labels_are_ignored_and_dicts_are_explained(flat, images):
+    labelled = tf.data.Dataset.from_tensor_slices((images, np.zeros(40))).batch(20)
     assert "loss" in flat.fit(labelled, verbose=0).history
     dicts = tf.data.Dataset.from_tensor_slices({"image": images}).batch(8)
     with pytest.raises(TypeError, match=r"a dict with the keys \['image'\]. For a dict use `ds.map"):
         flat.fit(dicts, verbose=0)
 
 
-def test_a_generator_of_wrong_images_is_refused_at_its_first_batch(flat, images):
-    def batches():
-        while True:
-            yield (images * 255,)
-
+def test_a_generator_of_bad_images_stops_at_its_first_batch(flat, images):
     with pytest.raises(ValueError, match="finite values"):
-        flat.fit(batches(), steps_per_epoch=1, verbose=0)
+        flat.fit(((images * 255,) for _ in range(2)), steps_per_epoch=1, verbose=0)
 
 
-def test_xla_does_not_let_bad_images_or_a_broken_loss_pass(flat, images):
-    flat.compile(jit_compile=True)
-    with pytest.raises(ValueError, match="finite values"):
-        flat.fit(dataset(images * 255), verbose=0)
-    flat.encoder.get_layer("mean_1").bias.assign([1e30])
-    with pytest.raises(ValueError, match="loss is not finite"):
-        flat.fit(dataset(images), verbose=0)
-
-
-def test_a_bad_batch_is_no_step(make_model, images):
-    model = make_model(num_rungs=2)
-    model.compile()
-    model.fit(images, verbose=0)
-    before = [np.array(v) for v in (*model.variables, *model.optimizer.variables)]
-    with pytest.raises(ValueError, match="finite values"):
-        model.fit(dataset(images * 255), verbose=0)
-    for old, new in zip(before, (*model.variables, *model.optimizer.variables), strict=True):
-        np.testing.assert_array_equal(old, new)
-
-
-def test_data_sets_are_read_without_the_autotuner_unless_asked_for(flat, images, monkeypatch):
-    seen = {}
-
-    def note(self, x, *args, validation_data=None, **kwargs):
-        seen.update(x=x, validation_data=validation_data)
-
-    monkeypatch.setattr(keras.Model, "fit", note)
-    options = tf.data.Options()
-    options.deterministic = True
-    ds = dataset(images)
-    for one in ds, ds.with_options(options):
-        flat.fit(one, validation_data=one)
-        for read in seen.values():
-            assert read.options().autotune.enabled is False
-            assert read.options().deterministic == one.options().deterministic
-    options.autotune.enabled = True
-    flat.fit(ds.with_options(options), validation_data=(images, None))
-    assert seen["x"].options().autotune.enabled
-    assert seen["validation_data"] == (images, None)
+# === What Keras promises ===
 
 
 def test_fit_takes_its_arguments_by_position_too(flat, images):
     seen = []
     callback = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append(epoch))
-    flat.fit(images, None, 20, 2, 0, [callback])
-    flat.fit(images, epochs=1, verbose=0, callbacks=callback)
+    flat.fit(images, None, 40, 2, 0, [callback])
+    flat.fit(images, batch_size=40, epochs=1, verbose=0, callbacks=callback)
     assert seen == [0, 1, 0]
 
 
-def test_the_model_exports(model, images, tmp_path):
-    model(images)  # Keras exports what was called
-    model.export(tmp_path / "exported", verbose=False)
+def test_the_model_exports(flat, images, tmp_path):
+    flat(images)  # Keras exports only models that were called
+    flat.export(tmp_path / "exported", verbose=False)
     exported = tf.saved_model.load(tmp_path / "exported")
     mean = exported.serve(images)["mean"]
-    np.testing.assert_allclose(mean, model.encode(images)[0], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(mean, flat.encode(images)[0], rtol=1e-5, atol=1e-6)
 
 
-def test_loss_and_sample_weights_are_refused(make_model, images):
-    model = make_model(kp.VLAE)
+def test_a_loss_and_sample_weights_raise(flat, images):
     with pytest.raises(ValueError, match="its own loss.*leave out `loss`"):
-        model.compile(loss="mse")
-    model.compile()
-    for enter in model.fit, model.evaluate:
+        flat.compile(loss="mse")
+    for enter in flat.fit, flat.evaluate:
         with pytest.raises(ValueError, match="leave out `sample_weight`"):
             enter(images, sample_weight=np.ones(40), verbose=0)
 
 
-def test_the_default_optimizer_is_the_papers(make_model):
-    model = make_model()
-    model.compile()
-    assert type(model.optimizer) is kp.optimizers.FusedAdam
-    assert (float(model.optimizer.learning_rate), model.optimizer.epsilon) == (np.float32(5e-4), 1e-8)
+def test_the_default_optimizer_is_the_papers():
+    optimizer = kp.VLAE.default_optimizer()
+    assert type(optimizer) is kp.optimizers.FusedAdam
+    assert (float(optimizer.learning_rate), optimizer.epsilon) == (np.float32(5e-4), 1e-8)
 
 
 def test_gaussian_likelihood(make_model, images):
-    model = make_model(kp.VLAE, likelihood="gaussian", beta=0.0)
-    model.compile()
+    model = make_model(kp.VLAE, num_rungs=1, likelihood="gaussian", beta=0.0)
     outputs = {name: ops.convert_to_numpy(value) for name, value in model(images).items()}
     squares = (images - 1 / (1 + np.exp(-outputs["logits"]))) ** 2
     expected = (0.5 * squares + 0.5 * np.log(2 * np.pi)).sum((1, 2, 3)).mean()
@@ -252,7 +246,7 @@ def test_gaussian_likelihood(make_model, images):
         make_model(likelihood="poisson")
 
 
-def test_predict_gives_posteriors_and_logits_in_batches(model, images):
+def test_predict_returns_posteriors_and_logits_of_all_batches(model, images):
     outputs = model.predict(images, batch_size=16, verbose=0)
     mean, log_var = model.encode(images)
     np.testing.assert_allclose(outputs["mean"], mean, rtol=1e-5, atol=1e-6)
@@ -265,24 +259,11 @@ def test_the_abstract_model_cannot_be_built():
         kp.LadderVAE((8, 8, 1), 2, 2)
 
 
-@pytest.mark.parametrize(
-    "build",
-    [
-        lambda: kp.VLAE((8, 8, 1), 2, 3, beta=2.0, channels=4, dense=8),
-        lambda: kp.BetaVAE((8, 8, 1), 5, beta=3.0, stem=(4,), channels=4, dense=8),
-        lambda: kp.VLAE((8, 8, 1), 1, 3, likelihood="gaussian", channels=4, dense=None, dtype="mixed_bfloat16"),
-    ],
-)
-def test_baselines_come_back_from_keras_files(build, images, tmp_path):
-    model = build()
-    model.compile()
-    model.fit(images, verbose=0)
-    model.save(tmp_path / "model.keras")
-    loaded = keras.models.load_model(tmp_path / "model.keras")
-    assert type(loaded) is type(model)
-    assert (loaded.spec, loaded.beta, loaded.likelihood) == (model.spec, model.beta, model.likelihood)
-    assert loaded.dtype_policy.name == model.dtype_policy.name
-    np.testing.assert_array_equal(model.reconstruct(images), loaded.reconstruct(images))
+def test_unknown_arguments_raise(make_model):
+    with pytest.raises(TypeError, match="VLAE has no argument depth. Its architecture has activation, channels"):
+        make_model(kp.VLAE, depth=3)
+    with pytest.raises(ValueError, match="`rung_widths` must divide"):
+        make_model(kp.VLAE, rung_widths=(3, 2))
 
 
 def test_beta_vae_is_one_rung():
@@ -293,86 +274,60 @@ def test_beta_vae_is_one_rung():
         kp.BetaVAE((28, 28, 1), 9, num_rungs=2)
 
 
-def test_encode_on_batch_is_encode_at_any_batch_size_and_stage(make_model, images):
-    model = make_model()
+def test_compiled_encoding_and_decoding_are_the_eager_ones(make_model, images, monkeypatch):
+    """At any batch size and stage, and traced once: the gates reach the compiled functions."""
+    model, traced = make_model(latent_dim=(1, 2, 3)), []
+    for network in model.encoder, model.decoder:
+        step = network.predict_step
+        monkeypatch.setattr(network, "predict_step", lambda data, step=step: traced.append(1) or step(data))
     for stage in range(3):
-        for batch in images[:7], images[:7], images[:3]:
+        for batch in images[:7], images[:3]:
             found = model.encode_on_batch(batch)
             for part, expected in zip(found, model.encode(batch), strict=True):
                 assert isinstance(part, np.ndarray)
                 np.testing.assert_allclose(part, ops.convert_to_numpy(expected), atol=1e-5)
+            decoded = model.decode_on_batch(found[0])
+            assert isinstance(decoded, np.ndarray)
+            np.testing.assert_allclose(decoded, ops.convert_to_numpy(model.decode(found[0])), atol=1e-6)
         if stage < 2:
-            model.grow(fade_in_steps=2)  # alpha is 0, then 1: the gates reach the compiled function
-    with pytest.raises(ValueError, match="finite values"):
-        model.encode_on_batch(images + 1)
-
-
-def test_decode_on_batch_is_decode_at_any_batch_size_and_stage(make_model):
-    model, rng = make_model(latent_dim=(1, 2, 3)), np.random.default_rng(0)
-    for stage in range(3):
-        for size in 7, 3:
-            codes = rng.normal(size=(size, 6))
-            found = model.decode_on_batch(codes)
-            assert isinstance(found, np.ndarray)
-            np.testing.assert_allclose(found, ops.convert_to_numpy(model.decode(codes)), atol=1e-6)
-        if stage < 2:
-            model.grow(fade_in_steps=0)
-    with pytest.raises(ValueError, match=r"\(batch, 6\)"):
-        model.decode_on_batch(codes[:, 1:])
-
-
-def test_the_networks_are_traced_once_for_batches_of_any_size(make_model, images, monkeypatch):
-    model, traced = make_model(), []
-    for network in model.encoder, model.decoder:
-        step = network.predict_step
-        monkeypatch.setattr(network, "predict_step", lambda data, step=step: traced.append(1) or step(data))
-    for size in 7, 3, 1:
-        mean, _ = model.encode_on_batch(images[:size])
-        model.decode_on_batch(mean)
+            model.grow(fade_in_steps=2 * stage)  # alpha is 1, then 0
     assert len(traced) == 2
+
+
+# === Total correlation ===
 
 
 @pytest.mark.parametrize("cls", [kp.ProgressiveVAE, kp.VLAE])
 def test_a_total_correlation_term_goes_with_any_ladder(make_model, images, cls):
-    model = make_model(cls, tc_weight=3.0, dataset_size=1000)
-    model.compile()
-    # two latents of the deepest rung that say the same
-    for name in ("mean_3", "log_var_3"):
+    model = make_model(cls, num_rungs=2, tc_weight=3.0, dataset_size=1000)
+    model.compile(run_eagerly=True)
+    # two latents of the deepest rung that carry the same information
+    for name in ("mean_2", "log_var_2"):
         head = model.encoder.get_layer(name)
-        head.kernel.assign(np.repeat(ops.convert_to_numpy(head.kernel)[:, :1] * (100 if name == "mean_3" else 0), 2, 1))
-        head.bias.assign([-3.0, -3.0] if name == "log_var_3" else [0.0, 0.0])
+        head.kernel.assign(np.repeat(ops.convert_to_numpy(head.kernel)[:, :1] * (100 if name == "mean_2" else 0), 2, 1))
+        head.bias.assign([-3.0, -3.0] if name == "log_var_2" else [0.0, 0.0])
     logs = model.test_on_batch(images, return_dict=True)
     assert logs["total_correlation"] > 0.5
     weighed = sum(
-        float(weight) * logs[f"kl_rung_{rung}"] for weight, rung in zip(model.kl_weights(), (3, 2, 1), strict=True)
+        float(weight) * logs[f"kl_rung_{rung}"] for weight, rung in zip(model.kl_weights(), (2, 1), strict=True)
     )
     expected = logs["reconstruction"] + weighed + 3.0 * logs["total_correlation"]
     assert logs["loss"] == pytest.approx(expected, rel=1e-5)
-    again = cls.from_config(model.get_config())
-    assert (again.tc_weight, again.dataset_size) == (3.0, 1000)
 
 
-def test_the_total_correlation_is_that_of_unlocked_rungs(make_model, images):
+def test_the_total_correlation_is_that_of_unlocked_rungs_and_has_a_gradient(make_model, images):
     model = make_model(latent_dim=2, tc_weight=1.0, dataset_size=1000)
-    y_pred = {name: np.random.default_rng(0).standard_normal((40, 6)).astype("float32") for name in ("codes", "mean")}
+    random = np.random.default_rng(0)
+    y_pred = {name: random.standard_normal((40, 6)).astype("float32") for name in ("codes", "mean")}
     y_pred["log_var"] = np.zeros((40, 6), "float32")
-    estimate = float(model.further_terms(images, y_pred)["total_correlation"])
+    y_pred = {name: tf.Variable(value) for name, value in y_pred.items()}
+    with tf.GradientTape() as tape:
+        estimate = model.further_terms(images, y_pred)["total_correlation"]
     alone = kp.losses.total_correlation(*(value[:, :2] for value in y_pred.values()), 1000)
-    assert estimate == pytest.approx(float(ops.mean(alone)), abs=1e-5)
-
-
-def test_training_lowers_the_total_correlation_where_it_weighs(make_model, images):
-    ends = {}
-    for weight in 0.0, 50.0:
-        keras.utils.set_random_seed(0)
-        model = make_model(kp.VLAE, num_rungs=1, latent_dim=4, beta=0.1, tc_weight=weight, dataset_size=40)
-        model.compile(kp.optimizers.adam(3e-3))
-        model.fit(images, epochs=40, batch_size=40, verbose=0)
-        mean, log_var = map(ops.convert_to_numpy, model.encode(images))
-        noise = np.random.default_rng(0).standard_normal(mean.shape).astype("float32")
-        codes = mean + np.exp(log_var / 2) * noise
-        ends[weight] = float(ops.mean(kp.losses.total_correlation(codes, mean, log_var, 40)))
-    assert ends[50.0] < 0.5 * ends[0.0]
+    assert float(estimate) == pytest.approx(float(ops.mean(alone)), abs=1e-5)
+    for gradient in tape.gradient(estimate, list(y_pred.values())):
+        assert np.abs(gradient[:, :2]).min() > 0
+        assert not np.any(gradient[:, 2:])
 
 
 def test_a_total_correlation_term_needs_the_number_of_images(make_model):

@@ -6,6 +6,8 @@ from keras import ops
 
 import keras_provlae as kp
 
+EPOCHS = 10
+
 
 def at_stage(model, stage, alpha=1.0):
     for _ in range(stage):
@@ -14,50 +16,68 @@ def at_stage(model, stage, alpha=1.0):
     return model
 
 
-@pytest.mark.parametrize(
-    ("stage", "encoder_gates", "decoder_gates", "kl_weights"),
-    [
+@pytest.fixture(scope="module")
+def trained(acceleration):
+    """The model of a whole training of two stages, the images, and the history."""
+    keras.utils.set_random_seed(0)
+    row, column = np.mgrid[0:8, 0:8]
+    center = np.random.default_rng(0).uniform(1, 6, (200, 2, 1, 1))
+    images = np.exp(-((row - center[:, 0]) ** 2 + (column - center[:, 1]) ** 2) / 4)[..., None].astype("float32")
+    model = kp.ProgressiveVAE((8, 8, 1), 2, latent_dim=2, channels=8, dense=None, beta=0.2, gamma=0.5)
+    model.compile(kp.optimizers.adam(6e-3))
+    growth = kp.GrowthCallback(fade_in_steps=20)
+    history = model.fit(images, batch_size=20, epochs=EPOCHS, callbacks=[growth], verbose=0).history
+    return model, images, history
+
+
+def test_gates_and_weights_of_every_stage(make_model):
+    model = make_model(beta=8.0, gamma=0.5)
+    for stage, encoder_gates, decoder_gates, kl_weights in (
         (0, [1, 1, 1], [1, 0, 0], [8, 0.5, 0.5]),
         (1, [1, 0.25, 1], [1, 0.25, 0], [8, 8, 0.5]),
         (2, [1, 1, 0.25], [1, 1, 0.25], [8, 8, 8]),
-    ],
-)
-def test_gates_and_weights_of_every_stage(make_model, stage, encoder_gates, decoder_gates, kl_weights):
-    model = at_stage(make_model(beta=8.0, gamma=0.5), stage, alpha=0.25)
-    np.testing.assert_allclose(model.encoder_gates(), encoder_gates)
-    np.testing.assert_allclose(model.decoder_gates(), decoder_gates)
-    np.testing.assert_allclose(model.kl_weights(), kl_weights)
+    ):
+        if stage > 0:
+            model.grow(fade_in_steps=100)
+            model.iteration_variable.assign_add(25)
+        np.testing.assert_allclose(model.encoder_gates(), encoder_gates)
+        np.testing.assert_allclose(model.decoder_gates(), decoder_gates)
+        np.testing.assert_allclose(model.kl_weights(), kl_weights)
 
 
-def test_alpha_is_the_share_of_the_fade_that_is_over(make_model):
-    model = make_model()
+def test_alpha_is_the_completed_share_of_the_fade(make_model):
+    model = make_model(num_rungs=3, dense=None)
+    for steps, error in (-1, ValueError), (2.5, TypeError), ("3", TypeError):
+        with pytest.raises(error, match="fade_in_steps"):
+            model.grow(fade_in_steps=steps)
+    with pytest.raises(ValueError, match="`to_stage` must be at most 2. Received: to_stage=3"):
+        model.grow(to_stage=3)
     assert (model.stage, model.alpha) == (0, 1.0)
     model.iteration_variable.assign(7)
     model.grow(fade_in_steps=8)
+    assert model.unlocked_rungs == [3, 2]
     for steps, alpha in (0, 0.0), (1, 0.125), (8, 1.0), (1000, 1.0):
         model.iteration_variable.assign(7 + steps)
         assert model.alpha == alpha
-    model.grow(fade_in_steps=0)
-    assert model.alpha == 1.0
-    with pytest.raises(ValueError, match="All 3 rungs are unlocked"):
-        model.grow()
-    for steps, error in (-1, ValueError), (2.5, TypeError), ("3", TypeError):
-        with pytest.raises(error, match="fade_in_steps"):
-            make_model().grow(fade_in_steps=steps)
-
-
-def test_alpha_is_exact_for_long_trainings(make_model):
-    model = make_model()
     model.iteration_variable.assign(20_000_001)  # float32 cannot hold this number
     model.grow(fade_in_steps=5000)
     model.iteration_variable.assign(20_000_004)
     assert model.alpha == np.float32(3 / 5000)
+    with pytest.raises(ValueError, match="All 3 rungs are unlocked"):
+        model.grow()
 
 
-def test_the_loss_is_that_of_equation_11(make_model, images):
+def test_rungs_can_be_unlocked_together_and_at_once(make_model):
+    model = make_model(dense=None)
+    model.grow(fade_in_steps=0, to_stage=2)
+    assert (model.stage, model.alpha, model.is_grown) == (2, 1.0, True)
+
+
+def test_the_loss_is_that_of_equation_11(make_model, images, acceleration):
     model = at_stage(make_model(beta=3.0, gamma=0.25), stage=1, alpha=0.5)
-    model.compile()
-    outputs = {name: ops.convert_to_numpy(value).astype("float64") for name, value in model(images).items()}
+    outputs = {
+        name: ops.convert_to_numpy(value).astype("float64") for name, value in model(images, training=True).items()
+    }
     loss = float(model.compute_loss(x=images, y_pred={k: v.astype("float32") for k, v in outputs.items()}))
 
     p = 1 / (1 + np.exp(-outputs["logits"]))
@@ -80,7 +100,6 @@ def test_a_grown_model_is_a_vlae(make_model, images):
         ours.assign(theirs)
     losses = []
     for model in progressive, vlae:
-        model.compile()
         model.sampling.seed_generator.state.assign(ops.zeros_like(model.sampling.seed_generator.state))
         losses.append(float(model.compute_loss(x=images, y_pred=model(images))))
     assert losses[0] == pytest.approx(losses[1], rel=1e-7)
@@ -98,78 +117,52 @@ def test_a_locked_rung_does_not_reach_the_image(make_model):
     assert not np.array_equal(first, second)
 
 
-def test_training_lowers_the_loss_and_uses_every_rung(images, make_model):
-    model = make_model(channels=8, dense=32, beta=0.2)
-    model.compile(kp.optimizers.adam(3e-3))
-    images = np.concatenate([images] * 6)  # an epoch costs more than its steps do
-    history = model.fit(images, batch_size=10, epochs=15, callbacks=[kp.GrowthCallback()], verbose=0).history
+def test_training_lowers_the_loss_and_uses_every_rung(trained):
+    model, _, history = trained
+    assert (model.stage, model.alpha, model.iteration) == (1, 1.0, 10 * EPOCHS)
+    assert history["stage"] == [0] * 5 + [1] * 5
+    np.testing.assert_allclose(history["alpha"], [1] * 5 + [0.5, 1, 1, 1, 1], atol=0.06)
     assert history["reconstruction"][-1] < 0.7 * history["reconstruction"][0]
-    for rung, stage in (3, 0), (2, 1), (1, 2):
-        kl = history[f"kl_rung_{rung}"]
-        assert kl[5 * (stage + 1) - 1] > 0.5
-        assert stage == 0 or kl[5 * stage - 1] < 0.05  # nothing while locked
+    assert history["kl_rung_2"][4] > 0.5
+    assert history["kl_rung_1"][4] < 0.1  # the prior while locked
+    assert history["kl_rung_1"][-1] > 0.5
+
+
+def test_a_trained_model_comes_back_from_its_files(trained, tmp_path):
+    model, images, _ = trained
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert (loaded.stage, loaded.alpha, loaded.iteration, loaded.fade_in_steps) == (1, 1.0, 10 * EPOCHS, 20)
+    np.testing.assert_array_equal(model.reconstruct(images[:8]), loaded.reconstruct(images[:8]))
+    assert int(loaded.optimizer.iterations) == 10 * EPOCHS
+    for ours, theirs in zip(model.optimizer.variables, loaded.optimizer.variables, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
 
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 def test_mixed_precision_trains_with_alpha_in_float32(images, make_model, policy):
-    model = make_model(num_rungs=2, dtype=policy, channels=8, dense=32)
-    model.compile(kp.optimizers.adam(3e-3))
+    model = make_model(num_rungs=2, dense=None, dtype=policy)
+    model.compile(kp.optimizers.adam(3e-3), run_eagerly=True)
+    model.grow(fade_in_steps=4096)
+    losses = [model.train_on_batch(images) for _ in range(3)]
+    assert losses[-1] < losses[0]
     assert model.encoder.get_layer("h_1").compute_dtype == policy.removeprefix("mixed_")
-    history = model.fit(images, batch_size=20, epochs=12, callbacks=[kp.GrowthCallback()], verbose=0).history
-    assert model.stage == 1
-    assert np.isfinite(history["loss"]).all()
-    assert history["loss"][-1] < history["loss"][0]
-    mean, log_var = model.encode(images)
-    assert {keras.backend.standardize_dtype(x.dtype) for x in (mean, log_var, model.decode(mean))} == {"float32"}
     model.iteration_variable.assign(2049)  # float16 would make it 2048
-    model.unlocked_at_variable.assign(0)
-    model.fade_in_steps_variable.assign(4096)
     assert model.alpha == 2049 / 4096
-    with_autocast = model(images)
-    assert keras.backend.standardize_dtype(with_autocast["logits"].dtype) == "float32"
-
-
-def test_a_model_comes_back_from_a_keras_file(make_model, images, tmp_path):
-    model = make_model(beta=2.0, gamma=0.125, latent_dim=(1, 2, 3), stem=(), activation="leaky_relu")
-    model.compile()
-    model.fit(images, batch_size=20, epochs=1, verbose=0)
-    model.grow(fade_in_steps=8)
-    model.fit(images, batch_size=20, epochs=1, verbose=0)
-    model.save(tmp_path / "model.keras")
-    loaded = keras.models.load_model(tmp_path / "model.keras")
-    assert type(loaded) is kp.ProgressiveVAE
-    assert (loaded.stage, loaded.alpha, loaded.iteration, loaded.fade_in_steps) == (1, 0.25, 4, 8)
-    assert (loaded.beta, loaded.gamma, loaded.spec) == (2.0, 0.125, model.spec)
-    np.testing.assert_array_equal(model.reconstruct(images), loaded.reconstruct(images))
-    assert int(loaded.optimizer.iterations) == 4
-
-
-def test_weights_carry_the_stage_and_the_moments_of_adam(make_model, images, tmp_path):
-    model = make_model(num_rungs=2)
-    model.compile()
-    model.grow(fade_in_steps=10)
-    model.fit(images, batch_size=20, epochs=1, verbose=0)
-    model.save_weights(tmp_path / "state.weights.h5")
-    other = make_model(num_rungs=2)
-    other.compile()
-    other.load_weights(tmp_path / "state.weights.h5")
-    assert (other.stage, other.alpha, other.iteration) == (1, model.alpha, 2)
-    for ours, theirs in zip(model.optimizer.variables, other.optimizer.variables, strict=True):
-        np.testing.assert_array_equal(ours, theirs)
 
 
 @pytest.mark.parametrize("name", ["beta", "gamma"])
-@pytest.mark.parametrize("value", [-1.0, float("nan"), float("inf")])
-def test_weights_of_the_kl_must_not_be_negative(make_model, name, value):
-    with pytest.raises(ValueError, match=f"`{name}` must be a number >= 0. Received: {name}={value}"):
-        make_model(**{name: value})
+def test_weights_of_the_kl_must_be_finite_and_not_negative(make_model, name):
+    for value in -1.0, float("nan"), float("inf"):
+        with pytest.raises(ValueError, match=f"`{name}` must be a number >= 0. Received: {name}={value}"):
+            make_model(**{name: value})
     with pytest.raises(TypeError, match=f"`{name}` must be a number. Received: {name}='4'"):
         make_model(**{name: "4"})
 
 
 @pytest.mark.parametrize("cls", [kp.ProgressiveVAE, kp.TeacherStudentVAE])
-def test_alpha_rises_with_the_steps_of_a_training_loop_of_ones_own(make_model, images, cls):
-    model, optimizer = make_model(cls, num_rungs=2), keras.optimizers.SGD(1e-3)
+def test_alpha_rises_with_the_steps_of_a_custom_training_loop(make_model, images, cls):
+    model, optimizer = make_model(cls, num_rungs=2, stem=(4,), dense=None), keras.optimizers.SGD(1e-3)
     model.grow(fade_in_steps=4)
     for _ in range(2):
         with tf.GradientTape() as tape:
