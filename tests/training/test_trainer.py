@@ -104,6 +104,9 @@ def test_rounding_overshoot_is_clipped(make_model, images):
     assert losses[0] == losses[1]
     model.compile(run_eagerly=True)
     model.train_on_batch(over)
+    over[0, 0, 0] = 1.0011
+    with pytest.raises(kp.InvalidImagesError, match="overshoot of an interpolation"):
+        model.encode(over)
 
 
 @pytest.mark.parametrize(
