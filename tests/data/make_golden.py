@@ -92,10 +92,10 @@ def outputs(model: keras.Model, images: np.ndarray, codes: np.ndarray) -> dict[s
     return {**{name: ops.convert_to_numpy(tensor) for name, tensor in tensors.items()}, **growth}
 
 
-def train(model: keras.Model, images: np.ndarray, steps: int = STEPS) -> dict[str, np.ndarray]:
-    """Takes steps and returns the logs of each by itself: `{name: (steps,)}`."""
+def train(model: keras.Model, images: np.ndarray) -> dict[str, np.ndarray]:
+    """Takes steps and returns the logs of each by itself: `{name: (STEPS,)}`."""
     logs = []
-    for step in range(steps):
+    for step in range(STEPS):
         logs.append(model.train_on_batch(images[step * BATCH :][:BATCH], return_dict=True))
         model.reset_metrics()
     return {name: np.array([log[name] for log in logs]) for name in logs[0]}

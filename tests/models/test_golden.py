@@ -23,14 +23,6 @@ GROWTH = {"stage", "alpha", "iteration", "log_stage", "log_alpha"}  # float32 an
 # cases whose steps differ with the acceleration; the others differ in what is not accelerated
 PLAIN = ["progressive_vae", "progressive_vae_stem_gaussian", "progressive_vae_bfloat16"]
 COMPILED = "progressive_vae"  # the others train eagerly, in half the time
-# cases that take all the steps, up to the state of the optimizer; the others take one
-WHOLE = {
-    "progressive_vae",
-    "progressive_vae_float16",
-    "progressive_vae_grown_adam",
-    "progressive_vae_locked_adamw",
-    "teacher_student_vae",
-}
 
 
 @pytest.fixture(scope="module", params=golden.CASES)
@@ -56,11 +48,7 @@ def assert_computes(model, expected, name):
 
 
 def assert_trains_on(model, expected, name):
-    if name not in WHOLE:
-        after = {f"log_{key}": value for key, value in golden.train(model, expected["images"], steps=1).items()}
-        expected = {key: value[:1] if key in after else value for key, value in expected.items()}
-    else:
-        after = golden.after(model, expected["images"])
+    after = golden.after(model, expected["images"])
     assert {key for key in expected if key.startswith("log_")} - {"log_var"} <= after.keys()
     assert_close(after, expected, name)
 
@@ -72,10 +60,9 @@ def test_a_keras_file_computes_the_same_and_trains_on(case):
     assert_trains_on(model, expected, name)
 
 
-@pytest.mark.parametrize("case", ["vlae", "beta_vae", "teacher_student_vae", "progressive_vae_float16"], indirect=True)
-def test_a_file_of_weights_computes_the_same(case):
-    """The file restores everything that the training above has changed."""
-    name, model, folder, expected = case
+def test_a_file_of_weights_fits_a_model_built_anew(case):
+    name, _, folder, expected = case
+    model = golden.build(golden.CASES[name])
     model.load_weights(folder / "model.weights.h5")
     assert_computes(model, expected, name)
 
