@@ -22,6 +22,7 @@ DIE_AT = 9  # optimizer steps; the last file before the death is of step 8, mid-
 def environment(backend):
     paths = os.pathsep.join(map(str, [REPOSITORY, REPOSITORY / "examples"]))
     variables = {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": paths}
+    variables["TF_NUM_INTRAOP_THREADS"] = "1"  # tiny maps: more threads only wait
     fast = "--xla_backend_optimization_level=0"  # JAX spends its time on compiling
     return {**os.environ, **variables, "XLA_FLAGS": fast}
 
