@@ -2,6 +2,7 @@ import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+import gc
 from pathlib import Path
 
 import keras
@@ -10,6 +11,14 @@ import pytest
 import tensorflow as tf
 
 import keras_provlae as kp
+
+# Programs that tests start; doctest would import them here, and their flags would stay.
+collect_ignore = ["training/distributed_run.py", "training/forked_runs.py"]
+
+# Less garbage collection: TensorFlow's modules are millions of objects, and tracing makes many more.
+gc.collect()
+gc.freeze()
+gc.set_threshold(100_000, 50, 100)
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED = REPOSITORY.parent / "shared"
