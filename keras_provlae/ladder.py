@@ -8,6 +8,7 @@ Per-rung settings are ordered l = 1 .. L, shallowest first, as h_1 .. h_L are. C
 deepest first, z_L .. z_1, as the model grows.
 """
 
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -193,10 +194,8 @@ def decode(layers: DecoderLayers, codes: Any, gates: Any, rungs: Sequence[int] |
 
     Source: Li et al. (2020), equations 5, 7 and 9.
     """
-    g, start = None, 0
-    for rung in layers.rungs:
-        z = codes[:, start : start + rung.width]
-        start += rung.width
+    g = None
+    for rung, z in zip(layers.rungs, codes_of_rungs(layers, codes), strict=True):
         if rungs is None or rung.number in rungs:
             m = rung.gate(in_turn(rung.map, z), gates)
             g = in_turn(rung.convs, m if g is None else joined([m, g]))
@@ -204,6 +203,12 @@ def decode(layers: DecoderLayers, codes: Any, gates: Any, rungs: Sequence[int] |
             conv, *others = rung.convs
             g = in_turn(others, on_part(conv, g))
     return in_turn(layers.logits, in_turn(layers.stem, g))
+
+
+def codes_of_rungs(layers: DecoderLayers, codes: Any) -> list[Any]:
+    """The columns of each rung, z_L .. z_1."""
+    ends = list(itertools.accumulate(rung.width for rung in layers.rungs))
+    return ops.split(codes, ends[:-1], axis=-1) if len(ends) > 1 else [codes]
 
 
 def in_turn(layers: Iterable[keras.layers.Layer], x: Any) -> Any:

@@ -67,10 +67,8 @@ def decode(layers: ladder.DecoderLayers, codes: Any, gates: Any, rungs: Sequence
         return ladder.decode(layers, codes, gates, rungs)
     last = layers.stem or layers.rungs[-1].convs
     folded = last[-1] if last and isinstance(last[-1], ChannelAffine) else None
-    g, start = None, 0
-    for rung in layers.rungs:
-        z = codes[:, start : start + rung.width]
-        start += rung.width
+    g = None
+    for rung, z in zip(layers.rungs, ladder.codes_of_rungs(layers, codes), strict=True):
         if rungs is None or rung.number in rungs:
             m = rung.gate(_in_turn(rung.map, z), gates)
             g = m if g is None else ladder.joined([m, g])
