@@ -19,19 +19,24 @@ class GrowthOfFit:
     """
 
     def __init__(self, callback: keras.callbacks.Callback):
-        self.callback, self.model, self.params = callback, callback.model, callback.params
+        self.callback, self.params = callback, callback.params
         self.plan = None  # made at the first epoch: a callback after this one may restore the model
         self.next_iteration = math.inf
         self.is_due = False  # by the validation ELBO
         self.taken_back = 0  # steps that the guard undid
         self.monitor = GrowthMonitor(self.model)
-        self.guarded = GuardedGrowth(callback.guard, self.model, self.monitor) if callback.guard else None
+        self.guarded = GuardedGrowth(callback.guard, self.monitor) if callback.guard else None
         self.model.growth_listeners += [self.monitor, *([self.guarded] if self.guarded else [])]
         if self.guarded:
             self.model.check_loss = leave_to_callback
             self.model.make_train_function()
         if callback.auto:
             callback.auto.begin(self.model)
+
+    @property
+    def model(self) -> keras.Model:
+        """The model, asked of the callback: on JAX, Keras brings its variables up to date there."""
+        return self.callback.model
 
     def begin_epoch(self, epoch: int) -> None:
         """Unlocks what is due at an epoch, and plans the steps of it."""
@@ -74,7 +79,7 @@ class GrowthOfFit:
         """Ends the `fit`, with a warning if it left rungs locked."""
         model = self.model
         if self.guarded:
-            self.guarded.end()
+            self.guarded.end(model)
         if self.callback.auto or (self.guarded and self.guarded.has_given_up):
             return
         if model.stop_training and not model.is_grown:
@@ -91,7 +96,7 @@ class GrowthOfFit:
         if self.guarded is None or seen is None:
             return False
         ends_fit = ends_epoch and (self.epoch + 1 == self.params["epochs"] or self.model.stop_training)
-        if not self.guarded.undoes(seen, ends_fit):
+        if not self.guarded.undoes(self.model, seen, ends_fit):
             return False
         self.taken_back += iteration - self.model.iteration
         return True

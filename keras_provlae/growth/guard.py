@@ -100,15 +100,14 @@ class GuardedGrowth:
 
     Args:
         guard: A `GrowthGuard`.
-        model: A `GrowingVAE`.
         monitor: The `GrowthMonitor` of this `fit`, which hears of unlocks first.
 
     Attributes:
         has_given_up: Whether the last attempt failed.
     """
 
-    def __init__(self, guard: GrowthGuard, model: Any, monitor: GrowthMonitor):
-        self.guard, self.model, self.monitor = guard, model, monitor
+    def __init__(self, guard: GrowthGuard, monitor: GrowthMonitor):
+        self.guard, self.monitor = guard, monitor
         self.has_given_up = False
         self._state = self._saved_at = None  # everything that is trained, before the last unlock
         self._retries = 0
@@ -121,19 +120,18 @@ class GuardedGrowth:
     def after_unlock(self, model: Any) -> None:
         """Nothing to do: `undoes` looks at what comes of it."""
 
-    def end(self) -> None:
+    def end(self, model: Any) -> None:
         """Ends the `fit`: after the last attempt, undoes whatever was trained since as well."""
         if self.has_given_up:
-            _restore(self.model, self._state)
+            _restore(model, self._state)
         self._state = None  # three times the size of the weights
 
-    def undoes(self, seen: Seen, ends_fit: bool) -> bool:
+    def undoes(self, model: Any, seen: Seen, ends_fit: bool) -> bool:
         """Checks what the monitor found; undoes the last unlock if that did harm, and returns whether it did.
 
         Raises:
             NonFiniteLossError: If the loss is not finite and no unlock can be undone.
         """
-        model = self.model
         if self.has_given_up:
             return False
         if self._state is not None and seen.since_unlock > max(2 * model.fade_in_steps, 10 * WINDOW):
@@ -151,11 +149,11 @@ class GuardedGrowth:
                     "images that were given."
                 )
             return False
-        self._undo(problem, where, ends_fit)
+        self._undo(model, problem, where, ends_fit)
         return True
 
-    def _undo(self, problem, where, ends_fit):
-        model, stage = self.model, self.model.stage
+    def _undo(self, model, problem, where, ends_fit):
+        stage = model.stage
         fade_in_steps = max(2 * model.fade_in_steps, WINDOW)
         self.monitor.shocks[-1]["problem"] = problem
         _restore(model, self._state)

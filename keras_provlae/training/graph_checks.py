@@ -68,7 +68,7 @@ def require(tensor: Any, condition: Any, error: type[ValueError], rule: str, low
         ValueError: `error`, or the backend's own error around its message.
     """
     if not is_traced(condition):
-        _raise_unless(condition, low, high, error, rule)
+        _raise_unless(condition, low, high, error, _named(error, rule))  # Keras wraps the message in its own
     elif keras.backend.backend() == "tensorflow":
         return _require_in_tensorflow(tensor, condition, error, rule, low, high)
     elif keras.backend.backend() == "jax":
@@ -142,7 +142,7 @@ def _require_in_tensorflow(tensor, condition, error, rule, low, high):
 
 def _raise_unless(condition, low, high, error, rule):
     if not condition:
-        raise error(pixel_advice(rule.format(low=_number(low), high=_number(high))))
+        raise error(rule.format(low=_number(low), high=_number(high)))
 
 
 def _number(scalar):

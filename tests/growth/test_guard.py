@@ -266,11 +266,11 @@ def test_a_compiled_step_is_traced_for_a_guard_and_again_without_one(images):
 )
 def test_an_unlock_can_be_undone_until_long_after_its_fade_in(model, fade_in_steps, since_unlock, undone):
     monitor = GrowthMonitor(model)
-    guarded = GuardedGrowth(kp.GrowthGuard(), model, monitor)
+    guarded = GuardedGrowth(kp.GrowthGuard(), monitor)
     model.growth_listeners += [monitor, guarded]
     model.grow(fade_in_steps)
     exploded = seen(kl=1e3, rungs=(1e3, 4.0))._replace(since_unlock=since_unlock)
-    assert guarded.undoes(exploded, ends_fit=False) == undone
+    assert guarded.undoes(model, exploded, ends_fit=False) == undone
 
 
 def test_a_loss_that_breaks_before_validation_is_seen(model, images):
