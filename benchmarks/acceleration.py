@@ -37,11 +37,6 @@ def apart(one, other):
     return False
 
 
-def unfolded(layers, codes, gates, rungs=None):
-    """The decoder with the plain logits."""
-    return ladder.decode(layers, codes, gates, rungs)
-
-
 def as_keras(model, function):
     return function
 
@@ -55,7 +50,7 @@ WITHOUT = {
     "nothing": {},
     "fused_affine": {(step_networks, "affine"): plain_affine},
     "shared convolutions": {(step_networks, "_are_alike"): apart},
-    "folded logits": {(step_networks, "decode"): unfolded},
+    "the step's decoder": {(step_networks, "decode"): ladder.decode},  # folded logits and its fused affines
     "logits as a convolution": {(convolutions, "tensorflow_on_cpu"): lambda: False},
     "step_function": {(kp.ProgressiveVAE, "train_function_of"): staticmethod(as_keras)},
     "tf_data": {(kp.ProgressiveVAE, "reads"): staticmethod(as_is)},

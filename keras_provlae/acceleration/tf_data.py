@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from keras_provlae.training.image_checks import is_tf_dataset
+
 
 def without_autotuner(data: Any) -> Any:
     """A `tf.data.Dataset` of the same batches that tf.data does not tune while they are read.
@@ -16,7 +18,7 @@ def without_autotuner(data: Any) -> Any:
     Returns:
         A data set like `data`.
     """
-    if not (hasattr(data, "element_spec") and hasattr(data, "map")) or data.options().autotune.enabled is not None:
+    if not is_tf_dataset(data) or data.options().autotune.enabled is not None:
         return data
     import tensorflow as tf
 

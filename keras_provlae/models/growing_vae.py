@@ -115,11 +115,8 @@ class GrowingVAE(LadderVAE):
 
     # === Training: a step decodes the unlocked rungs alone, so it is traced anew after an unlock ===
 
-    _decoded = 0  # rungs that the training step is traced for
-
     def step_key(self) -> tuple:
-        self._decoded = self._rungs_to_decode()
-        return (*super().step_key(), self._decoded)
+        return (*super().step_key(), self._rungs_to_decode())
 
     def _rungs_to_decode(self):
         """The number of unlocked rungs; all where Keras must see every variable, or regularizes activities."""
@@ -132,7 +129,8 @@ class GrowingVAE(LadderVAE):
         return min(self.stage + 1, self.spec.num_rungs)
 
     def step_inputs(self, images: Any) -> dict[str, Any]:
-        return {"images": images, "rungs": ops.arange(self._decoded or self.spec.num_rungs)}
+        *_, decoded = self.traced_key or (self.spec.num_rungs,)
+        return {"images": images, "rungs": ops.arange(decoded)}
 
     def renew_train_function(self) -> None:
         """Has the training step traced for the present stage, where there is one already."""

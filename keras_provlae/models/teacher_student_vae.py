@@ -6,7 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_provlae.checks import non_negative
+from keras_provlae.checks import check_count, non_negative
 from keras_provlae.losses import bounded_log_var
 from keras_provlae.models.beta_vae import end_of_trunk
 from keras_provlae.models.growing_vae import GrowingVAE
@@ -182,10 +182,7 @@ class TeacherStudentVAE(GrowingVAE):
 
 def _groups(num_rungs, latent_dim):
     """Widths of the groups, the first teacher's first."""
-    if not hasattr(num_rungs, "__index__") or isinstance(num_rungs, bool):
-        raise TypeError(f"`num_rungs` must be an integer. Received: num_rungs={num_rungs!r}.")
-    if num_rungs < 1:
-        raise ValueError(f"`num_rungs` must be at least 1. Received: num_rungs={num_rungs}.")
+    check_count("num_rungs", num_rungs)
     widths = latent_dim if hasattr(latent_dim, "__len__") else [latent_dim] * num_rungs
     fits = len(widths) == num_rungs and all(
         hasattr(width, "__index__") and not isinstance(width, bool) and width >= 1 for width in widths

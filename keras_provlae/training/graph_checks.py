@@ -9,7 +9,7 @@ import keras
 from keras import ops
 
 from keras_provlae.training import errors
-from keras_provlae.training.image_checks import PIXEL_RULE, in_range, is_traced, pixel_advice
+from keras_provlae.training.image_checks import PIXEL_RULE, in_range, is_tf_dataset, is_traced, pixel_advice
 
 LOSS_RULE = (
     "The loss is not finite, so training stopped here. Lower the learning rate or beta, lengthen the "
@@ -90,7 +90,7 @@ def checked_while_read(data: Any) -> Any:
     Returns:
         A data set like `data`.
     """
-    if not (hasattr(data, "element_spec") and hasattr(data, "map")):
+    if not is_tf_dataset(data):
         return data
     import tensorflow as tf
 

@@ -141,7 +141,7 @@ def check_data(data: Any, image_shape: tuple, steps: int | None, method: str, na
     if steps is None and batches == -1:
         steps_name = {"x": "steps_per_epoch" if method == "fit" else "steps"}.get(name, "validation_steps")
         raise ValueError(f"The data set `{name}` is infinite: pass `{steps_name}` as well, or leave out `.repeat()`.")
-    if _is_tf_dataset(data):
+    if is_tf_dataset(data):
         check_images(_images_of(data.element_spec), image_shape)
     elif hasattr(data, "shape"):
         check_images(data, image_shape)
@@ -197,7 +197,7 @@ def has_no_image(data: Any) -> bool:
     """Returns whether an array is empty or a `tf.data.Dataset` without a batch; False for anything else."""
     if hasattr(data, "shape"):
         return data.shape[0] == 0
-    if not _is_tf_dataset(data):
+    if not is_tf_dataset(data):
         return False
     batches = int(data.cardinality())
     return batches == 0 or (batches == -2 and next(iter(data.take(1)), None) is None)  # -2: not known
@@ -214,7 +214,8 @@ def _images_of(batch):
     return batch[0] if isinstance(batch, tuple) else batch
 
 
-def _is_tf_dataset(data):
+def is_tf_dataset(data: Any) -> bool:
+    """Returns whether data are a `tf.data.Dataset`, and not the distributed one of `tf.distribute`."""
     return hasattr(data, "element_spec") and hasattr(data, "map")
 
 
