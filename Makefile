@@ -8,6 +8,8 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
+# modules are compiled when they are first imported: a third of the time of an installation
+PIP := -m pip install --quiet --disable-pip-version-check --no-compile
 LOWEST ?= .venv-lowest
 # what starts trainings in processes of their own: the code in them is that of the rest
 NOT_CORE := tests/experiments/test_suite.py tests/examples/test_training.py tests/training/test_distribution.py
@@ -28,8 +30,8 @@ test-long: $(VENV)/dev
 	$(BIN)/python -m pytest -m long -rs tests
 
 test-serving: $(VENV)/dev
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check "selenium>=4.25" "grpcio>=1.60"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps tensorflow-serving-api
+	$(BIN)/python $(PIP) "selenium>=4.25" "grpcio>=1.60"
+	$(BIN)/python $(PIP) --no-deps tensorflow-serving-api
 	$(BIN)/python -m pytest -m serving -rs tests
 
 test-lowest: $(LOWEST)/requirements.txt
@@ -38,10 +40,10 @@ test-lowest: $(LOWEST)/requirements.txt
 $(LOWEST)/requirements.txt: setup.py tests/lowest.py
 	$(PYTHON) -c "import sys; sys.exit('Python 3.11 is needed: make PYTHON=...' if sys.version_info[:2] != (3, 11) else 0)"
 	$(PYTHON) -m venv --clear $(LOWEST)
-	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check packaging
-	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	$(LOWEST)/bin/python $(PIP) packaging
+	$(LOWEST)/bin/python $(PIP) --no-deps --editable .
 	$(LOWEST)/bin/python tests/lowest.py > $(LOWEST)/lowest.txt
-	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $(LOWEST)/lowest.txt
+	$(LOWEST)/bin/python $(PIP) --requirement $(LOWEST)/lowest.txt
 	$(LOWEST)/bin/python -m pip check
 	mv $(LOWEST)/lowest.txt $@
 
@@ -50,11 +52,11 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/examples: $(BIN)/python setup.py
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[examples]"
+	$(BIN)/python $(PIP) --editable ".[examples]"
 	touch $@
 
 $(VENV)/dev: $(VENV)/examples
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev,examples,export,metrics,serve]"
+	$(BIN)/python $(PIP) --editable ".[dev,examples,export,metrics,serve]"
 	touch $@
 
 clean:

@@ -143,6 +143,8 @@ def _dense(width, name, spec, dtype, affine=True):
 
 def _conv_to_size(width, stride, size, wanted, name, dtype, spec=None):
     """A transposed convolution whose map has a given size: `stride` times the old one, or a row or column less."""
+    if size == wanted:  # from one place to one, where oneDNN's bfloat16 gradient of stride 2 is uninitialized in part
+        stride = 1
     settings = {**_CONV, "strides": stride, "activation": spec and spec.activation}
     if all(stride * n - 1 == m for n, m in zip(size, wanted, strict=True)):
         return [kl.Conv2DTranspose(width, name=name, dtype=dtype, output_padding=1, **settings)]

@@ -26,7 +26,7 @@ from keras_provlae.losses import (
 )
 from keras_provlae.training import replicas
 from keras_provlae.training.image_checks import OWN_LOSS_RULE, check_images, check_pixels, within_unit
-from keras_provlae.training.prediction import predict_on_batch
+from keras_provlae.training.prediction import on_any_rows, predict_on_batch
 from keras_provlae.training.trainer import ImageModel
 
 LIKELIHOODS = {
@@ -239,12 +239,12 @@ class LadderVAE(ImageModel, abc.ABC):
 
     def inference(self, images: Any, encode: Callable) -> tuple[Any, Any]:
         """q(z | x): `(mean, log_var)`, by a function of images and gates."""
-        mean, log_var = encode(images, self.encoder_gates())
+        mean, log_var = on_any_rows(lambda images: encode(images, self.encoder_gates()), images)
         return mean, bounded_log_var(log_var)
 
     def generative(self, codes: Any, decode: Callable) -> Any:
         """p(x | z): logits, by a function of codes and gates."""
-        return decode(codes, self.decoder_gates())
+        return on_any_rows(lambda codes: decode(codes, self.decoder_gates()), codes)
 
     def call(self, inputs: Any, training: bool | None = None) -> dict[str, Any]:
         """Computes the posterior, a sample of it, and the logits decoded from that sample.

@@ -1,8 +1,33 @@
-"""One network on one batch, compiled."""
+"""One network on one batch."""
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
+from keras import ops
+
+from keras_provlae.training import replicas
+
+
+def on_any_rows(function: Callable[[Any], Any], rows: Any) -> Any:
+    """Calls a function of a batch that may be empty, which it computes with a row of zeros.
+
+    On processors where TensorFlow computes convolutions by oneDNN, that of an empty batch returns its input. A batch of
+    unknown size can only be empty on a replica, at the end of a pass.
+
+    Args:
+        function: A function of `rows` that treats every row by itself.
+        rows: Array or tensor `(batch, ...)`.
+
+    Returns:
+        What the function returns: tensors `(batch, ...)`.
+    """
+    number = ops.shape(rows)[0]
+    if replicas.count() == 1 if not isinstance(number, int) else number > 0:
+        return function(rows)
+    zeros = ops.zeros((1, *rows.shape[1:]), rows.dtype)[: 1 - ops.minimum(number, 1)]
+    outputs = function(ops.concatenate([rows, zeros]))
+    return keras.tree.map_structure(lambda output: output[:number], outputs)
 
 
 def predict_on_batch(network: keras.Model, inputs: list) -> Any:
@@ -24,4 +49,4 @@ def predict_on_batch(network: keras.Model, inputs: list) -> Any:
         if hasattr(network.predict_function, "get_concrete_function"):  # not where functions run eagerly
             specs = [tf.TensorSpec(x.shape, x.dtype) for x in network.inputs]
             network.predict_function.get_concrete_function([(specs,)])
-    return network.predict_on_batch([keras.ops.convert_to_numpy(x) for x in inputs])
+    return network.predict_on_batch([ops.convert_to_numpy(x) for x in inputs])

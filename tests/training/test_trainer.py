@@ -7,6 +7,7 @@ import tensorflow as tf
 from keras import ops
 
 import keras_provlae as kp
+from keras_provlae.training.prediction import on_any_rows
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +91,19 @@ def test_no_image_gives_no_rows(model, images):
     for data in none, nothing(images), dataset(images).take(0):
         shapes = {name: value.shape for name, value in model.predict(data).items()}
         assert shapes == {"mean": (0, 1), "log_var": (0, 1), "codes": (0, 1), "logits": (0, 8, 8, 1)}
+
+
+def test_a_function_of_rows_never_sees_an_empty_batch():
+    """The shape of TensorFlow's convolution of an empty batch is wrong where oneDNN computes it."""
+    seen = []
+
+    def function(rows):
+        seen.append(tuple(rows.shape))
+        return {"sum": ops.sum(rows, axis=1)}
+
+    assert np.array_equal(on_any_rows(function, np.ones((2, 3), "float32"))["sum"], [3, 3])
+    assert on_any_rows(function, np.ones((0, 3), "float32"))["sum"].shape == (0,)
+    assert seen == [(2, 3), (1, 3)]
 
 
 def test_rounding_overshoot_is_clipped(make_model, images):
