@@ -11,6 +11,7 @@ from keras_provlae.losses import bounded_log_var
 from keras_provlae.models.beta_vae import end_of_trunk
 from keras_provlae.models.growing_vae import GrowingVAE
 from keras_provlae.optimizers import adam
+from keras_provlae.training.prediction import on_any_rows
 
 TERMS = ("teacher_codes", "jacobian", "cross_covariance")
 
@@ -113,12 +114,13 @@ class TeacherStudentVAE(GrowingVAE):
 
     def inference(self, images, encode):
         """A locked latent is the prior: mean 0, log variance 0. The network itself has one rung, always open."""
-        mean, log_var = encode(images, ops.ones(1))
+        mean, log_var = on_any_rows(lambda images: encode(images, ops.ones(1)), images)
         unlocked = self.per_latent(self.encoder_gates())
         return mean * unlocked, bounded_log_var(log_var * unlocked)
 
     def generative(self, codes, decode):
-        return decode(codes * self.per_latent(self.decoder_gates()), ops.ones(1))
+        codes = codes * self.per_latent(self.decoder_gates())
+        return on_any_rows(lambda codes: decode(codes, ops.ones(1)), codes)
 
     # === The teacher ===
 

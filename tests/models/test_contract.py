@@ -81,6 +81,15 @@ def test_a_call_returns_posteriors_codes_and_logits(model, four):
     assert_equal(ops.sigmoid(found["logits"]), model.decode(found["codes"]))
 
 
+def test_no_image_gives_no_rows(model, four):
+    shapes = {"mean": (0, 5), "log_var": (0, 5), "codes": (0, 5), "logits": (0, 8, 8, 1)}
+    assert {name: tuple(value.shape) for name, value in model(four[:0]).items()} == shapes
+    codes = [*model.encode(four[:0]), *model.encode_on_batch(four[:0])]
+    assert [tuple(code.shape) for code in codes] == [(0, 5)] * 4
+    pictures = [model.reconstruct(four[:0]), model.decode(codes[0]), model.decode_on_batch(codes[0])]
+    assert [tuple(picture.shape) for picture in pictures] == [(0, 8, 8, 1)] * 3
+
+
 def test_every_model_tells_how_far_it_has_grown(model):
     rungs = 1 if type(model) is kp.BetaVAE else 2
     assert state(model) == {

@@ -82,13 +82,8 @@ def test_the_error_blames_a_filter_that_leaves_nothing(model, images, method):
         getattr(model, method)(nothing(images), verbose=0)
 
 
-def test_no_image_gives_no_rows(model, images):
-    none, no_code = images[:0], np.zeros((0, 1), "float32")
-    codes = [*model.encode(none), *model.encode_on_batch(none)]
-    assert [tuple(code.shape) for code in codes] == [(0, 1)] * 4
-    pictures = [model.reconstruct(none), model.decode(no_code), model.decode_on_batch(no_code)]
-    assert [tuple(picture.shape) for picture in pictures] == [(0, 8, 8, 1)] * 3
-    for data in none, nothing(images), dataset(images).take(0):
+def test_predictions_for_no_image_have_no_rows(model, images):
+    for data in images[:0], nothing(images), dataset(images).take(0):
         shapes = {name: value.shape for name, value in model.predict(data).items()}
         assert shapes == {"mean": (0, 1), "log_var": (0, 1), "codes": (0, 1), "logits": (0, 8, 8, 1)}
 
