@@ -1,4 +1,8 @@
-"""Transposed convolutions of a training step, as convolutions where those are faster, and with an affine folded in."""
+"""Transposed convolutions of a training step, as convolutions where those are faster, and with an affine folded in.
+
+The logits as a convolution gain 7 % of the processor time of a step at 28 x 28 on TensorFlow on a CPU, 3 % at 64 x 64
+(`benchmarks/acceleration.py`); on JAX on a CPU, convolutions make a step at 64 x 64 four times as fast.
+"""
 
 from collections.abc import Callable
 from typing import Any

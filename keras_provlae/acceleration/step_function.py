@@ -1,4 +1,7 @@
-"""The training step as one TensorFlow function, with less work between two steps than Keras's own."""
+"""The training step as one TensorFlow function, with less work between two steps than Keras's own.
+
+Gains 4 % of the processor time of a step at 28 x 28, 2 % at 64 x 64 (`benchmarks/acceleration.py`).
+"""
 
 import weakref
 from collections.abc import Callable
