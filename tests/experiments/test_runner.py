@@ -1,8 +1,10 @@
+import gc
 import multiprocessing
 import os
 import signal
 import time
 
+import keras
 import pytest
 
 from keras_provlae.experiments import read_results, runner, runs
@@ -82,6 +84,9 @@ class Forks:
 
     def Process(self, target, args, daemon):  # noqa: N802
         def run(*args):
+            # TensorFlow's locks may be held by threads that a fork does not have
+            gc.disable()
+            keras.backend.clear_session = lambda: None
             for connection in self.ours:
                 connection.close()
             target(*args)
