@@ -96,7 +96,7 @@ def test_posteriors_and_logits_agree_at_every_stage(parity):
         np.testing.assert_allclose(logits[:, 2::5, 2::5], expected, rtol=1e-4, atol=1e-4)
 
 
-def test_gradients_and_adam_steps_agree(parity, monkeypatch):
+def test_gradients_and_adam_steps_agree(parity, acceleration, monkeypatch):
     monkeypatch.setattr(kp.layers.Sampling, "call", lambda self, mean, log_var: mean)
     model, settings = parity.model, parity.settings
     for stage, run in settings["runs"].items():
