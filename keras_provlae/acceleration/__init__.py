@@ -31,7 +31,7 @@ _PLAIN = {"train_function_of": ImageModel.train_function_of, "reads": ImageModel
 
 
 def enable() -> None:
-    """Installs the faster equivalents for all models; compiled models take them at their next `compile`."""
+    """Installs the faster equivalents for all models; a traced step takes them when it is traced anew."""
     LadderVAE.step_wiring = step_networks
     ImageModel.train_function_of = staticmethod(train_function_of)
     ImageModel.reads = staticmethod(without_autotuner)
@@ -45,7 +45,7 @@ def disable() -> None:
 
 
 def is_enabled() -> bool:
-    """Returns whether the faster equivalents are installed."""
+    """Returns whether the next trace of a step takes the faster equivalents."""
     return LadderVAE.step_wiring is step_networks
 
 

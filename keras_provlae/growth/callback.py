@@ -69,11 +69,11 @@ class GrowthCallback(keras.callbacks.Callback):
         guard: bool | GrowthGuard = False,
     ):
         super().__init__()
-        if schedule == "auto":
-            schedule = AutoGrowth()
+        schedule = AutoGrowth() if schedule == "auto" else schedule
         if schedule is not None and not isinstance(schedule, GrowthSchedule | AutoGrowth):
             raise TypeError(
-                f'`schedule` must be a GrowthSchedule, "auto", an AutoGrowth or None. Received: schedule={schedule!r}.'
+                '`schedule` must be a GrowthSchedule, such as GrowthSchedule(epochs_per_rung=5), "auto", an AutoGrowth '
+                f"or None. Received: schedule={schedule!r}."
             )
         check_count("fade_in_steps", fade_in_steps, least=0)
         if fade_in_steps > LONGEST_FADE:

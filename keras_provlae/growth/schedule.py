@@ -50,7 +50,10 @@ class GrowthSchedule:
             if value is not None
         }
         if len(given) > 1:
-            raise ValueError(f"A schedule takes one of its arguments. Received: {given}.")
+            raise ValueError(
+                "A schedule takes one of `epochs_per_rung`, `unlock_epochs` and `unlock_iterations`. "
+                f"Received: {given}."
+            )
         given = {name: _integers(name, value, rising=name != "epochs_per_rung") for name, value in given.items()}
         self.epochs_per_rung = given.get("epochs_per_rung")
         self.unlock_epochs = given.get("unlock_epochs")
@@ -163,4 +166,7 @@ def _integers(name, value, rising):
 
 def _require_length(name, values, expected, num_rungs):
     if len(values) != expected:
-        raise ValueError(f"`{name}` needs {expected} entries for {num_rungs} rungs. Received: {name}={values}.")
+        why = "one for each" if expected == num_rungs else "one for each but the deepest, which is there from the start"
+        raise ValueError(
+            f"`{name}` must have {expected} of them for {num_rungs} rungs, {why}. Received: {name}={values}."
+        )

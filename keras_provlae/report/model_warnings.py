@@ -169,7 +169,7 @@ def _losses(history):
         return
     stages = list(history.get("stage", [0] * len(losses)))
     last = [loss for loss, stage in zip(losses, stages, strict=False) if stage == stages[-1]]
-    tail = len(last) // 5
+    tail = max(len(last) // 5, 1) if len(last) > 1 else 0
     if tail and last[-1 - tail] - last[-1] > STILL_FALLING * abs(last[-1]):
         yield (
             f"The loss was still falling when the training ended: from {last[-1 - tail]:.4g} to {last[-1]:.4g} in "

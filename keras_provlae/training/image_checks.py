@@ -31,13 +31,15 @@ def check_images(images: Any, image_shape: tuple) -> None:
     if isinstance(images, (dict, list, tuple)) or not hasattr(images, "shape"):
         raise TypeError(
             "Images must be one array or tensor, so a data set must yield images alone or (images, labels). "
-            f"Received: {_describe(images)}. For a dict use `ds.map(lambda example: example['image'])`."
+            f"Received: {_describe(images)}. "
+            + ("For a dict use `ds.map(lambda example: example['image'])`." if isinstance(images, dict) else "")
+            + ("Make one array of it: `np.asarray(images)`." if isinstance(images, list) else "")
         )
     dtype = keras.backend.standardize_dtype(images.dtype)
     if not dtype.startswith(("float", "bfloat")):
         raise TypeError(
             "Images must be floating point in [0, 1]. "
-            f"Received: dtype={dtype}. Use `ops.cast(images, 'float32') / 255` for 8-bit images."
+            f"Received: dtype={dtype}. For 8-bit images use `images.astype('float32') / 255` (`tf.cast` for a tensor)."
         )
     if getattr(images.shape, "rank", 0) is None:  # only a traced TensorFlow tensor hides its rank
         images.set_shape((None, *image_shape))

@@ -90,7 +90,7 @@ def test_an_even_split_differs_by_at_most_one_epoch():
         ({"unlock_epochs": [4, 4]}, ValueError, "rising"),
         ({"unlock_iterations": [0, 5]}, ValueError, "positive"),
         ({"unlock_epochs": 4}, TypeError, "unlock_epochs=4"),
-        ({"epochs_per_rung": 2, "unlock_epochs": [2, 4]}, ValueError, "one of its arguments"),
+        ({"epochs_per_rung": 2, "unlock_epochs": [2, 4]}, ValueError, "takes one of .epochs_per_rung."),
     ],
 )
 def test_bad_schedules_are_refused(settings, error, message):
