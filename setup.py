@@ -33,7 +33,7 @@ setup(
         "metrics": ["scikit-learn>=1.5"],
         "export": ["tf2onnx>=1.17", "onnxruntime>=1.20", "ai-edge-litert>=1.2"],
         "serve": ["fastapi>=0.115", "uvicorn>=0.32", "orjson>=3.10"],
-        "tensorboard": ["tensorboard>=2.19"],
+        "tensorboard": ["tensorboard>=2.20"],
         "examples": ["mlxtend>=0.23"],
         "dev": [
             "pytest>=8",

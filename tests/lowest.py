@@ -3,6 +3,7 @@
 Reads the metadata of the installed package, as pip does.
 """
 
+import itertools
 from collections.abc import Iterable
 from importlib.metadata import requires
 
@@ -13,13 +14,17 @@ def lowest(requirements: Iterable[str]) -> list[str]:
     """The same requirements, of every extra, each pinned to its lower bound.
 
     Raises:
-        ValueError: If a requirement has no lower bound.
+        ValueError: If a requirement has no lower bound, or two of them.
 
     Example:
         >>> lowest(["numpy>=2.0", 'pytest>=8; extra == "dev"'])
         ['numpy==2.0', 'pytest==8']
     """
-    return sorted({_pinned(Requirement(line)) for line in requirements})
+    pinned = sorted({_pinned(Requirement(line)) for line in requirements})
+    for one, other in itertools.pairwise(pinned):
+        if one.split("==")[0] == other.split("==")[0]:
+            raise ValueError(f"A package must have the same lower bound in every extra. Received: {one}, {other}.")
+    return pinned
 
 
 def _pinned(requirement):
