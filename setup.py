@@ -37,7 +37,7 @@ setup(
         "examples": ["mlxtend>=0.23"],
         "dev": [
             "pytest>=8",
-            "pytest-xdist>=3.5",
+            "pytest-xdist>=3.8",
             "ruff>=0.12",
             "hypothesis>=6.100",
             "scikit-learn>=1.5",
