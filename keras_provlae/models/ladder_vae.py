@@ -24,6 +24,8 @@ from keras_provlae.losses import (
     gaussian_nll,
     total_correlation,
 )
+from keras_provlae.models.codes import checked_codes, hold_other_rungs
+from keras_provlae.models.loss_weights import LossWeight, LossWeights
 from keras_provlae.training import replicas
 from keras_provlae.training.image_checks import OWN_LOSS_RULE, check_images, check_pixels, within_unit
 from keras_provlae.training.prediction import on_any_rows, predict_on_batch
@@ -45,12 +47,15 @@ class LadderVAE(ImageModel, abc.ABC):
         image_shape: `(height, width, channels)` in pixels.
         num_rungs: Int L >= 1. Rung L is the deepest, the most abstract.
         latent_dim: Int >= 1, or L of them ordered from rung 1: width of each rung's code.
-        beta: Float >= 0. Weight of the KL terms.
+        beta: Float >= 0, or L of them ordered from rung 1. Weight of the KL terms.
         likelihood: `"bernoulli"`, or `"gaussian"` with unit variance (a smaller variance
             is a smaller `beta`). The decoder's output passes a sigmoid under both.
         tc_weight: Float >= 0. Weight of the total correlation of the unlocked rungs' latents,
-            on top of the KL terms: beta-TCVAE's beta - 1. 0 leaves the term out.
-        dataset_size: Int. Number of training images, which the estimate of the total correlation needs.
+            on top of the KL terms: beta-TCVAE's beta - 1.
+        dataset_size: Int. Number of training images, which the estimate of the total correlation needs. `None` leaves
+            the term out.
+        capacity: `None`, or float >= 0, or L of them ordered from rung 1: nats C_l, the information budget of each
+            rung. An unlocked rung then pays beta |KL_l - C_l| instead of beta KL_l.
         rung_widths: `None`, or the columns of each rung, deepest first, in a model that divides the code of a single
             ladder rung into several (`TeacherStudentVAE`).
         name: Name of the model.
@@ -62,10 +67,16 @@ class LadderVAE(ImageModel, abc.ABC):
         ValueError: If a number is out of range or the image too small for L rungs.
         TypeError: If `**architecture` has an unknown name.
 
+    `beta`, `tc_weight` and `capacity` are saved state, which may change during training: `model.beta = 4.0`, or
+    `callbacks.Annealing`.
+
     Source: Li et al. (2020), sections 3.1, 3.2 and 5 (the total correlation as future work); Zhao et al. (2017);
-    Chen et al. (2018), equation 4.
+    Chen et al. (2018), equation 4; Burgess et al. (2018), "Understanding disentangling in beta-VAE".
     """
 
+    beta = LossWeight(per_rung=True)
+    tc_weight = LossWeight(absent=0.0)
+    capacity = LossWeight(per_rung=True)
     grows = False  # whether rungs are unlocked one by one
     _is_regularized = False  # whether the last loss had terms of regularizers or of `add_loss`
     step_wiring = ladder  # wires the layers in a training step; may be replaced by functions that give the same numbers
@@ -75,10 +86,11 @@ class LadderVAE(ImageModel, abc.ABC):
         image_shape: Sequence[int],
         num_rungs: int,
         latent_dim: int | Sequence[int],
-        beta: float = 1.0,
+        beta: float | Sequence[float] = 1.0,
         likelihood: str = "bernoulli",
         tc_weight: float = 0.0,
         dataset_size: int | None = None,
+        capacity: float | Sequence[float] | None = None,
         rung_widths: Sequence[int] | None = None,
         name: str | None = None,
         dtype: Any = None,
@@ -99,12 +111,16 @@ class LadderVAE(ImageModel, abc.ABC):
         self.rung_widths = self.spec.latent_dim[::-1] if rung_widths is None else tuple(rung_widths)
         if sum(self.rung_widths) != sum(self.spec.latent_dim):
             raise ValueError(f"`rung_widths` must divide {self.spec.latent_dim} latents. Received: {rung_widths}.")
-        self.beta = non_negative("beta", beta)
         self.likelihood = likelihood
-        self.tc_weight = non_negative("tc_weight", tc_weight)
         self.dataset_size = dataset_size
-        if self.tc_weight > 0:
+        if dataset_size is not None or non_negative("tc_weight", tc_weight) > 0:
             check_dataset_size(dataset_size)
+        self.loss_weights = LossWeights()
+        self.beta = beta
+        if dataset_size is not None:
+            self.tc_weight = tc_weight
+        if capacity is not None:
+            self.capacity = capacity
         self.preset = None  # set by `from_preset`
 
         # === Layers ===
@@ -121,7 +137,7 @@ class LadderVAE(ImageModel, abc.ABC):
         self.rung_trackers = [keras.metrics.Mean(name=f"kl_rung_{rung}") for rung in rungs]
         self.elbo_tracker = keras.metrics.Mean(name="elbo")
         self.regularization_tracker = keras.metrics.Mean(name="regularization")
-        further = ["total_correlation"] if self.tc_weight > 0 else []
+        further = [] if dataset_size is None else ["total_correlation"]
         self.further_trackers = {name: keras.metrics.Mean(name=name) for name in further}
 
         self.build((None, *self.spec.image_shape))
@@ -170,13 +186,13 @@ class LadderVAE(ImageModel, abc.ABC):
         """1 for unlocked rungs, else 0: float32 `(num_rungs,)`, deepest first."""
         return ops.ones(self.num_rungs, "float32")
 
-    def further_weights(self) -> dict[str, float]:
+    def further_weights(self) -> dict[str, Any]:
         """Weights of the loss terms other than reconstruction and KL: `{name: weight}`."""
-        return {"total_correlation": self.tc_weight} if self.tc_weight > 0 else {}
+        return {} if self.dataset_size is None else {"total_correlation": self.loss_weights["tc_weight"]}
 
     def further_terms(self, images: Any, y_pred: dict[str, Any]) -> dict[str, Any]:
         """Those terms for one batch: `{name: float32 scalar}`, with the names of `further_weights`."""
-        if self.tc_weight == 0:
+        if self.dataset_size is None:
             return {}
         codes, mean, log_var = (y_pred[name] for name in ("codes", "mean", "log_var"))
         unlocked = self.per_latent(self.unlocked())
@@ -318,7 +334,7 @@ class LadderVAE(ImageModel, abc.ABC):
         Raises:
             ValueError: If the codes have another width.
         """
-        codes = self._checked_codes(ops.convert_to_tensor(codes, "float32"))
+        codes = checked_codes(self, ops.convert_to_tensor(codes, "float32"))
         return ops.sigmoid(self.generative(codes, lambda codes, gates: self.decoder([codes, gates])))
 
     def decode_on_batch(self, codes: Any) -> Any:
@@ -333,7 +349,7 @@ class LadderVAE(ImageModel, abc.ABC):
         Raises:
             ValueError: As `decode`.
         """
-        codes = self._checked_codes(ops.convert_to_numpy(codes).astype("float32"))
+        codes = checked_codes(self, ops.convert_to_numpy(codes).astype("float32"))
         logits = self.generative(codes, functools.partial(_on_batch, self.decoder))
         return ops.convert_to_numpy(ops.sigmoid(logits))
 
@@ -374,31 +390,10 @@ class LadderVAE(ImageModel, abc.ABC):
             raise ValueError(f"`n` must be at least 1. Received: n={n}.")
         codes = keras.random.normal((n, sum(self.spec.latent_dim)), dtype="float32", seed=seed)
         if rung is not None:
-            codes = self._hold_other_rungs(codes, rung, around)
+            codes = hold_other_rungs(self, codes, rung, around)
         elif around is not None:
             raise ValueError(f"`around` needs the `rung` to draw, one of 1 .. {self.num_rungs}. Received: rung=None.")
         return self.decode(codes)
-
-    def _checked_codes(self, codes):
-        width = sum(self.spec.latent_dim)
-        if len(codes.shape) != 2 or codes.shape[1] != width:
-            raise ValueError(
-                f"`codes` must have the shape (batch, {width}): {self.num_rungs} rungs of widths "
-                f"{self.rung_widths}, deepest first. Received: codes.shape={tuple(codes.shape)}."
-            )
-        return codes
-
-    def _hold_other_rungs(self, codes, rung, around):
-        columns = dict(self.rung_slices).get(rung)
-        if columns is None:
-            raise ValueError(f"`rung` must be 1 .. {self.num_rungs}. Received: rung={rung}.")
-        held = ops.zeros_like(codes[:1])
-        if around is not None:
-            held, _ = self.encode(around)
-            if held.shape[0] != 1:
-                raise ValueError(f"`around` must be one image. Received: around.shape={tuple(around.shape)}.")
-        held = ops.repeat(held, codes.shape[0], axis=0)
-        return ops.concatenate([held[:, : columns.start], codes[:, columns], held[:, columns.stop :]], axis=1)
 
     # === The objective ===
 
@@ -416,7 +411,7 @@ class LadderVAE(ImageModel, abc.ABC):
         kls = gaussian_kl(y_pred["mean"][..., None], y_pred["log_var"][..., None])  # each latent by itself
         kls = replicas.batch_mean(kls)
         rung_kls = ops.stack([ops.sum(kls[columns]) for _, columns in self.rung_slices])
-        loss = reconstruction + ops.sum(self.kl_weights() * rung_kls)
+        loss = reconstruction + ops.sum(self.kl_weights() * self.kl_costs(rung_kls))
         further, weights = self.further_terms(images, y_pred), self.further_weights()
         loss += sum(weights[name] * term for name, term in further.items())
         regularization = [ops.sum(ops.cast(term, "float32")) for term in self.losses]
@@ -429,6 +424,11 @@ class LadderVAE(ImageModel, abc.ABC):
         if regularization:
             self.regularization_tracker.update_state(sum(regularization), sample_weight=batch)
         return replicas.share_of_loss(loss, batch)
+
+    def kl_costs(self, rung_kls):
+        """KL_l, or |KL_l - C_l| of unlocked rungs with information budgets (Burgess et al., 2018, equation 8)."""
+        budgets = self.loss_weights.by_name.get("capacity")
+        return rung_kls if budgets is None else ops.abs(rung_kls - budgets * self.unlocked())
 
     def _track(self, reconstruction, rung_kls, further, batch):
         """Logs the terms in nats per image; `kl` and `elbo` are over the unlocked rungs at beta 1 (equation 8)."""
@@ -463,9 +463,9 @@ class LadderVAE(ImageModel, abc.ABC):
         return {
             **self.spec._asdict(),
             "num_rungs": self.spec.num_rungs,
-            "beta": self.beta,
+            **self.loss_weights.initial,  # the present values are in the variables
+            **({} if self.dataset_size is None else {"dataset_size": self.dataset_size}),
             "likelihood": self.likelihood,
-            **({"tc_weight": self.tc_weight, "dataset_size": self.dataset_size} if self.tc_weight else {}),
             "name": self.name,
             "dtype": keras.dtype_policies.serialize(self.dtype_policy),
             **({} if self.preset is None else {"preset": self.preset}),

@@ -7,8 +7,8 @@ import keras
 from keras import ops
 
 from keras_provlae import presets
-from keras_provlae.checks import non_negative
 from keras_provlae.models.growing_vae import GrowingVAE
+from keras_provlae.models.loss_weights import LossWeight
 
 
 @keras.saving.register_keras_serializable(package="keras_provlae")
@@ -26,7 +26,7 @@ class ProgressiveVAE(GrowingVAE):
         image_shape: `(height, width, channels)` in pixels.
         num_rungs: Int L >= 1. Rung L is the deepest, the most abstract.
         latent_dim: Int >= 1, or L of them ordered from rung 1: width of each rung's code.
-        beta: Float >= 0. Weight of the KL of unlocked rungs.
+        beta: Float >= 0, or L of them ordered from rung 1. Weight of the KL of unlocked rungs.
         gamma: Float >= 0. Weight of the KL of locked rungs; 0 is the paper's ablation.
         **kwargs: `likelihood`, `name`, `dtype` and the architecture, as `LadderVAE`.
 
@@ -42,16 +42,17 @@ class ProgressiveVAE(GrowingVAE):
     Source: Li et al. (2020), sections 3.2 and 3.3.
     """
 
+    gamma = LossWeight()
+
     def __init__(
         self,
         image_shape: Sequence[int],
         num_rungs: int,
         latent_dim: int | Sequence[int],
-        beta: float = 1.0,
+        beta: float | Sequence[float] = 1.0,
         gamma: float = 0.5,
         **kwargs: Any,
     ):
-        gamma = non_negative("gamma", gamma)
         super().__init__(image_shape, num_rungs, latent_dim, beta=beta, **kwargs)
         self.gamma = gamma
 
@@ -71,7 +72,4 @@ class ProgressiveVAE(GrowingVAE):
 
     def kl_weights(self):
         """beta for unlocked rungs, gamma for locked ones (equations 8 and 10)."""
-        return ops.where(self.unlocked() > 0.0, self.beta, self.gamma)
-
-    def get_config(self):
-        return {**super().get_config(), "gamma": self.gamma}
+        return ops.where(self.unlocked() > 0.0, self.loss_weights["beta"], self.loss_weights["gamma"])

@@ -106,10 +106,15 @@ def sums(variables: list[keras.Variable]) -> np.ndarray:
     return np.array([np.abs(ops.convert_to_numpy(variable).astype("float64")).sum() for variable in variables])
 
 
+def weights_of(model: keras.Model) -> list[keras.Variable]:
+    """Returns the weights that the files have: not the weights of the loss, which 0.1.0 did not save."""
+    return [weight for weight in model.weights if not weight.path.startswith("loss_weights/")]
+
+
 def after(model: keras.Model, images: np.ndarray) -> dict[str, np.ndarray]:
     """Trains a loaded model; returns its logs and the `sums` of its weights and its optimizer's variables."""
     logs = {f"log_{name}": values for name, values in train(model, images).items()}
-    return {**logs, "weights": sums(model.weights), "optimizer": sums(model.optimizer.variables)}
+    return {**logs, "weights": sums(weights_of(model)), "optimizer": sums(model.optimizer.variables)}
 
 
 def pack(folder: Path) -> None:
@@ -183,7 +188,7 @@ def write_backup(scratch: Path) -> None:
         pack(folder)
     history = fit(models[1], images, scratch)
     logs = {f"log_{name}": values for name, values in history.items()}
-    weights = {f"weight_{i}": ops.convert_to_numpy(weight) for i, weight in enumerate(models[1].weights)}
+    weights = {f"weight_{i}": ops.convert_to_numpy(weight) for i, weight in enumerate(weights_of(models[1]))}
     moments = sums(models[1].optimizer.variables)
     np.savez_compressed(folder / "expected.npz", images=images, **logs, **weights, optimizer=moments)
 

@@ -91,7 +91,7 @@ def test_a_backup_in_mid_fade_resumes_to_the_end_of_the_uninterrupted_training(t
     del history["growth_shock"]  # compares with epochs before this `fit`
     for name, values in history.items():
         np.testing.assert_allclose(values, expected[f"log_{name}"][2:], err_msg=name, **TOLERANCE)
-    for index, weight in enumerate(model.weights):
+    for index, weight in enumerate(golden.weights_of(model)):
         np.testing.assert_allclose(ops.convert_to_numpy(weight), expected[f"weight_{index}"], **TOLERANCE)
     optimizer = golden.sums(model.optimizer.variables)
     np.testing.assert_allclose(optimizer, expected["optimizer"], **SMALL["optimizer"])
