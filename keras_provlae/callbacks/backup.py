@@ -176,7 +176,7 @@ def _settings(model):
 def _difference(backup, current):
     """Describes how the layout of a backup differs from that of the model; `None` if it does not."""
     (backup, backup_optimizer, backup_settings), (current, optimizer, settings) = backup, current
-    known = {name for name in current if name in backup or not name.startswith("loss_weights/")}  # older ones have none
+    known = {name for name in current if name in backup or "/loss_weights/" not in name}  # older ones have none
     current = {name: current[name] for name in known}
     before, now = (
         {name: shapes[name] for name in shapes if not name.startswith("optimizer/")} for shapes in (backup, current)

@@ -427,8 +427,9 @@ class LadderVAE(ImageModel, abc.ABC):
 
     def kl_costs(self, rung_kls):
         """KL_l, or |KL_l - C_l| of unlocked rungs with information budgets (Burgess et al., 2018, equation 8)."""
-        budgets = self.loss_weights.by_name.get("capacity")
-        return rung_kls if budgets is None else ops.abs(rung_kls - budgets * self.unlocked())
+        if "capacity" not in self.loss_weights.by_name:
+            return rung_kls
+        return ops.abs(rung_kls - self.loss_weights["capacity"] * self.unlocked())
 
     def _track(self, reconstruction, rung_kls, further, batch):
         """Logs the terms in nats per image; `kl` and `elbo` are over the unlocked rungs at beta 1 (equation 8)."""

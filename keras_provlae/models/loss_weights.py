@@ -33,8 +33,9 @@ class LossWeights(keras.layers.Layer):
         how = {"dtype": "float32", "autocast": False, "trainable": False, "aggregation": "only_first_replica"}
         self.by_name[name] = self.add_weight(shape=np.shape(values), name=name, initializer=start, **how)
 
-    def __getitem__(self, name: str) -> keras.Variable:
-        return self.by_name[name]
+    def __getitem__(self, name: str) -> Any:
+        """Returns a weight as a float32 tensor."""
+        return ops.stop_gradient(self.by_name[name])
 
     def save_own_variables(self, store):
         for name, variable in self.by_name.items():
@@ -76,14 +77,14 @@ class LossWeight:
             return self
         if self.name not in model.loss_weights.by_name:
             return self.absent
-        values = np.ravel(ops.convert_to_numpy(model.loss_weights[self.name]))
+        values = np.ravel(ops.convert_to_numpy(model.loss_weights.by_name[self.name]))
         numbers = [float(str(value)) for value in values]  # the shortest decimals: 0.1, not 0.10000000149
         return numbers[0] if len(set(numbers)) == 1 else tuple(numbers[::-1])
 
     def __set__(self, model: Any, value: Any) -> None:
         values = self.checked(model, value)
         if self.name in model.loss_weights.by_name:
-            model.loss_weights[self.name].assign(values)
+            model.loss_weights.by_name[self.name].assign(values)
             return
         if model.built and self.name in WITHOUT and np.any(values):
             raise ValueError(f"This {type(model).__name__} was built without `{self.name}`. {WITHOUT[self.name]}")
@@ -94,7 +95,7 @@ class LossWeight:
         """Returns the values of the variable for a weight: a float, or an array `(num_rungs,)`, deepest first."""
         if not self.per_rung:
             return non_negative(self.name, value)
-        if not isinstance(value, Sequence | np.ndarray):
+        if isinstance(value, str) or not isinstance(value, Sequence | np.ndarray):
             return np.full(model.num_rungs, non_negative(self.name, value), "float32")
         if len(value) != model.num_rungs:
             raise ValueError(

@@ -110,7 +110,7 @@ class TeacherStudentVAE(GrowingVAE):
 
     def kl_weights(self):
         """beta everywhere: the KL of locked latents is 0."""
-        return ops.convert_to_tensor(self.loss_weights["beta"])
+        return self.loss_weights["beta"]
 
     def inference(self, images, encode):
         """A locked latent is the prior: mean 0, log variance 0. The network itself has one rung, always open."""

@@ -29,4 +29,4 @@ class VLAE(LadderVAE):
         return ops.ones(self.num_rungs, "float32")
 
     def kl_weights(self):
-        return ops.convert_to_tensor(self.loss_weights["beta"])
+        return self.loss_weights["beta"]

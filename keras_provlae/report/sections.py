@@ -37,7 +37,8 @@ def trained(
         "image shape": " x ".join(map(str, model.image_shape)),
         "latents per rung": ", ".join(f"rung {rung}: {s.stop - s.start}" for rung, s in model.rung_slices),
         "parameters": f"{model.count_params():,}",
-        **{key: config[key] for key in ("beta", "gamma", "likelihood") if key in config},
+        **{name: getattr(model, name) for name in model.loss_weights.by_name},
+        "likelihood": config["likelihood"],
         "precision": model.dtype_policy.name,
     }
     if model.grows:

@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from keras_provlae.visualization.history import epoch_numbers, read_history, rungs_of
+from keras_provlae.visualization.history import LOSS_WEIGHT, epoch_numbers, read_history, rungs_of
 from keras_provlae.visualization.picture import Picture, own_style
 from keras_provlae.visualization.style import WIDTH, ink, name_data, rung_color, text_width
 
@@ -31,8 +31,9 @@ def training_curves(
         data: Name of the data for the title: a text, or the `GroundTruth` itself; `None` writes no title.
 
     Returns:
-        A figure with one axes for loss and reconstruction and one for the KL, plus one for I(x; z_l) if the history has
-        it, and one for alpha if the model grows. The stages are named above the first axes.
+        A figure with one axes for loss and reconstruction and one for the KL, plus one for I(x; z_l) and one for the
+        weights of the loss (`callbacks.Annealing`) if the history has them, and one for alpha if the model grows. The
+        stages are named above the first axes.
 
     Raises:
         TypeError, ValueError: If the history is not of a ladder model, has no epoch, or has a value that is no number.
@@ -52,6 +53,7 @@ def training_curves(
         )
     panels = [_draw_loss, _draw_kl]
     panels += [_draw_information] if f"mi_rung_{rungs[0]}" in history else []
+    panels += [_draw_loss_weights] if any(map(LOSS_WEIGHT.fullmatch, history)) else []
     panels += [_draw_alpha] if "alpha" in history else []
     figure = Picture(figsize=(WIDTH, 1.7 * len(panels) + 0.6), layout="constrained")
     all_axes = figure.subplots(len(panels), 1, sharex=True)
@@ -99,6 +101,17 @@ def _draw_information(axes, history, rungs):
     _draw_rungs(axes, history, rungs, "mi", **stairs)
     axes.set_ylim(top=max(1.0, axes.get_ylim()[1]))
     axes.set_ylabel("I(x; z) in nats")
+
+
+def _draw_loss_weights(axes, history, rungs):
+    for name in sorted(filter(LOSS_WEIGHT.fullmatch, history)):
+        weight, _, rung = name.partition("_rung_")
+        color = rung_color(len(rungs), int(rung)) if rung else {"beta": "black", "gamma": "gray"}.get(weight)
+        style = "--" if weight in ("tc_weight", "capacity") else "-"
+        label = name.replace("_", " ")
+        axes.plot(epoch_numbers(history), history[name], f".{style}", color=color, markersize=4, label=label)
+    axes.set_ylabel("loss weights")
+    _add_legend(axes)
 
 
 def _draw_rungs(axes, history, rungs, name, **style):

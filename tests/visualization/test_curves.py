@@ -55,6 +55,14 @@ def test_information_of_every_rung_and_the_total():
     assert list(lines(training_curves({**HISTORY, **measured}).axes[2])) == ["rung 2", "rung 1"]
 
 
+def test_weights_of_the_loss_that_change():
+    weights = {"tc_weight": [0.0, 1.0, 2.0, 2.0], "beta_rung_1": [1.0, 1.0, 2.0, 2.0], "beta_rung_2": [4.0] * 4}
+    axes = training_curves({**HISTORY, **weights}).axes[2]
+    assert axes.get_ylabel() == "loss weights"
+    assert lines(axes) == {name.replace("_", " "): values for name, values in weights.items()}
+    assert [line.get_color() for line in axes.lines[:2]] == [rung_color(2, 1), rung_color(2, 2)]
+
+
 def test_two_rungs_unlocked_at_once_are_both_marked():
     history = {**HISTORY, "kl_rung_3": HISTORY["kl"], "stage": [0, 0, 2, 2]}
     marks = [line for line in training_curves(history).axes[0].lines if line.get_linestyle() == ":"]
