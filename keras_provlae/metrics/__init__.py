@@ -3,6 +3,7 @@
 from keras_provlae.metrics.binned import histogram_information, histogram_mig, latent_information, modularity
 from keras_provlae.metrics.card import MetricCard, Score
 from keras_provlae.metrics.classifiers import DCIScores, completeness, dci, disentanglement, explicitness, sap
+from keras_provlae.metrics.contexts import ContextEffects, context_effects
 from keras_provlae.metrics.evaluation import evaluate, evaluate_codes
 from keras_provlae.metrics.fixed_factor import beta_vae_score, factor_vae_score
 from keras_provlae.metrics.flow import RungInformation, information_flow
@@ -38,6 +39,7 @@ __all__ = [
     "MIG",
     "SAP",
     "BetaVAEScore",
+    "ContextEffects",
     "DCIScores",
     "Explicitness",
     "FactorVAEScore",
@@ -59,6 +61,7 @@ __all__ = [
     "active_latents",
     "beta_vae_score",
     "completeness",
+    "context_effects",
     "dci",
     "disentanglement",
     "evaluate",

@@ -15,6 +15,7 @@ import numpy as np
 
 from keras_provlae.checks import check_number, check_seed
 from keras_provlae.metrics.card import ALL_COUNT, MetricCard
+from keras_provlae.metrics.contexts import context_effects
 from keras_provlae.metrics.encoding import BATCH, check_readable, encode, has_rungs, read
 from keras_provlae.metrics.flow import check_slices
 from keras_provlae.metrics.groups import GROUPS, Codes, Scores
@@ -98,6 +99,7 @@ def evaluate(
         data or _name_of(ground_truth),
         {**_about(model), "encoding": f"{time.perf_counter() - begin:.1f} s"},
         strict,
+        _contexts(model, ground_truth, seed, batch_size),
     )
 
 
@@ -149,10 +151,19 @@ def evaluate_codes(
     )
 
 
-def _card(mean, log_var, factors, rung_slices, max_seconds, progress, include, seed, data, about, strict):
+def _contexts(model, ground_truth, seed, batch_size):
+    """A function from a number of images to the effects within contexts; `None` if combinations lack an image."""
+    if not callable(getattr(ground_truth, "images", None)) or not hasattr(ground_truth, "factor_sizes"):
+        return None
+    return lambda images: context_effects(model, ground_truth, images, seed, batch_size)
+
+
+def _card(
+    mean, log_var, factors, rung_slices, max_seconds, progress, include, seed, data, about, strict, contexts=None
+):
     """Computes the card of checked codes and factors; without factors, only the scores that need none."""
     rungs, columns = check_slices(rung_slices, mean.shape[1])
-    codes = Codes(mean, log_var, factors, list(zip(rungs, columns, strict=True)), seed)
+    codes = Codes(mean, log_var, factors, list(zip(rungs, columns, strict=True)), seed, contexts)
     facts = {
         "data": data,
         "factor checksum": _checksum(factors.labels),

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from keras_provlae.metrics import binned, classifiers, fixed_factor, robustness, unsupervised
+from keras_provlae.metrics import binned, classifiers, contexts, fixed_factor, robustness, unsupervised
 from keras_provlae.metrics.card import Score
 from keras_provlae.metrics.flow import information_flow
 from keras_provlae.metrics.infomec import ACTIVE_RANGE, infomec
@@ -25,6 +25,7 @@ class Codes(NamedTuple):
     factors: Factors  # only factors with at least two values
     rung_slices: list
     seed: int | None
+    contexts: Callable | None = None  # (number of images) -> ContextEffects, where every combination has an image
 
 
 class Scores(NamedTuple):
@@ -102,6 +103,23 @@ def _rung_factors(codes, draws):
         for factor, (name, rung) in enumerate(zip(held.factor_names, best, strict=True))
     ]
     return Scores(scores, held)
+
+
+def _contexts(codes, images):
+    if codes.contexts is None:
+        raise UndefinedScoreError("it needs data with an image for every combination of the factors")
+    effects = codes.contexts(images)
+    how = {"estimator": "Sobol indices of the means", "images": images}
+    scores = [Score("flipped_factors", float(len(effects.flipped)), how, seed=codes.seed)]
+    for factor, (name, latent) in enumerate(zip(effects.factor_names, effects.best, strict=True)):
+        if name in codes.factors.names:
+            over, same = effects.over[factor, latent], effects.agreement[factor, latent]
+            number = effects.contexts[factor]
+            note = f"latent {latent}; {over:.2f} over all contexts, the same way in {same:.0%} of {number}"
+            scores.append(
+                Score(f"context_effect_{name}", float(effects.within[factor, latent]), how, seed=codes.seed, note=note)
+            )
+    return Scores(scores, effects)
 
 
 def _factor_vae(codes, votes):
@@ -216,6 +234,7 @@ GROUPS = {
     "beta_vae_score": Group(_beta_vae, 1, 10_000, 500),
     "information_flow": Group(_flow, 8, 10_000, 200, ("mi_", "i_over"), of_factors=False),
     "rung_factor_map": Group(_rung_factors, 4, 2_000, 100, ("rung_holds_",)),
+    "contexts": Group(_contexts, 4, contexts.ROWS, 1_000, ("context_effect_", "flipped_factors")),
     "explicitness": Group(
         _classifier("explicitness", classifiers.explicitness, "ROC AUC of a logistic regression"), 3, 10_000, 500
     ),
