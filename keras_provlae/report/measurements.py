@@ -34,6 +34,7 @@ class Measurements(NamedTuple):
     card: metrics.MetricCard | None
     locked: set[int]
     rung_slices: list[tuple[int, slice]]
+    contexts: metrics.ContextEffects | None = None  # of data with an image for every combination of factors
 
 
 def measure(
@@ -71,6 +72,7 @@ def measure(
         card=card,
         locked=locked_rungs(model),
         rung_slices=model.rung_slices,
+        contexts=_contexts(model, data, card, num_images, seed),
     )
 
 
@@ -82,6 +84,14 @@ def vary(factors: np.ndarray) -> bool:
 def result_of(card: metrics.MetricCard | None, name: str) -> Any:
     """Returns a result behind the scores of a card; `None` without a card or if it was read from a file."""
     return None if card is None else card.results.get(name)
+
+
+def _contexts(model, data, card, num_images, seed):
+    """The card's effects within contexts, or those of about as many images as the report measures."""
+    known = result_of(card, "contexts")
+    if known is not None or not hasattr(data, "factor_sizes") or max(data.factor_sizes) < 2:
+        return known
+    return metrics.context_effects(model, data, num_images, seed)
 
 
 def _use(mean, log_var, card):

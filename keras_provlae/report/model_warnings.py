@@ -44,6 +44,7 @@ def model_warnings(
         *(_fades(snapshots) if snapshots else _fades_by_epoch(history or {})),
         *_losses(history or {}),
         *_factors(found),
+        *_flips(found),
     ]
 
 
@@ -174,6 +175,22 @@ def _losses(history):
         yield (
             f"The loss was still falling when the training ended: from {last[-1 - tail]:.4g} to {last[-1]:.4g} in "
             f"the last {tail} epoch{'s' if tail > 1 else ''}. Train for longer."
+        )
+
+
+def _flips(found):
+    if found.contexts is None:
+        return
+    for factor, latent in found.contexts.flipped:
+        row = found.contexts.factor_names.index(factor)
+        within, over = found.contexts.within[row, latent], found.contexts.over[row].max()
+        same = found.contexts.agreement[row, latent]
+        rung, columns = next((rung, columns) for rung, columns in found.rung_slices if latent < columns.stop)
+        yield (
+            f"z_{rung}[{latent - columns.start}] follows {factor} only within a context: it explains {within:.0%} of "
+            f"the latent's variance where the other factors are fixed, but at most {over:.0%} of any latent's over all "
+            f"of them, because the latent moves the same way in only {same:.0%} of the contexts. Scores such as MIG "
+            "count this as no information."
         )
 
 

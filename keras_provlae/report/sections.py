@@ -178,8 +178,15 @@ def reconstructions(model: keras.Model, found: Measurements, name: str) -> str:
     ) + picture(swaps, "Two images, A and B, that swap the codes of one rung.")
 
 
-def factors(model: keras.Model, found: Measurements, name: str, factor_names: Sequence[str] | None) -> str:
-    """Heatmaps of the card's results, if it has them, and responses to the factors on the subset."""
+def factors(
+    model: keras.Model,
+    found: Measurements,
+    name: str,
+    factor_names: Sequence[str] | None,
+    data: Any = None,
+    seed: int | None = 0,
+) -> str:
+    """Heatmaps of the card's results, if it has them, responses to the factors on the subset, and flipped codes."""
     parts, results = [], found.card.results
     if "rung_factor_map" in results:
         figure = visualization.rung_factor_heatmap(found.card)
@@ -192,4 +199,7 @@ def factors(model: keras.Model, found: Measurements, name: str, factor_names: Se
             found.mean, found.log_var, found.factors, model.rung_slices, factor_names, data=name
         )
         parts.append(picture(figure, "Response of each latent to each factor: its mean, and one standard deviation."))
+    for factor, latent in [] if found.contexts is None or data is None else found.contexts.flipped:
+        figure = visualization.context_sweeps(model, data, factor, latent, seed=seed, data=name)
+        parts.append(picture(figure, f"A flipped code: {factor} swept in three contexts of the other factors."))
     return "".join(parts) or "<p>No pictures: the card was read from a file, and the data have no factors.</p>"

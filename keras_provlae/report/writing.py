@@ -37,10 +37,11 @@ def write_report(
     """Writes one self-contained HTML file about a trained model, which opens without a network.
 
     It describes the training and shows the curves, the growth timeline, a table of the rungs, traversals, samples,
-    swaps and reconstructions; with known factors also heatmaps, responses and the metric card. It warns of rungs that
-    carry less than 0.1 nats, latents that are never used, KL that carries no information, I(x; z) at its ceiling, rungs
-    that are still locked, fade-ins that never finished, a loss that is not finite or was still falling (by 1% over the
-    last fifth of the last stage), a model that was never trained, and fewer than 100 images.
+    swaps and reconstructions; with known factors also heatmaps, responses and the metric card. It warns of rungs
+    that carry less than 0.1 nats, latents that are never used, KL that carries no information, I(x; z) at its
+    ceiling, rungs that are still locked, latents whose meaning depends on the context, fade-ins that never
+    finished, a loss that is not finite or was still falling (by 1% over the last fifth of the last stage), a model
+    that was never trained, and fewer than 100 images.
 
     Args:
         model: A `LadderVAE`.
@@ -108,7 +109,7 @@ def write_report(
         ("Reconstructions", written.reconstructions(model, found, name)),
     ]
     if found.card is not None:
-        sections.append(("Factors", written.factors(model, found, name, factor_names)))
+        sections.append(("Factors", written.factors(model, found, name, factor_names, data, seed)))
         sections.append(("Metric card", found.card._repr_html_()))
     lead = f"Report on a {type(model).__name__} with {model.num_rungs} rung{'s' if model.num_rungs > 1 else ''}."
     footer = f"Written by keras_provlae on {datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC."

@@ -2,12 +2,13 @@
 
 Models: `traversals`, `rung_samples`, `rung_swaps`, `manifold`, `reconstructions`. Trainings: `training_curves`,
 `growth_timeline`, `growth_shocks`. Codes and factors: `mutual_information_heatmap`, `rung_factor_heatmap`,
-`latent_responses`. Comparisons: `reconstruction_against_scores`, `mig_against_mig_sup`. Animations: `traversals_gif`,
-`growth_gif`.
+`latent_responses`, `context_sweeps`. Comparisons: `reconstruction_against_scores`, `mig_against_mig_sup`. Animations:
+`traversals_gif`, `growth_gif`.
 """
 
 from keras_provlae.visualization.animation import traversals_gif
 from keras_provlae.visualization.comparison import mig_against_mig_sup, reconstruction_against_scores
+from keras_provlae.visualization.contexts import context_sweeps
 from keras_provlae.visualization.curves import training_curves
 from keras_provlae.visualization.heatmaps import mutual_information_heatmap, rung_factor_heatmap
 from keras_provlae.visualization.images import reconstructions, rung_samples, rung_swaps
@@ -21,6 +22,7 @@ from keras_provlae.visualization.writers import write_gif, write_png
 
 __all__ = [
     "Snapshot",
+    "context_sweeps",
     "growth_gif",
     "growth_shocks",
     "growth_timeline",

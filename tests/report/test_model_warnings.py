@@ -4,7 +4,7 @@ import types
 import numpy as np
 import pytest
 
-from keras_provlae.metrics import RungInformation
+from keras_provlae.metrics import ContextEffects, RungInformation
 from keras_provlae.report.measurements import Measurements
 from keras_provlae.report.model_warnings import model_warnings
 from keras_provlae.visualization import Snapshot
@@ -45,6 +45,20 @@ def test_factors_that_do_not_vary(model):
     assert model_warnings(model, measured(factors=np.array([[1, 2], [1, 3]]))) == []
     (sentence,) = model_warnings(model, measured(factors=np.ones((3, 2))))
     assert sentence.startswith("Every factor has one value in these images")
+
+
+def test_a_flipped_code(model, found):
+    effects = ContextEffects(
+        within=np.array([[0.0, 0.9, 0, 0, 0, 0], [0, 0, 0, 0.8, 0, 0]]),
+        over=np.array([[0.0, 0.9, 0, 0, 0, 0], [0, 0.1, 0, 0.02, 0, 0]]),
+        agreement=np.full((2, 6), 0.55),
+        contexts=(10, 10),
+        factor_names=("hue", "scale"),
+    )
+    (sentence,) = model_warnings(model, found._replace(contexts=effects))
+    assert sentence.startswith("z_2[1] follows scale only within a context: it explains 80% of the latent's variance")
+    assert "at most 10% of any latent's over all" in sentence
+    assert "the same way in only 55% of the contexts" in sentence
 
 
 def test_a_good_training_has_no_warnings(model, found):
