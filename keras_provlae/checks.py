@@ -31,6 +31,17 @@ def check_seed(seed: Any) -> None:
         check_count("seed", seed, least=0)
 
 
+def check_dataset_size(dataset_size: Any) -> None:
+    """Checks that `dataset_size` is an integer of at least 2."""
+    if not isinstance(dataset_size, Integral):
+        raise TypeError(
+            "`dataset_size` must be an integer, the number of training images: the total correlation needs it. "
+            f"Received: dataset_size={dataset_size!r}."
+        )
+    if dataset_size < 2:
+        raise ValueError(f"`dataset_size` must be at least 2. Received: dataset_size={dataset_size}.")
+
+
 def check_number(name: str, number: Any, low: float, high: float) -> None:
     """Checks that an argument is a real number in [low, high].
 

@@ -5,10 +5,11 @@ image: `beta` and `gamma` have the paper's meaning only with these sums. The mod
 """
 
 import math
-from numbers import Integral
 from typing import Any
 
 from keras import ops
+
+from keras_provlae.checks import check_dataset_size
 
 
 def bernoulli_nll(images: Any, logits: Any) -> Any:
@@ -125,6 +126,12 @@ def total_correlation(codes: Any, mean: Any, log_var: Any, dataset_size: int, un
     N - M images outside the batch, and the rest get 1 / M. The estimate of the density is unbiased, that of its
     logarithm is not: small batches underestimate the total correlation.
 
+    Far so: with a batch of 100 of 480,000 images and informative codes it reads about -2 nats, where the truth is at
+    least 0. The densities q(z_j) of single latents are then known well, but the other images hardly ever come near the
+    code in all latents at once, so log q(z) is nearly the constant log q(z | x) - log N. What is left to minimize is in
+    effect the sum over latents of I(x; z_j), each by itself. That still separates factors, but its value says little:
+    `metrics.gaussian_total_correlation` of many images is a better measure.
+
     Args:
         codes: Float tensor `(batch, latents)`: a sample of each posterior.
         mean: Float tensor like `codes`.
@@ -171,17 +178,6 @@ def total_correlation(codes: Any, mean: Any, log_var: Any, dataset_size: int, un
         marginals = marginals * unlocked
     # one image alone says nothing about the others
     return (joint - ops.sum(marginals, axis=-1)) * ops.cast(ops.shape(codes)[0] > 1, log_density.dtype)
-
-
-def check_dataset_size(dataset_size: Any) -> None:
-    """Checks that `dataset_size` is an integer of at least 2."""
-    if not isinstance(dataset_size, Integral):
-        raise TypeError(
-            "`dataset_size` must be an integer, the number of training images: the total correlation needs it. "
-            f"Received: dataset_size={dataset_size!r}."
-        )
-    if dataset_size < 2:
-        raise ValueError(f"`dataset_size` must be at least 2. Received: dataset_size={dataset_size}.")
 
 
 def _stratified_weights(batch, dataset_size, dtype):

@@ -14,12 +14,11 @@ import keras
 from keras import ops
 
 from keras_provlae import ladder, presets
-from keras_provlae.checks import non_negative
+from keras_provlae.checks import check_dataset_size, non_negative
 from keras_provlae.layers import Sampling
 from keras_provlae.losses import (
     bernoulli_nll,
     bounded_log_var,
-    check_dataset_size,
     gaussian_kl,
     gaussian_nll,
     total_correlation,
@@ -50,8 +49,8 @@ class LadderVAE(ImageModel, abc.ABC):
         beta: Float >= 0, or L of them ordered from rung 1. Weight of the KL terms.
         likelihood: `"bernoulli"`, or `"gaussian"` with unit variance (a smaller variance
             is a smaller `beta`). The decoder's output passes a sigmoid under both.
-        tc_weight: Float >= 0. Weight of the total correlation of the unlocked rungs' latents,
-            on top of the KL terms: beta-TCVAE's beta - 1.
+        tc_weight: Float >= 0. Weight of the estimated total correlation of the unlocked rungs' latents (`tc_estimate`
+            in the logs: see `losses.total_correlation`), on top of the KL terms: beta-TCVAE's beta - 1.
         dataset_size: Int. Number of training images, which the estimate of the total correlation needs. `None` leaves
             the term out.
         capacity: `None`, or float >= 0, or L of them ordered from rung 1: nats C_l, the information budget of each
@@ -137,7 +136,7 @@ class LadderVAE(ImageModel, abc.ABC):
         self.rung_trackers = [keras.metrics.Mean(name=f"kl_rung_{rung}") for rung in rungs]
         self.elbo_tracker = keras.metrics.Mean(name="elbo")
         self.regularization_tracker = keras.metrics.Mean(name="regularization")
-        further = [] if dataset_size is None else ["total_correlation"]
+        further = [] if dataset_size is None else ["tc_estimate"]
         self.further_trackers = {name: keras.metrics.Mean(name=name) for name in further}
 
         self.build((None, *self.spec.image_shape))
@@ -188,7 +187,7 @@ class LadderVAE(ImageModel, abc.ABC):
 
     def further_weights(self) -> dict[str, Any]:
         """Weights of the loss terms other than reconstruction and KL: `{name: weight}`."""
-        return {} if self.dataset_size is None else {"total_correlation": self.loss_weights["tc_weight"]}
+        return {} if self.dataset_size is None else {"tc_estimate": self.loss_weights["tc_weight"]}
 
     def further_terms(self, images: Any, y_pred: dict[str, Any]) -> dict[str, Any]:
         """Those terms for one batch: `{name: float32 scalar}`, with the names of `further_weights`."""
@@ -197,7 +196,7 @@ class LadderVAE(ImageModel, abc.ABC):
         codes, mean, log_var = (y_pred[name] for name in ("codes", "mean", "log_var"))
         unlocked = self.per_latent(self.unlocked())
         estimate = total_correlation(codes, mean, log_var, self.dataset_size, unlocked)
-        return {"total_correlation": replicas.batch_mean(estimate)}
+        return {"tc_estimate": replicas.batch_mean(estimate)}
 
     # === State; a model that grows answers from its own counters ===
 
