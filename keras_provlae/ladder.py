@@ -181,7 +181,9 @@ def encode(layers: EncoderLayers, images: Any, gates: Any) -> tuple[Any, Any]:
     return joined(means), joined(log_vars)
 
 
-def decode(layers: DecoderLayers, codes: Any, gates: Any, rungs: Sequence[int] | None = None) -> Any:
+def decode(
+    layers: DecoderLayers, codes: Any, gates: Any, rungs: Sequence[int] | None = None, maps: list | None = None
+) -> Any:
     """The image, as one logit per pixel and channel.
 
     Args:
@@ -190,6 +192,7 @@ def decode(layers: DecoderLayers, codes: Any, gates: Any, rungs: Sequence[int] |
         gates: Float32 tensor `(num_rungs,)`, deepest rung first.
         rungs: The rungs to compute, L among them; `None` for all. The others must have the gate 0: their maps m_l
             would add nothing, so they are left out.
+        maps: `None`, or a list to which g_l of every computed rung is appended, deepest first.
 
     Returns:
         Float32 tensor `(batch, height, width, channels)`.
@@ -201,6 +204,8 @@ def decode(layers: DecoderLayers, codes: Any, gates: Any, rungs: Sequence[int] |
         if rungs is None or rung.number in rungs:
             m = rung.gate(in_turn(rung.map, z), gates)
             g = in_turn(rung.convs, m if g is None else joined([m, g]))
+            if maps is not None:
+                maps.append(g)
         else:
             conv, *others = rung.convs
             g = in_turn(others, on_part(conv, g))

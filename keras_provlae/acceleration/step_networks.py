@@ -53,7 +53,9 @@ def encode(layers: ladder.EncoderLayers, images: Any, gates: Any) -> tuple[Any, 
     return ladder.joined(means), ladder.joined(log_vars)
 
 
-def decode(layers: ladder.DecoderLayers, codes: Any, gates: Any, rungs: Sequence[int] | None = None) -> Any:
+def decode(
+    layers: ladder.DecoderLayers, codes: Any, gates: Any, rungs: Sequence[int] | None = None, maps: list | None = None
+) -> Any:
     """`ladder.decode` with the last affine folded into the kernel of the logits.
 
     Args:
@@ -61,13 +63,14 @@ def decode(layers: ladder.DecoderLayers, codes: Any, gates: Any, rungs: Sequence
         codes: As `ladder.decode`.
         gates: As `ladder.decode`.
         rungs: As `ladder.decode`.
+        maps: As `ladder.decode`.
 
     Returns:
         As `ladder.decode`.
     """
     parts = [layers.stem, layers.logits, *(part for rung in layers.rungs for part in (rung.map, rung.convs))]
     if _regularizes_activities(parts):
-        return ladder.decode(layers, codes, gates, rungs)
+        return ladder.decode(layers, codes, gates, rungs, maps)
     last = layers.stem or layers.rungs[-1].convs
     folded = last[-1] if last and isinstance(last[-1], ChannelAffine) else None
     g = None
@@ -76,6 +79,8 @@ def decode(layers: ladder.DecoderLayers, codes: Any, gates: Any, rungs: Sequence
             m = rung.gate(_in_turn(rung.map, z), gates)
             g = m if g is None else ladder.joined([m, g])
         g = _transposed_in_turn(rung.convs, g, without=folded)
+        if maps is not None and (rungs is None or rung.number in rungs):
+            maps.append(_in_turn([folded], g) if folded in rung.convs else g)
     g = _transposed_in_turn(layers.stem, g, without=folded)
     logits, *crop = layers.logits
     return _in_turn(crop, transposed(logits, g, folded))

@@ -19,7 +19,7 @@ INTERPOLATIONS = ("linear", "geometric")
 
 
 class Annealing(keras.callbacks.Callback):
-    """Changes `beta`, `gamma`, `tc_weight` or `capacity` of a ladder model during `fit`.
+    """Changes `beta`, `gamma` and other weights of the loss of a ladder model during `fit`.
 
     A schedule is a list of points `(optimizer step, value)`: between two points the value is interpolated, before the
     first and after the last it is constant. Or a dict `{stage: points or one value}` for every stage of a model that
@@ -95,7 +95,7 @@ class Annealing(keras.callbacks.Callback):
             if name not in weights:
                 raise ValueError(
                     f"{type(model).__name__} has no loss weight `{name}` to change: it has {', '.join(weights)}. "
-                    "`tc_weight` needs `dataset_size`, and `capacity` needs a first value, in the constructor."
+                    "`tc_weight` needs `dataset_size`, and others a first value, in the constructor."
                 )
             if None not in schedule and set(schedule) != set(range(model.num_rungs)):
                 raise ValueError(

@@ -7,7 +7,7 @@ passes (its gate), and the weight of its KL. Everything else, from the network t
 import abc
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
 import keras
@@ -40,8 +40,6 @@ ARCHITECTURE = set(inspect.signature(ladder.ladder_spec).parameters) - {"image_s
 class LadderVAE(ImageModel, abc.ABC):
     """A variational ladder autoencoder; subclasses define the gates and the KL weights.
 
-    A concrete model defines `encoder_gates`, `decoder_gates` and `kl_weights`.
-
     Args:
         image_shape: `(height, width, channels)` in pixels.
         num_rungs: Int L >= 1. Rung L is the deepest, the most abstract.
@@ -57,6 +55,7 @@ class LadderVAE(ImageModel, abc.ABC):
             rung. An unlocked rung then pays beta |KL_l - C_l| instead of beta KL_l.
         rung_widths: `None`, or the columns of each rung, deepest first, in a model that divides the code of a single
             ladder rung into several (`TeacherStudentVAE`).
+        own_weights: Values of a subclass's own `LossWeight`s; `None` leaves one out.
         name: Name of the model.
         dtype: Dtype policy; `None` takes the global one.
         **architecture: `channels`, `dense`, `stem`, `head_convs`, `head_dense`, `map_dense`,
@@ -78,6 +77,7 @@ class LadderVAE(ImageModel, abc.ABC):
     capacity = LossWeight(per_rung=True)
     grows = False  # whether rungs are unlocked one by one
     _is_regularized = False  # whether the last loss had terms of regularizers or of `add_loss`
+    needs_maps = False  # whether a training step computes with the maps g_l
     step_wiring = ladder  # wires the layers in a training step; may be replaced by functions that give the same numbers
 
     def __init__(
@@ -91,6 +91,7 @@ class LadderVAE(ImageModel, abc.ABC):
         dataset_size: int | None = None,
         capacity: float | Sequence[float] | None = None,
         rung_widths: Sequence[int] | None = None,
+        own_weights: Mapping[str, Any] | None = None,
         name: str | None = None,
         dtype: Any = None,
         **architecture: Any,
@@ -115,11 +116,11 @@ class LadderVAE(ImageModel, abc.ABC):
         if dataset_size is not None or non_negative("tc_weight", tc_weight) > 0:
             check_dataset_size(dataset_size)
         self.loss_weights = LossWeights()
-        self.beta = beta
-        if dataset_size is not None:
-            self.tc_weight = tc_weight
-        if capacity is not None:
-            self.capacity = capacity
+        tc_weight = None if dataset_size is None else tc_weight
+        weights = {"beta": beta, "tc_weight": tc_weight, "capacity": capacity, **(own_weights or {})}
+        for weight, value in weights.items():
+            if value is not None:
+                setattr(self, weight, value)
         self.preset = None  # set by `from_preset`
 
         # === Layers ===
@@ -275,10 +276,12 @@ class LadderVAE(ImageModel, abc.ABC):
         images, rungs = self._images_and_rungs(inputs)
         wiring = self.step_wiring if training else ladder
         encode = functools.partial(wiring.encode, self._encoder_layers)
-        decode = functools.partial(wiring.decode, self._decoder_layers, rungs=rungs)
+        maps = [] if training and self.needs_maps else None
+        decode = functools.partial(wiring.decode, self._decoder_layers, rungs=rungs, maps=maps)
         mean, log_var = self.inference(self.checked(images), encode)
         codes = self.sampling(mean, log_var)
-        return {"mean": mean, "log_var": log_var, "codes": codes, "logits": self.generative(codes, decode)}
+        outputs = {"mean": mean, "log_var": log_var, "codes": codes, "logits": self.generative(codes, decode)}
+        return outputs if maps is None else {**outputs, "maps": maps}
 
     def _images_and_rungs(self, inputs):
         """The images, and the rungs to decode (`None` for all). The checks refuse any other dict."""
@@ -318,7 +321,7 @@ class LadderVAE(ImageModel, abc.ABC):
         """
         check_images(images, self.image_shape)
         check_pixels(images)
-        encode = functools.partial(_on_batch, self.encoder)
+        encode = functools.partial(predict_on_batch, self.encoder)
         return tuple(map(ops.convert_to_numpy, self.inference(within_unit(images), encode)))
 
     def decode(self, codes: Any) -> Any:
@@ -349,7 +352,7 @@ class LadderVAE(ImageModel, abc.ABC):
             ValueError: As `decode`.
         """
         codes = checked_codes(self, ops.convert_to_numpy(codes).astype("float32"))
-        logits = self.generative(codes, functools.partial(_on_batch, self.decoder))
+        logits = self.generative(codes, functools.partial(predict_on_batch, self.decoder))
         return ops.convert_to_numpy(ops.sigmoid(logits))
 
     def reconstruct(self, images: Any) -> Any:
@@ -478,7 +481,3 @@ class LadderVAE(ImageModel, abc.ABC):
         model = super().from_config(settings)
         model.preset = preset
         return model
-
-
-def _on_batch(network, inputs, gates):
-    return predict_on_batch(network, [inputs, gates])

@@ -12,6 +12,7 @@ from keras_provlae.checks import non_negative
 WITHOUT = {
     "tc_weight": "Give `dataset_size` to its constructor.",
     "capacity": "Give a `capacity` to its constructor.",
+    "multiscale_weight": "Give a `multiscale_weight` to its constructor.",
 }
 
 
@@ -86,7 +87,7 @@ class LossWeight:
         if self.name in model.loss_weights.by_name:
             model.loss_weights.by_name[self.name].assign(values)
             return
-        if model.built and self.name in WITHOUT and np.any(values):
+        if model.built:
             raise ValueError(f"This {type(model).__name__} was built without `{self.name}`. {WITHOUT[self.name]}")
         model.loss_weights.add(self.name, values)
         model.loss_weights.initial[self.name] = self.__get__(model)

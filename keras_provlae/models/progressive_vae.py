@@ -7,12 +7,12 @@ import keras
 from keras import ops
 
 from keras_provlae import presets
-from keras_provlae.models.growing_vae import GrowingVAE
 from keras_provlae.models.loss_weights import LossWeight
+from keras_provlae.models.multiscale import SupervisedVAE
 
 
 @keras.saving.register_keras_serializable(package="keras_provlae")
-class ProgressiveVAE(GrowingVAE):
+class ProgressiveVAE(SupervisedVAE):
     """A ladder VAE that grows from its deepest rung to its shallowest.
 
     At stage s the rungs L .. L - s are unlocked. The newest is blended in by alpha, which rises linearly from 0 to 1
@@ -28,6 +28,7 @@ class ProgressiveVAE(GrowingVAE):
         latent_dim: Int >= 1, or L of them ordered from rung 1: width of each rung's code.
         beta: Float >= 0, or L of them ordered from rung 1. Weight of the KL of unlocked rungs.
         gamma: Float >= 0. Weight of the KL of locked rungs; 0 is the paper's ablation.
+        multiscale_weight: `None`, or float >= 0: weight of multi-scale supervision, see `SupervisedVAE`.
         **kwargs: `likelihood`, `name`, `dtype` and the architecture, as `LadderVAE`.
 
     Raises:
@@ -51,10 +52,11 @@ class ProgressiveVAE(GrowingVAE):
         latent_dim: int | Sequence[int],
         beta: float | Sequence[float] = 1.0,
         gamma: float = 0.5,
+        multiscale_weight: float | None = None,
         **kwargs: Any,
     ):
-        super().__init__(image_shape, num_rungs, latent_dim, beta=beta, **kwargs)
-        self.gamma = gamma
+        own_weights = {"gamma": gamma, "multiscale_weight": multiscale_weight}
+        super().__init__(image_shape, num_rungs, latent_dim, beta=beta, own_weights=own_weights, **kwargs)
 
     @classmethod
     def preset_settings(cls, preset: str) -> dict:

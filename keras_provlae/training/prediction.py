@@ -30,14 +30,14 @@ def on_any_rows(function: Callable[[Any], Any], rows: Any) -> Any:
     return keras.tree.map_structure(lambda output: output[:number], outputs)
 
 
-def predict_on_batch(network: keras.Model, inputs: list) -> Any:
+def predict_on_batch(network: keras.Model, *inputs: Any) -> Any:
     """As `network.predict_on_batch`, traced once for all batch sizes.
 
     TensorFlow would trace for the first batch size, and again for another.
 
     Args:
         network: A functional model with several inputs.
-        inputs: One array or tensor per input.
+        *inputs: One array or tensor per input.
 
     Returns:
         NumPy arrays, as `predict_on_batch`.

@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 
-LOSS_WEIGHT = re.compile(r"(beta|gamma|tc_weight|capacity)(_rung_\d+)?")  # as `callbacks.Annealing` logs them
+LOSS_WEIGHT = re.compile(
+    r"(beta|gamma|tc_weight|capacity|multiscale_weight)(_rung_\d+)?"
+)  # as `callbacks.Annealing` logs them
 DRAWN = re.compile(rf"(val_)?(loss|reconstruction)|(kl|mi)_rung_\d+|mi_total|alpha|stage|epoch|{LOSS_WEIGHT.pattern}")
 NOT_MEASURED = ("NA", "")  # as Keras and pandas write it
 OTHER_FILES = (".html", ".htm", ".png", ".keras", ".h5")
