@@ -120,7 +120,7 @@ class LadderVAE(ImageModel, abc.ABC):
         weights = {"beta": beta, "tc_weight": tc_weight, "capacity": capacity, **(own_weights or {})}
         for weight, value in weights.items():
             if value is not None:
-                setattr(self, weight, value)
+                getattr(type(self), weight).create(self, value)
         self.preset = None  # set by `from_preset`
 
         # === Layers ===

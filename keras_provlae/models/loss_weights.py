@@ -55,7 +55,7 @@ class LossWeight:
 
     The training step reads the variable, so a new value needs no new trace.
 
-    A model has the weights that its constructor sets.
+    A model has the weights that its constructor creates.
 
     Args:
         per_rung: Bool. Whether every rung has a weight of its own. Then the variable has the shape `(num_rungs,)`,
@@ -83,13 +83,13 @@ class LossWeight:
         return numbers[0] if len(set(numbers)) == 1 else tuple(numbers[::-1])
 
     def __set__(self, model: Any, value: Any) -> None:
-        values = self.checked(model, value)
-        if self.name in model.loss_weights.by_name:
-            model.loss_weights.by_name[self.name].assign(values)
-            return
-        if model.built:
+        if self.name not in model.loss_weights.by_name:
             raise ValueError(f"This {type(model).__name__} was built without `{self.name}`. {WITHOUT[self.name]}")
-        model.loss_weights.add(self.name, values)
+        model.loss_weights.by_name[self.name].assign(self.checked(model, value))
+
+    def create(self, model: Any, value: Any) -> None:
+        """Gives a model the weight; called by its constructor."""
+        model.loss_weights.add(self.name, self.checked(model, value))
         model.loss_weights.initial[self.name] = self.__get__(model)
 
     def checked(self, model: Any, value: Any) -> Any:

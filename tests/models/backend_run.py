@@ -51,8 +51,26 @@ def students_of_the_same_teacher(start):
     model.compile("sgd", **EAGER)
     model.optimizer.learning_rate = 1e-5
     logs = [model.train_on_batch(start["images"], return_dict=True) for _ in range(3)]
-    names = ("loss", "teacher_codes", "jacobian", "cross_covariance", "total_correlation", "kl_rung_1")
+    names = ("loss", "teacher_codes", "jacobian", "cross_covariance", "tc_estimate", "kl_rung_1")
     return {"student": np.array([[float(log[name]) for name in names] for log in logs])}
+
+
+def guided_steps(start):
+    """Returns the terms of a `fit` with budgets, multi-scale supervision and weights that change at every step."""
+    settings = {"channels": 4, "dense": None, "capacity": (0.1, 0.2), "multiscale_weight": 0.5, "dataset_size": 100}
+    model = kp.ProgressiveVAE((9, 7, 2), num_rungs=2, latent_dim=(3, 2), **settings)
+    rng = np.random.default_rng(2)
+    for variable in model.trainable_variables:
+        variable.assign(0.3 * rng.standard_normal(variable.shape))
+    noise = ops.convert_to_tensor(start["noise"])
+    model.sampling.call = lambda mean, log_var: mean + ops.exp(0.5 * log_var) * noise
+    model.compile("sgd", **EAGER)
+    model.optimizer.learning_rate = 1e-4
+    annealing = kp.callbacks.Annealing(every=1, beta=[(0, 1.0), (4, (3.0, 5.0))], tc_weight={0: 0.0, 1: 2.0})
+    callbacks = [kp.GrowthCallback(fade_in_steps=2, max_fade_fraction=None), annealing]
+    history = model.fit(start["images"], epochs=4, batch_size=4, shuffle=False, callbacks=callbacks, verbose=0).history
+    names = ("loss", "multiscale", "tc_estimate", "kl_rung_1", "beta_rung_1", "beta_rung_2", "tc_weight")
+    return {"guided": np.array([history[name] for name in names])}
 
 
 def growth_through_fit(start):
@@ -117,7 +135,13 @@ def results(source):
     """Returns the numbers of all the functions above: `{name: array}`."""
     with np.load(source) as file:
         start = dict(file)
-    parts = (steps_from_the_same_start, students_of_the_same_teacher, growth_through_fit, errors_of_bad_images)
+    parts = (
+        steps_from_the_same_start,
+        students_of_the_same_teacher,
+        guided_steps,
+        growth_through_fit,
+        errors_of_bad_images,
+    )
     found = {"backend": keras.backend.backend()}
     for part in parts:
         found |= part(start)

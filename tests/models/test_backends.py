@@ -70,6 +70,10 @@ def test_tensorflow_trains_grows_and_saves(on_tensorflow):
     np.testing.assert_allclose(on_tensorflow["alpha"], [1, 1, 0.5, 1])
     np.testing.assert_allclose(on_tensorflow["loaded"], [1, 1, 8, 0])
     assert np.abs(on_tensorflow["student"]).min() > 1e-7  # every term is there
+    *_, first, second, tc_weight = on_tensorflow["guided"]
+    np.testing.assert_allclose(first, [1, 1.5, 2, 2.5])
+    np.testing.assert_allclose(second, [1, 2, 3, 4])
+    np.testing.assert_allclose(tc_weight, [0, 0, 2, 2])
     assert_errors(on_tensorflow)
     assert_measured(on_tensorflow)
 
@@ -95,6 +99,7 @@ def test_other_backends_take_the_same_steps(backend, processes, folder, on_tenso
     assert str(result["backend"]) == backend
     np.testing.assert_allclose(result["losses"], on_tensorflow["losses"], rtol=1e-4)
     np.testing.assert_allclose(result["student"], on_tensorflow["student"], rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(result["guided"], on_tensorflow["guided"], rtol=1e-3, atol=1e-6)
     for name in on_tensorflow:
         if name.startswith("weight_"):
             np.testing.assert_allclose(result[name], on_tensorflow[name], rtol=1e-4, atol=1e-4)
