@@ -14,9 +14,10 @@ import numpy as np
 from keras_provlae.checks import check_count, check_seed
 from keras_provlae.metrics.encoding import BATCH, encode_all
 from keras_provlae.metrics.posteriors import check_names, factor_name
-from keras_provlae.thresholds import HELD_SHARE
+from keras_provlae.thresholds import ACTIVE_VARIANCE
 
 ROWS = 24_000  # images that `context_effects` encodes, over all factors
+FOLLOWED = 0.25  # of a latent's variance within contexts, above which it follows a factor
 STEADY = 0.5  # of a factor's effect within contexts; what is left over all contexts of a latent that is not flipped
 
 
@@ -29,7 +30,7 @@ class ContextEffects:
 
     Attributes:
         within: Float64 `(factors, latents)` in [0, 1]: mean over contexts of the variance along the factor, as a share
-            of the latent's variance. 0 for a constant latent.
+            of the latent's variance. 0 for an idle latent, whose means hardly vary.
         over: Float64 `(factors, latents)` in [0, within]: the variance along the factor of the mean over contexts.
         agreement: Float64 `(factors, latents)` in [0.5, 1]: share of contexts in which the latent moves the same way
             along the factor; about 0.5 for noise and for a code flipped in half of them.
@@ -50,11 +51,14 @@ class ContextEffects:
 
     @property
     def flipped(self) -> list[tuple[str, int]]:
-        """`[(factor, latent)]`: the best latent of a factor where the effect cancels over contexts, in every latent."""
+        """`[(factor, latent)]`: the best latent of a factor where the effect cancels over contexts, in every latent.
+
+        Only for factors that explain a quarter of their best latent within contexts.
+        """
         return [
             (name, int(latent))
             for name, latent, within, over in zip(self.factor_names, self.best, self.within, self.over, strict=True)
-            if within[latent] >= HELD_SHARE and over.max() < STEADY * within[latent]
+            if within[latent] >= FOLLOWED and over.max() < STEADY * within[latent]
         ]
 
     def __str__(self):
@@ -167,7 +171,7 @@ def effects_of_codes(codes: Sequence[Any], factor_names: Sequence[str] | None = 
         raise ValueError(f"`codes` must be arrays (contexts, values, latents), one per factor. Received: {shapes}.")
     names = check_names(factor_names, len(codes))
     variance = np.concatenate([each.reshape(-1, each.shape[2]) for each in codes]).var(axis=0)
-    variance = np.where(variance > 0, variance, np.inf)  # a constant latent is explained by nothing
+    variance = np.where(variance > ACTIVE_VARIANCE, variance, np.inf)  # an idle latent is explained by nothing
     within, over, agreement = (np.zeros((len(codes), len(variance))) for _ in range(3))
     for factor, each in enumerate(codes):
         profiles = each - each.mean(axis=1, keepdims=True)  # along the factor, in every context

@@ -14,6 +14,7 @@ from keras_provlae.visualization.picture import Picture, own_style
 from keras_provlae.visualization.style import WIDTH, code_name, ink, name_data, rung_color
 
 MOST_VALUES = 10  # columns
+LARGEST = 1.1  # inches of an image
 
 
 @own_style()
@@ -62,8 +63,9 @@ def context_sweeps(
     means = encode_all(model, images)[0][:, latent]
     rung, columns = next((rung, columns) for rung, columns in model.rung_slices if latent < columns.stop)
     height, width = images.shape[1:3]
-    side = WIDTH / len(values)
-    figure = Picture(figsize=(WIDTH, len(rows) * (side * height / width + 0.2) + 0.7), layout="constrained")
+    side = min(WIDTH / len(values), LARGEST)
+    figsize = (max(side * len(values), 3.0), len(rows) * (side * height / width + 0.2) + 0.7)
+    figure = Picture(figsize=figsize, layout="constrained")
     grid = figure.subplots(len(rows), len(values), squeeze=False)
     for axes, image, mean in zip(grid.flat, images, means, strict=True):
         axes.imshow(image if image.shape[2] == 3 else image[..., 0], cmap="gray", vmin=0, vmax=1, origin="upper")

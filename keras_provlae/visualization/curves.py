@@ -16,6 +16,14 @@ from keras_provlae.visualization.history import LOSS_WEIGHT, epoch_numbers, read
 from keras_provlae.visualization.picture import Picture, own_style
 from keras_provlae.visualization.style import WIDTH, ink, name_data, rung_color, text_width
 
+LOSS_WEIGHTS = {  # color and line
+    "beta": ("black", "-"),
+    "gamma": ("gray", "-"),
+    "tc_weight": ("black", "--"),
+    "capacity": ("black", "-."),
+    "multiscale_weight": ("gray", ":"),
+}
+
 
 @own_style()
 def training_curves(
@@ -106,8 +114,8 @@ def _draw_information(axes, history, rungs):
 def _draw_loss_weights(axes, history, rungs):
     for name in sorted(filter(LOSS_WEIGHT.fullmatch, history)):
         weight, _, rung = name.partition("_rung_")
-        color = rung_color(len(rungs), int(rung)) if rung else {"beta": "black", "gamma": "gray"}.get(weight)
-        style = "--" if weight in ("tc_weight", "capacity") else "-"
+        color, style = LOSS_WEIGHTS[weight]
+        color = rung_color(len(rungs), int(rung)) if rung else color
         label = name.replace("_", " ")
         axes.plot(epoch_numbers(history), history[name], f".{style}", color=color, markersize=4, label=label)
     axes.set_ylabel("loss weights")
