@@ -31,6 +31,24 @@ def test_presets_hold_the_numbers_of_the_paper(name, num_rungs, latent_dim, beta
         assert (training["epochs_per_rung"], training["batch_size"]) == (epochs, batch)
 
 
+@pytest.mark.parametrize("name", sorted(kp.presets.RECIPES))
+def test_a_recipe_builds_its_model_schedule_and_annealing(name):
+    recipe = kp.presets.recipe(name)
+    model, training = kp.ProgressiveVAE(**{**recipe["model"], "channels": 2, "dense": 2}), recipe["training"]
+    size = kp.ProgressiveVAE.preset_settings(name)["image_shape"][0] // recipe["data"]["downscale"]
+    assert model.image_shape[:2] == (size, size)
+    points = kp.GrowthSchedule(unlock_iterations=training["unlock_iterations"]).unlock_points(model.num_rungs)
+    assert points[-1] + training["fade_in_steps"] < training["iterations"]
+    annealing = kp.callbacks.Annealing(**training["annealing"])
+    for weight in training["annealing"]:
+        assert annealing.value(weight, 0) == recipe["model"][weight]
+        assert annealing.value(weight, training["iterations"]) < recipe["model"][weight]
+    recipe["model"].clear()
+    assert kp.presets.recipe(name)["model"]
+    with pytest.raises(ValueError, match="Unknown recipe. Known: .*shapes3d.*Received: 'celeb_b'"):
+        kp.presets.recipe("celeb_b")
+
+
 def test_a_model_takes_its_preset_and_overrides():
     model = kp.ProgressiveVAE.from_preset("mnist", num_rungs=2, latent_dim=1, gamma=0.0)
     assert (model.preset, model.num_rungs, model.spec.latent_dim, model.beta, model.gamma) == ("mnist", 2, (1, 1), 1, 0)
