@@ -4,7 +4,7 @@ import bisect
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any
 
 import keras
@@ -105,7 +105,6 @@ class Annealing(keras.callbacks.Callback):
             for points in schedule.values():
                 for _, value in points:
                     weights[name].checked(model, value)
-        self._weights = weights
         self._per_rung = {
             name: any(np.ndim(value) for points in schedule.values() for _, value in points)
             for name, schedule in self.schedules.items()
@@ -178,10 +177,10 @@ def _schedule(name, schedule):
         if not schedule or not all(isinstance(stage, Integral) for stage in schedule):
             raise TypeError(f"The stages of `{name}` must be integers. Received: {name}={schedule!r}.")
         return {
-            int(stage): _points(name, points) if isinstance(points, Sequence) and _is_points(points) else [(0, points)]
+            int(stage): _points(name, points if _is_points(points) else [(0, points)])
             for stage, points in schedule.items()
         }
-    if not isinstance(schedule, Sequence) or not _is_points(schedule):
+    if not _is_points(schedule):
         raise TypeError(
             f"`{name}` must be a list of points (step, value), or a dict with one for every stage. "
             f"Received: {name}={schedule!r}."
@@ -190,7 +189,11 @@ def _schedule(name, schedule):
 
 
 def _is_points(values):
-    return len(values) > 0 and all(isinstance(point, Sequence) and len(point) == 2 for point in values)
+    return (
+        isinstance(values, Sequence)
+        and len(values) > 0
+        and all(isinstance(point, Sequence) and len(point) == 2 for point in values)
+    )
 
 
 def _points(name, points):
@@ -200,6 +203,8 @@ def _points(name, points):
     if any(one >= other for one, other in itertools.pairwise(steps)):
         raise ValueError(f"The steps of `{name}` must rise. Received: {steps}.")
     for _, value in points:
+        if isinstance(value, str) or not all(isinstance(number, Real) for number in np.ravel(value)):
+            raise TypeError(f"The values of `{name}` must be numbers, or one per rung. Received: {value!r}.")
         if not all(0 <= number < math.inf for number in np.ravel(value)):
             raise ValueError(f"The values of `{name}` must be finite numbers >= 0. Received: {value}.")
     return [(int(step), tuple(value) if isinstance(value, Sequence) else float(value)) for step, value in points]

@@ -31,7 +31,7 @@ class LossWeights(keras.layers.Layer):
     def add(self, name: str, values: Any) -> None:
         """Creates the variable of a weight."""
         start = keras.initializers.Constant(values)
-        how = {"dtype": "float32", "autocast": False, "trainable": False, "aggregation": "only_first_replica"}
+        how = {"dtype": "float32", "trainable": False, "aggregation": "only_first_replica"}
         self.by_name[name] = self.add_weight(shape=np.shape(values), name=name, initializer=start, **how)
 
     def __getitem__(self, name: str) -> Any:

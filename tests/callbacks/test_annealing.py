@@ -184,6 +184,8 @@ def test_budgets_are_annealed_and_saved(make_model, images, tmp_path):
         ({"beta": [(-1, 1.0)]}, ValueError, "a step of beta` must be at least 0"),
         ({"beta": [(0.5, 1.0)]}, TypeError, "a step of beta` must be an integer"),
         ({"beta": [(0, float("nan"))]}, ValueError, "values of `beta` must be finite numbers >= 0. Received: nan"),
+        ({"beta": {0: -1.0, 1: 1.0}}, ValueError, "values of `beta` must be finite numbers >= 0. Received: -1.0"),
+        ({"beta": {0: "4"}}, TypeError, "values of `beta` must be numbers, or one per rung. Received: '4'"),
         ({"beta": {"one": 1.0}}, TypeError, "stages of `beta` must be integers"),
         (
             {"beta": [(0, 0.0), (9, 1.0)], "interpolation": "geometric"},
