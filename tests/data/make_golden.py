@@ -31,6 +31,7 @@ class Case(NamedTuple):
     settings: dict = LADDER
     optimizer: Callable[[], keras.Optimizer | None] = lambda: None
     fades: tuple[int, ...] = ()  # `fade_in_steps` of every unlock, `STEPS` steps apart
+    loss_weights: dict = {}  # noqa: RUF012 (set before the last steps: they differ from the constructor's)
 
 
 CASES = {
@@ -54,6 +55,17 @@ CASES = {
     "progressive_vae_locked_adamw": Case(optimizer=lambda: keras.optimizers.AdamW(1e-3, weight_decay=0.01)),
     "vlae": Case(kp.VLAE),
     "beta_vae": Case(kp.BetaVAE, {**TRUNK, "beta": 4.0}),
+    "progressive_vae_guided": Case(
+        settings={**LADDER, "beta": (1.0, 2.0, 4.0), "capacity": 0.5, "multiscale_weight": 0.5, "dataset_size": 100},
+        fades=MID_FADE,
+        loss_weights={
+            "beta": (3.0, 0.5, 2.0),
+            "gamma": 0.25,
+            "capacity": 1.5,
+            "multiscale_weight": 2.0,
+            "tc_weight": 1.0,
+        },
+    ),
     "teacher_student_vae": Case(kp.TeacherStudentVAE, {**LADDER, "stem": (4,)}, fades=(0,)),
 }
 
@@ -107,7 +119,7 @@ def sums(variables: list[keras.Variable]) -> np.ndarray:
 
 
 def weights_of(model: keras.Model) -> list[keras.Variable]:
-    """Returns the weights that the files have: not the weights of the loss, which 0.1.0 did not save."""
+    """Returns the weights that the files have: not the weights of the loss, which most of them lack."""
     return [weight for weight in model.weights if not weight.path.startswith("loss_weights/")]
 
 
@@ -143,6 +155,8 @@ def write(name: str, case: Case) -> None:
         model.grow(fade_in_steps=fade)
         stir(model, 0.03)
         train(model, images)
+    for weight, value in case.loss_weights.items():
+        setattr(model, weight, value)
     model.save(folder / "model.keras")
     model.save_weights(folder / "model.weights.h5")
     codes = np.random.default_rng(1).standard_normal((4, 5)).astype("float32")
