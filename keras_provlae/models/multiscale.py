@@ -45,8 +45,9 @@ class SupervisedVAE(GrowingVAE):
     def further_weights(self):
         weights = super().further_weights()
         if self.needs_maps and self.num_rungs > 1:
+            # alpha is 1 at stage 0
             grown = (ops.cast(self._stage(), "float32") - 1.0 + self._alpha()) / (self.num_rungs - 1)
-            weights["multiscale"] = (1.0 - ops.maximum(grown, 0.0)) * self.loss_weights["multiscale_weight"]
+            weights["multiscale"] = (1.0 - grown) * self.loss_weights["multiscale_weight"]
         elif self.needs_maps:
             weights["multiscale"] = 0.0  # a single rung has nothing to grow
         return weights

@@ -118,6 +118,7 @@ def test_noise_agrees_in_half_of_the_contexts_and_few_contexts_are_not_biased():
     ]
     agreement = np.mean([effects.agreement for effects in found])
     assert 0.5 < agreement < 0.7
+    assert np.mean([effects.over for effects in found]) < 0.05  # the mean of ten profiles has a tenth of their variance
     noise = rng.standard_normal((2000, 8, 1))
     wide = contexts.effects_of_codes([noise])
     assert wide.over[0, 0] < 0.002

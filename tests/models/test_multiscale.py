@@ -25,6 +25,9 @@ def test_images_are_averaged_down_to_any_size():
 def model(make_model, acceleration):
     model = make_model(num_rungs=3, multiscale_weight=2.0, stem=())
     model.compile(keras.optimizers.SGD(0.0), run_eagerly=True)
+    rng = np.random.default_rng(3)
+    for variable in model.trainable_variables:  # affines that do something
+        variable.assign_add(0.2 * rng.standard_normal(variable.shape))
     return model
 
 
@@ -57,6 +60,13 @@ def test_the_term_is_the_mean_over_unlocked_rungs_and_fades(model, images, stage
     assert logs["multiscale"] == pytest.approx(np.mean(expected), rel=1e-4)
     kl = sum(float(w) * logs[f"kl_rung_{rung}"] for w, rung in zip(model.kl_weights(), (3, 2, 1), strict=True))
     assert logs["loss"] == pytest.approx(logs["reconstruction"] + kl + weight * logs["multiscale"], rel=1e-4)
+
+
+def test_locked_rungs_do_not_count_where_all_are_computed(model, images):
+    outputs, maps = model(images), []
+    kp.ladder.decode(model._decoder_layers, outputs["codes"], model.decoder_gates(), maps=maps)
+    all_rungs, unlocked = (model.further_terms(images, {**outputs, "maps": some}) for some in (maps, maps[:1]))
+    assert float(all_rungs["multiscale"]) == pytest.approx(float(unlocked["multiscale"]))
 
 
 def test_read_outs_are_trained_saved_and_no_part_of_decoding(make_model, images, tmp_path):
