@@ -50,7 +50,7 @@ def train(output):
             kp.GrowthCallback(fade_in_steps=FLAGS.fade_in_steps, fade_in=FLAGS.fade_in, verbose=1),
             kp.callbacks.InformationFlow(test_ds, seed=FLAGS.seed),
             kp.callbacks.TraversalSnapshots(output / "snapshots", test_ds, seed=FLAGS.seed),
-            keras.callbacks.CSVLogger(output / "history.csv"),
+            kp.callbacks.CSVLogger(output / "history.csv", data=f"mnist, source {FLAGS.source}"),
         ],
     )
     return model, history.history, test_ds
