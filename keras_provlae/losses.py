@@ -126,7 +126,7 @@ def total_correlation(codes: Any, mean: Any, log_var: Any, dataset_size: int, un
     N - M images outside the batch, and the rest get 1 / M. The estimate of the density is unbiased, that of its
     logarithm is not: small batches underestimate the total correlation.
 
-    Far so: with a batch of 100 of 480,000 images and informative codes it reads about -2 nats, where the truth is at
+    Far so: with a batch of 100 of 480,000 images and informative codes it reads -2 to -4 nats, where the truth is at
     least 0. The densities q(z_j) of single latents are then known well, but the other images hardly ever come near the
     code in all latents at once, so log q(z) is nearly the constant log q(z | x) - log N. What is left to minimize is in
     effect the sum over latents of I(x; z_j), each by itself. That still separates factors, but its value says little:
