@@ -3,6 +3,7 @@
 import functools
 import io
 import logging
+import types
 
 import matplotlib
 import numpy as np
@@ -54,7 +55,9 @@ def pictures():
     arrays = {"samples": np.zeros((2, 2, 8, 8, 1), "uint8"), "locked": np.array([False, True]), "mi": np.array([1, 0])}
     snapshot = v.Snapshot(0, 1.0, 5, np.array([2, 1]), mi_total=1.0, rows=12, **arrays)
     runs = [{"model": model, "beta": 1, "reconstruction": 1.0, "mig": 0.1, "mig_sup": 0.2} for model in NAMES]
+    grid = {"factor_sizes": (2, 3, 2), "factor_names": NAMES, "images": lambda rows: images[: len(rows)]}
     settings = {
+        "context_sweeps": (painter, types.SimpleNamespace(**grid), NAMES[1], 0, 2),
         "traversals": (painter, None, 3, 3.0, NAMES[0], images, None, "factor", information),
         "rung_samples": (painter, images[:1], 2, 0),
         "reconstructions": (painter, images[:2]),
