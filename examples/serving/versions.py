@@ -107,7 +107,7 @@ class WatchedModel:
         replaces it; if there is none, it keeps serving.
         """
         with self._refreshing:
-            if any(version() is None for version in self._retired):  # no request uses it any more
+            if self._retired:  # perhaps no request uses it any more
                 self._clean_up()
             folders = self._folders()
             self._failed = {number: failed for number, failed in self._failed.items() if number in folders}
