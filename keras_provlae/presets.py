@@ -76,8 +76,8 @@ def preset(name: str) -> dict:
 
 RECIPES = {
     "shapes3d": {
-        "description": "3DShapes at 32 x 32: pressure through the total correlation parts the factors, then little "
-        "pressure sharpens the codes along the axes that were found.",
+        "description": "3DShapes at 32 x 32: pressure through the total correlation parts the hues; every new rung "
+        "comes at once and cheaper than the deepest, so that it opens; then the pressure rises, and at last falls.",
         "data": {"downscale": 2},
         "model": {
             "image_shape": (32, 32, 3),
@@ -91,14 +91,23 @@ RECIPES = {
         },
         "training": {
             "batch_size": 100,
-            "iterations": 24_000,
-            "unlock_iterations": [4_000, 16_000],
-            "fade_in_steps": 1_000,
-            "annealing": {
-                "beta": [(18_000, 2.0), (18_010, 0.5)],
-                "tc_weight": [(18_000, 4.0), (18_010, 1.0)],
+            "iterations": 14_000,
+            "unlock_iterations": [3_000, 10_000],
+            "fade_in_steps": 0,
+            "annealing": {  # per stage, in steps from its unlock; per rung, from rung 1
+                "beta": {
+                    0: 2.0,
+                    1: [
+                        (3_000, (0.25, 0.25, 2.0)),
+                        (3_010, (1.0, 1.0, 2.0)),
+                        (5_000, (1.0, 1.0, 2.0)),
+                        (5_010, (2.0, 2.0, 2.0)),
+                    ],
+                    2: [(2_000, (0.25, 1.0, 2.0)), (2_010, (0.5, 0.5, 0.5))],
+                },
+                "tc_weight": {0: 4.0, 1: [(3_000, 1.0), (3_010, 2.0), (5_000, 2.0), (5_010, 4.0)], 2: 1.0},
             },
-            "learning_rate": [(0, 1e-3), (18_000, 5e-4)],  # from these steps on
+            "learning_rate": [(0, 1e-3), (12_000, 5e-4)],  # from these steps on
             "adam_epsilon": 1e-8,
         },
     },
@@ -119,7 +128,7 @@ def recipe(name: str) -> dict:
 
     Example:
         >>> recipe("shapes3d")["training"]["unlock_iterations"]
-        [4000, 16000]
+        [3000, 10000]
     """
     if name not in RECIPES:
         raise ValueError(f"Unknown recipe. Known: {', '.join(sorted(RECIPES))}. Received: {name!r}.")

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 
 import keras_provlae as kp
@@ -41,8 +42,9 @@ def test_a_recipe_builds_its_model_schedule_and_annealing(name):
     assert points[-1] + training["fade_in_steps"] < training["iterations"]
     annealing = kp.callbacks.Annealing(**training["annealing"])
     for weight in training["annealing"]:
-        assert annealing.value(weight, 0) == recipe["model"][weight]
-        assert annealing.value(weight, training["iterations"]) < recipe["model"][weight]
+        assert annealing.value(weight, 0, stage=0) == recipe["model"][weight]
+        last = annealing.value(weight, training["iterations"] - points[-1], stage=model.num_rungs - 1)
+        assert np.max(last) < recipe["model"][weight]
     recipe["model"].clear()
     assert kp.presets.recipe(name)["model"]
     with pytest.raises(ValueError, match="Unknown recipe. Known: .*shapes3d.*Received: 'celeb_b'"):
