@@ -3,14 +3,18 @@ import os
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import gc
+import sys
 from pathlib import Path
 
-import keras
-import numpy as np
 import pytest
-import tensorflow as tf
 
-import keras_provlae as kp
+# The process that starts the workers of pytest-xdist runs no test: it does without ten seconds of imports.
+if "PYTEST_XDIST_WORKER" in os.environ or not any(argument.startswith("-n") for argument in sys.argv):
+    import keras
+    import numpy as np
+    import tensorflow as tf
+
+    import keras_provlae as kp
 
 # Programs that tests start; doctest would import them here, and their flags would stay.
 collect_ignore = ["training/distributed_run.py", "training/forked_runs.py"]

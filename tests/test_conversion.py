@@ -99,7 +99,8 @@ def test_posteriors_and_logits_agree_at_every_stage(parity):
 def test_gradients_and_adam_steps_agree(parity, acceleration, monkeypatch):
     monkeypatch.setattr(kp.layers.Sampling, "call", lambda self, mean, log_var: mean)
     model, settings = parity.model, parity.settings
-    for stage, run in settings["runs"].items():
+    runs = list(settings["runs"].items())
+    for stage, run in runs if acceleration == "accelerated" else runs[:1]:
         parity.set_stage(int(stage) - 1)
         adam = RecordingAdam(settings["learning_rate"], epsilon=settings["adam_epsilon"])
         model.compile(adam, run_eagerly=True)  # cheaper than tracing for a few steps

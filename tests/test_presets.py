@@ -44,7 +44,7 @@ def test_a_recipe_builds_its_model_schedule_and_annealing(name):
     for weight in training["annealing"]:
         assert annealing.value(weight, 0, stage=0) == recipe["model"][weight]
         last = annealing.value(weight, training["iterations"] - points[-1], stage=model.num_rungs - 1)
-        assert np.max(last) < recipe["model"][weight]
+        assert np.mean(last) < recipe["model"][weight]
     recipe["model"].clear()
     assert kp.presets.recipe(name)["model"]
     with pytest.raises(ValueError, match="Unknown recipe. Known: .*shapes3d.*Received: 'celeb_b'"):

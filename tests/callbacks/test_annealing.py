@@ -153,12 +153,11 @@ def test_a_budget_above_the_kl_raises_it(make_model, images):
         keras.utils.set_random_seed(0)
         model = make_model(num_rungs=1, beta=100.0, capacity=capacity, dense=None)
         model.compile(keras.optimizers.Adam(1e-2), run_eagerly=True)
-        for _ in range(40):
-            logs = model.train_on_batch(images, return_dict=True)
+        kls[capacity] = []
+        for _ in range(6):
+            kls[capacity].append(model.train_on_batch(images, return_dict=True)["kl"])
             model.reset_metrics()
-        kls[capacity] = logs["kl"]
-    assert kls[0.0] < 0.2
-    assert kls[4.0] == pytest.approx(4.0, abs=1.0)
+    assert kls[0.0][-1] < kls[0.0][0] == kls[4.0][0] < kls[4.0][-1]
 
 
 def test_budgets_are_annealed_and_saved(make_model, images, tmp_path):

@@ -66,7 +66,8 @@ def test_a_file_of_weights_fits_a_model_built_anew(case):
     name, _, folder, expected = case
     model = golden.build(golden.CASES[name])
     model.load_weights(folder / "model.weights.h5")
-    assert_computes(model, expected, name)
+    mean, log_var = model.encode(expected["images"][:4])
+    assert_close({"mean": mean, "log_var": log_var, "decoded": model.decode(expected["codes"])}, expected, name)
 
 
 @pytest.mark.parametrize("case", PLAIN, indirect=True)
