@@ -39,11 +39,9 @@ def schedule(preset):
     groups = [group for group in kp.metrics.GROUPS if group != "dci"]  # a minute of boosted trees
     if FLAGS.recipe:
         recipe = kp.presets.recipe(FLAGS.data)
-        plan = {"downscale": recipe["data"]["downscale"], "steps_per_epoch": 400, "beta": recipe["model"]["beta"]}
-        plan |= {
-            "epochs": recipe["training"]["iterations"] // 400,
-            "fade_in_steps": recipe["training"]["fade_in_steps"],
-        }
+        steps, fade_in_steps = recipe["training"]["iterations"], recipe["training"]["fade_in_steps"]
+        plan = {"downscale": recipe["data"]["downscale"], "epochs": steps // 400, "steps_per_epoch": 400}
+        plan |= {"beta": recipe["model"]["beta"], "fade_in_steps": fade_in_steps}
         plan |= {"num_images": 20_000, "include": groups}
     elif FLAGS.paper or not FLAGS.quick:
         steps = {"dsprites": 737_280, "shapes3d": 480_000}[FLAGS.data] // training["batch_size"]

@@ -110,9 +110,14 @@ def context_effects(
     return effects_of_codes(codes, names)
 
 
+def has_grid(ground_truth: Any) -> bool:
+    """Returns whether data has an image for every combination of its factors."""
+    return callable(getattr(ground_truth, "images", None)) and hasattr(ground_truth, "factor_sizes")
+
+
 def check_grid(ground_truth: Any) -> tuple[tuple[int, ...], tuple[str, ...]]:
     """Returns the sizes and names of the factors of data that has an image for every combination of them."""
-    if not callable(getattr(ground_truth, "images", None)) or not hasattr(ground_truth, "factor_sizes"):
+    if not has_grid(ground_truth):
         raise TypeError(
             "`ground_truth` must have an image for every combination of its factors, as a datasets.GroundTruth. "
             f"Received: {type(ground_truth).__name__}."

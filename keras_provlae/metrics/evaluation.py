@@ -15,7 +15,7 @@ import numpy as np
 
 from keras_provlae.checks import check_number, check_seed
 from keras_provlae.metrics.card import ALL_COUNT, MetricCard
-from keras_provlae.metrics.contexts import context_effects
+from keras_provlae.metrics.contexts import context_effects, has_grid
 from keras_provlae.metrics.encoding import BATCH, check_readable, encode, has_rungs, read
 from keras_provlae.metrics.flow import check_slices
 from keras_provlae.metrics.groups import GROUPS, Codes, Scores
@@ -153,7 +153,7 @@ def evaluate_codes(
 
 def _contexts(model, ground_truth, seed, batch_size):
     """A function from a number of images to the effects within contexts; `None` if combinations lack an image."""
-    if not callable(getattr(ground_truth, "images", None)) or not hasattr(ground_truth, "factor_sizes"):
+    if not has_grid(ground_truth):
         return None
     return lambda images: context_effects(model, ground_truth, images, seed, batch_size)
 

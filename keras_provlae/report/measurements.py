@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from keras_provlae import metrics
+from keras_provlae.metrics.contexts import has_grid
 from keras_provlae.metrics.encoding import encode_all, held_subset
 from keras_provlae.metrics.posteriors import check_factors, check_names
 from keras_provlae.visualization.latent_information import LatentUse, latent_use
@@ -89,7 +90,7 @@ def result_of(card: metrics.MetricCard | None, name: str) -> Any:
 def _contexts(model, data, card, num_images, seed):
     """The card's effects within contexts, or those of about as many images as the report measures."""
     known = result_of(card, "contexts")
-    if known is not None or not hasattr(data, "factor_sizes") or max(data.factor_sizes) < 2:
+    if known is not None or not has_grid(data) or max(data.factor_sizes) < 2:
         return known
     return metrics.context_effects(model, data, num_images, seed)
 

@@ -186,8 +186,9 @@ def _flips(found):
         within, over = found.contexts.within[row, latent], found.contexts.over[row].max()
         same = found.contexts.agreement[row, latent]
         rung, columns = next((rung, columns) for rung, columns in found.rung_slices if latent < columns.stop)
+        name = _latents(rung, [latent - columns.start])
         yield (
-            f"z_{rung}[{latent - columns.start}] follows {factor} only within a context: it explains {within:.0%} of "
+            f"{name} follows {factor} only within a context: it explains {within:.0%} of "
             f"the latent's variance where the other factors are fixed, but at most {over:.0%} of any latent's over all "
             f"of them, because the latent moves the same way in only {same:.0%} of the contexts. Scores such as MIG "
             "count this as no information."

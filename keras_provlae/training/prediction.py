@@ -23,7 +23,8 @@ def on_any_rows(function: Callable[[Any], Any], rows: Any) -> Any:
         What the function returns: tensors `(batch, ...)`.
     """
     number = ops.shape(rows)[0]
-    if replicas.count() == 1 if not isinstance(number, int) else number > 0:
+    may_be_empty = number == 0 if isinstance(number, int) else replicas.count() > 1
+    if not may_be_empty:
         return function(rows)
     zeros = ops.zeros((1, *rows.shape[1:]), rows.dtype)[: 1 - ops.minimum(number, 1)]
     outputs = function(ops.concatenate([rows, zeros]))

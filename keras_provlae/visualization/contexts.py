@@ -11,7 +11,7 @@ from keras_provlae.metrics.contexts import check_grid, context_designs
 from keras_provlae.metrics.encoding import encode_all
 from keras_provlae.visualization.model_images import check_model
 from keras_provlae.visualization.picture import Picture, own_style
-from keras_provlae.visualization.style import WIDTH, code_name, ink, name_data, rung_color
+from keras_provlae.visualization.style import WIDTH, ink, latent_names, name_data
 
 MOST_VALUES = 10  # columns
 LARGEST = 1.1  # inches of an image
@@ -61,7 +61,7 @@ def context_sweeps(
     rows = design[:, values]
     images = ground_truth.images(rows.reshape(-1, len(sizes)))
     means = encode_all(model, images)[0][:, latent]
-    rung, columns = next((rung, columns) for rung, columns in model.rung_slices if latent < columns.stop)
+    latents, colors = latent_names(model.rung_slices, model.rung_slices[-1][1].stop)
     height, width = images.shape[1:3]
     side = min(WIDTH / len(values), LARGEST)
     figsize = (max(side * len(values), 3.0), len(rows) * (side * height / width + 0.2) + 0.7)
@@ -69,7 +69,7 @@ def context_sweeps(
     grid = figure.subplots(len(rows), len(values), squeeze=False)
     for axes, image, mean in zip(grid.flat, images, means, strict=True):
         axes.imshow(image if image.shape[2] == 3 else image[..., 0], cmap="gray", vmin=0, vmax=1, origin="upper")
-        axes.set_title(f"{mean:+.2f}", fontsize=7, pad=2, color=ink(rung_color(model, rung)))
+        axes.set_title(f"{mean:+.2f}", fontsize=7, pad=2, color=ink(colors[latent]))
         axes.set_axis_off()
-    figure.supxlabel(f"{factor}; above: {code_name(rung)}[{latent - columns.start}]", fontsize=9)
+    figure.supxlabel(f"{factor}; above: {latents[latent]}", fontsize=9)
     return name_data(figure, data)
