@@ -192,7 +192,7 @@ def decode(
         gates: Float32 tensor `(num_rungs,)`, deepest rung first.
         rungs: The rungs to compute, L among them; `None` for all. The others must have the gate 0: their maps m_l
             would add nothing, so they are left out.
-        maps: `None`, or a list to which g_l of every computed rung is appended, deepest first.
+        maps: `None`, or a list to which `(gate_l * m_l, g_l)` of every computed rung is appended, deepest first.
 
     Returns:
         Float32 tensor `(batch, height, width, channels)`.
@@ -205,7 +205,7 @@ def decode(
             m = rung.gate(in_turn(rung.map, z), gates)
             g = in_turn(rung.convs, m if g is None else joined([m, g]))
             if maps is not None:
-                maps.append(g)
+                maps.append((m, g))
         else:
             conv, *others = rung.convs
             g = in_turn(others, on_part(conv, g))

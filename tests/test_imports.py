@@ -25,8 +25,9 @@ MAY_IMPORT = {
     "export": {"datasets", "models", "training"},
     "visualization": {"growth", "losses", "metrics"},
     "callbacks": {"metrics", "models", "visualization"},
+    "recipes": {"callbacks", "growth", "models", "optimizers"},
     "report": {"export", "metrics", "visualization"},
-    "experiments": {"datasets", "growth", "metrics", "models", "presets", "training", "visualization"},
+    "experiments": {"datasets", "growth", "metrics", "models", "presets", "recipes", "training", "visualization"},
 }
 READERS_PATH = [
     "losses", "layers", "ladder", "models/ladder_vae", "models/growing_vae", "models/progressive_vae", "growth/callback"

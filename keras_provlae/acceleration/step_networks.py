@@ -80,7 +80,7 @@ def decode(
             g = m if g is None else ladder.joined([m, g])
         g = _transposed_in_turn(rung.convs, g, without=folded)
         if maps is not None and (rungs is None or rung.number in rungs):
-            maps.append(_in_turn([folded], g) if folded in rung.convs else g)
+            maps.append((m, _in_turn([folded], g) if folded in rung.convs else g))
     g = _transposed_in_turn(layers.stem, g, without=folded)
     logits, *crop = layers.logits
     return _in_turn(crop, transposed(logits, g, folded))

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from numbers import Integral, Real
 from typing import Any
 
-from keras_provlae import metrics, presets
+from keras_provlae import metrics, presets, recipes
 from keras_provlae.models import VLAE, BetaVAE, ProgressiveVAE, TeacherStudentVAE
 from keras_provlae.models.beta_vae import PER_RUNG, end_of_trunk
 
@@ -26,6 +26,7 @@ OPTIONAL = {
     "num_images": None,  # images to score; `None`: all
     "scores": None,  # groups of `metrics.GROUPS`; `None`: all
 }
+OF_RECIPE = ("recipe", "seed", "source", "num_images", "scores")  # the keys of a run that follows a recipe
 INTEGERS = {  # {name: smallest value}
     "L": 1, "latent_dim": 1, "iterations": 1, "size": 1, "seed": 0, "fade_in": 0, "batch_size": 1, "channels": 1,
     "dense": 1, "num_images": 2,
@@ -48,6 +49,8 @@ def complete(run: Mapping[str, Any]) -> dict:
             `size`: height and width of the images, pixels;
             `seed`; and optional `batch_size`, `channels`, `dense`, `learning_rate`, `tc_weight`, `source`,
             `num_images` and `scores` (see `OPTIONAL`).
+            Or `recipe`, a name or a dict of `presets.recipe`, with `seed` and optional `source`, `num_images` and
+            `scores`: the recipe has the rest.
 
     Returns:
         A new dict with every key, in a fixed order.
@@ -63,6 +66,8 @@ def complete(run: Mapping[str, Any]) -> dict:
     """
     if not isinstance(run, Mapping):
         raise TypeError(f"A run must be a dict. Received: {run!r}.")
+    if run.get("recipe") is not None:
+        return _of_recipe(run)
     missing = [name for name in NEEDED if name not in run]
     unknown = [name for name in run if name not in NEEDED and name not in OPTIONAL]
     if missing or unknown:
@@ -98,6 +103,29 @@ def complete(run: Mapping[str, Any]) -> dict:
     return {name: run[name] for name in (*NEEDED, *OPTIONAL)}
 
 
+def _of_recipe(run):
+    """A run that follows a recipe: it holds the whole recipe, as JSON has it, beside the keys of all runs."""
+    name = run["recipe"]
+    recipe = json.loads(json.dumps(presets.recipe(name) if isinstance(name, str) else name))
+    model, training = recipe["model"], recipe["training"]
+    shown = {name: model[name] for name in ("latent_dim", "beta", "gamma", "tc_weight", "channels", "dense")}
+    shown |= {"model": "pro-VLAE", "data": recipe["data"]["name"], "size": model["image_shape"][0]}
+    shown |= {"L": model["num_rungs"], "fade_in": training["fade_in_steps"]}
+    shown |= {name: training[name] for name in ("iterations", "batch_size")}
+    shown["learning_rate"] = _first_rate(training["learning_rate"])
+    other = [name for name in run if name not in OF_RECIPE and not (name in shown and run[name] == shown[name])]
+    if other:
+        raise ValueError(
+            f"A run that follows a recipe may have the keys {', '.join(OF_RECIPE)}. Received: {', '.join(other)}."
+        )
+    own = {name: run[name] for name in OF_RECIPE[1:] if name in run}
+    return {**complete({**shown, **own}), "recipe": recipe}
+
+
+def _first_rate(points):
+    return points if isinstance(points, float) else points[0][1]
+
+
 def key(run: Mapping[str, Any]) -> str:
     """Returns a unique, readable file name for a run; equal runs have the same name."""
     run = complete(run)
@@ -111,6 +139,7 @@ def title(run: Mapping[str, Any]) -> str:
     if run["model"] == "pro-VLAE":
         strategies = f" gamma {run['gamma']:g} fade-in {run['fade_in']}"
     shape = f"L {run['L']} x {run['latent_dim']}"
+    strategies = " recipe" if "recipe" in run else strategies
     return f"{run['model']} {run['data']} {shape} beta {run['beta']:g}{strategies} seed {run['seed']}"
 
 
@@ -121,12 +150,16 @@ def grows(run: Mapping[str, Any]) -> bool:
 
 def stage_ends(run: Mapping[str, Any]) -> list[int]:
     """Returns the optimizer step at which each stage ends; a model that does not grow has one stage."""
+    if "recipe" in run:
+        return [*run["recipe"]["training"]["unlock_iterations"], run["iterations"]]
     stages = run["L"] if grows(run) else 1
     return [run["iterations"] * stage // stages for stage in range(1, stages + 1)]
 
 
 def build(run: Mapping[str, Any], image_shape: tuple, dataset_size: int) -> Any:
-    """Builds and compiles the model of a complete run: the preset, or a small ladder if the run sets widths."""
+    """Builds and compiles the model of a complete run: a recipe's, the preset, or a small ladder if it sets widths."""
+    if "recipe" in run:
+        return recipes.compiled_model(run["recipe"])
     settings = presets.preset(run["data"] if run["data"] in presets.PRESETS else "shapes3d")["model"]
     settings |= {"image_shape": image_shape, "num_rungs": run["L"], "beta": run["beta"]}
     widths = {name: run[name] for name in ("channels", "dense") if run[name] is not None}

@@ -14,7 +14,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_provlae import growth, metrics
+from keras_provlae import growth, metrics, recipes
 from keras_provlae.experiments import sources
 from keras_provlae.experiments.records import only_one
 from keras_provlae.experiments.runs import build, complete, grows, key, stage_ends
@@ -98,7 +98,9 @@ def _execute(run, folder, data, progress):
 
 def _fit(model, run, data, watch):
     callbacks = [watch]
-    if grows(run):
+    if "recipe" in run:
+        callbacks = [*recipes.fit_callbacks(run["recipe"]), watch]
+    elif grows(run):
         points = stage_ends(run)[:-1]
         schedule = growth.GrowthSchedule(unlock_iterations=points) if points else None
         fade_in = run["fade_in"] or 0

@@ -12,6 +12,7 @@ from keras_provlae.checks import non_negative
 WITHOUT = {
     "tc_weight": "Give `dataset_size` to its constructor.",
     "capacity": "Give a `capacity` to its constructor.",
+    "contour_weight": "Give a `contour_weight` to its constructor.",
     "multiscale_weight": "Give a `multiscale_weight` to its constructor.",
 }
 

@@ -8,65 +8,6 @@ import numpy as np
 from keras import ops
 
 from keras_provlae.ladder import DecoderLayers
-from keras_provlae.models.growing_vae import GrowingVAE
-from keras_provlae.models.ladder_vae import LIKELIHOODS
-from keras_provlae.models.loss_weights import LossWeight
-from keras_provlae.training import replicas
-
-
-class SupervisedVAE(GrowingVAE):
-    """A `GrowingVAE` whose maps are supervised at their own scale while it grows.
-
-    In a training step, the map g_l of every unlocked rung is read out by a 1 x 1 convolution and compared with the
-    image averaged down to the map's size (`multiscale` in the logs: nats, without the weight), so that a deep rung
-    answers for what is seen at its scale. The weight falls linearly to 0 from the first unlock to the end of the last
-    fade-in. The read-outs are saved with the model, and are no part of `decode`; validation leaves the term out.
-
-    Args:
-        *args: As `GrowingVAE`.
-        **kwargs: As `GrowingVAE`; `own_weights` may have a `multiscale_weight`, without which there is no supervision.
-
-    Source: Li et al. (2020), section 5, names multi-scale supervision as future work.
-    """
-
-    multiscale_weight = LossWeight()
-    _has_maps = False  # whether the last loss had the term
-
-    @property
-    def needs_maps(self):
-        return "multiscale_weight" in self.loss_weights.by_name
-
-    def build(self, input_shape):
-        super().build(input_shape)
-        if self.needs_maps:
-            self.further_trackers["multiscale"] = keras.metrics.Mean(name="multiscale")
-            self.read_outs = read_outs(self.image_shape, self._decoder_layers)
-
-    def further_weights(self):
-        weights = super().further_weights()
-        if self.needs_maps and self.num_rungs > 1:
-            # alpha is 1 at stage 0
-            grown = (ops.cast(self._stage(), "float32") - 1.0 + self._alpha()) / (self.num_rungs - 1)
-            weights["multiscale"] = (1.0 - grown) * self.loss_weights["multiscale_weight"]
-        elif self.needs_maps:
-            weights["multiscale"] = 0.0  # a single rung has nothing to grow
-        return weights
-
-    def further_terms(self, images, y_pred):
-        terms = super().further_terms(images, y_pred)
-        self._has_maps = "maps" in y_pred
-        if self._has_maps:
-            nll = LIKELIHOODS[self.likelihood]
-            nats = multiscale_nll(images, y_pred["maps"], self.read_outs, nll, self.unlocked())
-            terms["multiscale"] = replicas.batch_mean(nats)
-        return terms
-
-    def get_metrics_result(self):
-        """As Keras does; `multiscale` only in training."""
-        logs = super().get_metrics_result()
-        if not self._has_maps:
-            logs.pop("multiscale", None)
-        return logs
 
 
 def read_outs(image_shape: Sequence[int], layers: DecoderLayers) -> list[keras.layers.Layer]:

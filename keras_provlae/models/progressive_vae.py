@@ -8,7 +8,7 @@ from keras import ops
 
 from keras_provlae import presets
 from keras_provlae.models.loss_weights import LossWeight
-from keras_provlae.models.multiscale import SupervisedVAE
+from keras_provlae.models.supervised_vae import SupervisedVAE
 
 
 @keras.saving.register_keras_serializable(package="keras_provlae")
@@ -28,8 +28,8 @@ class ProgressiveVAE(SupervisedVAE):
         latent_dim: Int >= 1, or L of them ordered from rung 1: width of each rung's code.
         beta: Float >= 0, or L of them ordered from rung 1. Weight of the KL of unlocked rungs.
         gamma: Float >= 0. Weight of the KL of locked rungs; 0 is the paper's ablation.
-        multiscale_weight: `None`, or float >= 0: weight of multi-scale supervision, see `SupervisedVAE`.
-        **kwargs: `likelihood`, `name`, `dtype` and the architecture, as `LadderVAE`.
+        **kwargs: `multiscale_weight` and `contour_weight`, as `SupervisedVAE`; `capacity`, `tc_weight` and
+            `dataset_size`, `likelihood`, `name`, `dtype` and the architecture, as `LadderVAE`.
 
     Raises:
         ValueError: If a number is out of range or the image too small for L rungs.
@@ -52,11 +52,9 @@ class ProgressiveVAE(SupervisedVAE):
         latent_dim: int | Sequence[int],
         beta: float | Sequence[float] = 1.0,
         gamma: float = 0.5,
-        multiscale_weight: float | None = None,
         **kwargs: Any,
     ):
-        own_weights = {"gamma": gamma, "multiscale_weight": multiscale_weight}
-        super().__init__(image_shape, num_rungs, latent_dim, beta=beta, own_weights=own_weights, **kwargs)
+        super().__init__(image_shape, num_rungs, latent_dim, beta=beta, own_weights={"gamma": gamma}, **kwargs)
 
     @classmethod
     def preset_settings(cls, preset: str) -> dict:

@@ -22,6 +22,7 @@ LOSS_WEIGHTS = {  # color and line
     "tc_weight": ("black", "--"),
     "capacity": ("black", "-."),
     "multiscale_weight": ("gray", ":"),
+    "contour_weight": ("gray", "--"),
 }
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 LOSS_WEIGHT = re.compile(
-    r"(beta|gamma|tc_weight|capacity|multiscale_weight)(_rung_\d+)?"
+    r"(beta|gamma|tc_weight|capacity|multiscale_weight|contour_weight)(_rung_\d+)?"
 )  # as `callbacks.Annealing` logs them
 DRAWN = re.compile(rf"(val_)?(loss|reconstruction)|(kl|mi)_rung_\d+|mi_total|alpha|stage|epoch|{LOSS_WEIGHT.pattern}")
 NOT_MEASURED = ("NA", "")  # as Keras and pandas write it

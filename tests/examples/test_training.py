@@ -216,6 +216,30 @@ def test_resume_continues_the_run_and_its_stream(dsprites, folder, monkeypatch):
     assert next(c for c in settings["callbacks"] if isinstance(c, kp.callbacks.CSVLogger)).append
 
 
+def test_a_recipe_is_trained_as_it_stands_and_resumed(folder, monkeypatch):
+    fits, streams = [], []
+    truth = kp.datasets.shapes3d("procedural").downscale(2)
+    monkeypatch.setattr(type(truth), "tf_dataset", lambda truth, *args, **kwargs: streams.append(args))
+    monkeypatch.setattr(kp.ProgressiveVAE, "fit", lambda model, ds, **settings: fits.append((model, settings)))
+    with stand_ins(kp.metrics, "evaluate", result=collections.defaultdict(float)), contextlib.suppress(AttributeError):
+        run("ground_truths", "--recipe", "--source=procedural", "--output=recipe")  # stops at its pictures
+    (model, settings), recipe = fits[0], kp.presets.recipe("shapes3d")
+    assert streams == [(recipe["training"]["batch_size"],)]
+    assert settings["epochs"] * settings["steps_per_epoch"] == recipe["training"]["iterations"]
+    assert (model.tc_weight, model.contour_weight) == (4.0, 0.0)
+    growth, annealing, *_ = settings["callbacks"]
+    assert growth.schedule.unlock_iterations == recipe["training"]["unlock_iterations"]
+    assert set(annealing.schedules) == set(recipe["training"]["annealing"])
+    rate = model.optimizer.learning_rate
+    for step, expected in recipe["training"]["learning_rate"]:
+        model.optimizer.iterations.assign(step + 1)
+        assert float(model.optimizer.learning_rate) == pytest.approx(expected), rate
+    with pytest.raises(app.UsageError, match="same flags"):
+        run("ground_truths", "--source=procedural", "--resume", "--output=recipe")  # without --recipe
+    with pytest.raises(app.UsageError, match="--recipe sets beta for every stage"):
+        run("ground_truths", "--recipe", "--beta=3", "--source=procedural", "--output=recipe")
+
+
 @pytest.mark.parametrize("output", ["output/shapes3d", "output/dsprites"])
 def test_resume_needs_a_run_with_the_same_flags(dsprites, output):
     with pytest.raises(app.UsageError, match=f"--resume needs a run with the same flags in {output}"):

@@ -57,7 +57,8 @@ def students_of_the_same_teacher(start):
 
 def guided_steps(start):
     """Returns the terms of a `fit` with budgets, multi-scale supervision and weights that change at every step."""
-    settings = {"channels": 4, "dense": None, "capacity": (0.1, 0.2), "multiscale_weight": 0.5, "dataset_size": 100}
+    settings = {"channels": 4, "dense": None, "capacity": (0.1, 0.2), "multiscale_weight": 0.5, "contour_weight": 0.5}
+    settings["dataset_size"] = 100
     model = kp.ProgressiveVAE((9, 7, 2), num_rungs=2, latent_dim=(3, 2), **settings)
     rng = np.random.default_rng(2)
     for variable in model.trainable_variables:
@@ -69,7 +70,7 @@ def guided_steps(start):
     annealing = kp.callbacks.Annealing(every=1, beta=[(0, 1.0), (4, (3.0, 5.0))], tc_weight={0: 0.0, 1: 2.0})
     callbacks = [kp.GrowthCallback(fade_in_steps=2, max_fade_fraction=None), annealing]
     history = model.fit(start["images"], epochs=4, batch_size=4, shuffle=False, callbacks=callbacks, verbose=0).history
-    names = ("loss", "multiscale", "tc_estimate", "kl_rung_1", "beta_rung_1", "beta_rung_2", "tc_weight")
+    names = ("loss", "multiscale", "contours", "tc_estimate", "kl_rung_1", "beta_rung_1", "beta_rung_2", "tc_weight")
     return {"guided": np.array([history[name] for name in names])}
 
 

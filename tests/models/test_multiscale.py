@@ -49,7 +49,7 @@ def test_the_term_is_the_mean_over_unlocked_rungs_and_fades(model, images, stage
     codes, gates, maps = model(images)["codes"], model.decoder_gates(), []
     kp.ladder.decode(model._decoder_layers, codes, gates, maps=maps)
     expected = []
-    for g, layer in list(zip(maps, model.read_outs, strict=True))[: stage + 1]:
+    for (_, g), layer in list(zip(maps, model.read_outs, strict=True))[: stage + 1]:
         size = g.shape[1]
         small = images.reshape(40, size, 8 // size, size, 8 // size, 1).mean(axis=(2, 4))
         logits = ops.convert_to_numpy(layer(g))
