@@ -18,7 +18,10 @@ setup(
     license="Apache-2.0",
     license_files=["LICENSE"],
     packages=find_packages(include=["keras_provlae", "keras_provlae.*"]),
-    package_data={"keras_provlae.datasets": ["shapes3d_maps.npz"]},
+    package_data={
+        "keras_provlae.datasets": ["shapes3d_maps.npz"],
+        "keras_provlae.pretrained": ["*.json", "*.weights.h5"],
+    },
     python_requires=">=3.11",
     install_requires=[
         "keras>=3.15",

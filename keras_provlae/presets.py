@@ -52,31 +52,9 @@ PRESETS = {
 }
 
 
-def preset(name: str) -> dict:
-    """Returns the settings for a data set.
-
-    Args:
-        name: `"mnist"`, `"dsprites"`, `"shapes3d"` or `"celeb_a"`.
-
-    Returns:
-        A new dict with `description`, `model` and `training`.
-
-    Raises:
-        ValueError: If the name is unknown; the message lists the known ones.
-
-    Example:
-        >>> preset("shapes3d")["model"]["beta"]
-        8.0
-
-    Source: Li et al. (2020), section 4, and the authors' released program.
-    """
-    if name not in PRESETS:
-        raise ValueError(f"Unknown preset. Known: {', '.join(sorted(PRESETS))}. Received: {name!r}.")
-    return copy.deepcopy(PRESETS[name])
-
-
 RECIPES = {
     "shapes3d": {
+        "preset": "shapes3d_32",
         "description": "3DShapes at 32 x 32. Stage 0: pressure through the total correlation parts the hues in the "
         "deepest rung. Stage 1: the next rung is cheap, so that it opens, and has to show the contours by itself, so "
         "that its codes mean the same under all hues. Stage 2: little pressure sharpens all codes.",
@@ -109,6 +87,30 @@ RECIPES = {
 }
 
 
+def preset(name: str) -> dict:
+    """Returns the settings for a data set.
+
+    Args:
+        name: `"mnist"`, `"dsprites"`, `"shapes3d"` or `"celeb_a"`: the paper's; or `"shapes3d_32"`: a recipe's.
+
+    Returns:
+        A new dict with `description`, `model` and `training`.
+
+    Raises:
+        ValueError: If the name is unknown; the message lists the known ones.
+
+    Example:
+        >>> preset("shapes3d")["model"]["beta"]
+        8.0
+
+    Source: Li et al. (2020), section 4, and the authors' released program.
+    """
+    known = {recipe["preset"]: recipe for recipe in RECIPES.values()} | PRESETS
+    if name not in known:
+        raise ValueError(f"Unknown preset. Known: {', '.join(sorted(known))}. Received: {name!r}.")
+    return copy.deepcopy(known[name])
+
+
 def recipe(name: str) -> dict:
     """Returns a recipe for a data set.
 
@@ -116,7 +118,7 @@ def recipe(name: str) -> dict:
         name: `"shapes3d"`.
 
     Returns:
-        A new dict with `description`, `data`, `model` and `training`.
+        A new dict with `preset` (the preset of its model), `description`, `data`, `model` and `training`.
 
     Raises:
         ValueError: If there is no such recipe; the message lists the known ones.

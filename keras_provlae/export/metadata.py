@@ -25,6 +25,7 @@ def describe(model: Any) -> dict[str, Any]:
         "num_rungs": model.num_rungs,
         "num_latents": rungs[-1]["stop"],
         "rungs": rungs,
+        "latent_names": model.latent_names,
         "stage": model.stage,
         "alpha": model.alpha,
         "iteration": model.iteration,
@@ -53,9 +54,10 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
 
     Returns:
         A dict: `format` (version of this file format, 1), `model` (class, preset, config), `image_shape`, `num_rungs`,
-        `num_latents`, `rungs` (deepest first: `rung`, `start` and `stop` of its columns, `unlocked`), `stage`, `alpha`,
-        `iteration` (optimizer steps), `grown` (whether every rung is unlocked and faded in), `signatures` (name ->
-        inputs and outputs with dtype and shape), `versions` (of packages), `exported_at` (UTC).
+        `num_latents`, `rungs` (deepest first: `rung`, `start` and `stop` of its columns, `unlocked`), `latent_names`
+        (or `None`), `stage`, `alpha`, `iteration` (optimizer steps), `grown` (whether every rung is unlocked and faded
+        in), `signatures` (name -> inputs and outputs with dtype and shape), `versions` (of packages), `exported_at`
+        (UTC).
 
     Raises:
         FileNotFoundError: If the path holds no export of this package.

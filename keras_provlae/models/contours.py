@@ -30,8 +30,8 @@ def contours(images: Any) -> Any:
         plus that to the pixel on the right, averaged over the channels.
 
     Example:
-        >>> step = np.array([0.0, 0.0, 1.0, 1.0], "float32").reshape(1, 1, 4, 1)
-        >>> np.round(ops.convert_to_numpy(contours(step)).ravel(), 2)
+        >>> step = ops.reshape(ops.convert_to_tensor([0.0, 0.0, 1.0, 1.0]), (1, 1, 4, 1))
+        >>> ops.convert_to_numpy(contours(step)).ravel().round(2)
         array([0.  , 0.99, 0.  , 0.  ], dtype=float32)
     """
     down, right = images[:, 1:] - images[:, :-1], images[:, :, 1:] - images[:, :, :-1]

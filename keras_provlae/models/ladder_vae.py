@@ -13,17 +13,12 @@ from typing import Any, Self
 import keras
 from keras import ops
 
-from keras_provlae import ladder, presets
+from keras_provlae import ladder, presets, pretrained
 from keras_provlae.checks import check_dataset_size, non_negative
 from keras_provlae.layers import Sampling
-from keras_provlae.losses import (
-    bernoulli_nll,
-    bounded_log_var,
-    gaussian_kl,
-    gaussian_nll,
-    total_correlation,
-)
+from keras_provlae.losses import bernoulli_nll, bounded_log_var, gaussian_kl, gaussian_nll, total_correlation
 from keras_provlae.models.codes import checked_codes, hold_other_rungs
+from keras_provlae.models.latent_names import LatentNames
 from keras_provlae.models.loss_weights import LossWeight, LossWeights
 from keras_provlae.training import replicas
 from keras_provlae.training.image_checks import OWN_LOSS_RULE, check_images, check_pixels, within_unit
@@ -34,6 +29,7 @@ LIKELIHOODS = {
     "bernoulli": bernoulli_nll,
     "gaussian": lambda images, logits: gaussian_nll(images, ops.sigmoid(logits)),
 }
+OF_PRESET = ("preset", "latent_names")  # what a config has beside the constructor's arguments
 ARCHITECTURE = set(inspect.signature(ladder.ladder_spec).parameters) - {"image_shape", "num_rungs", "latent_dim"}
 
 
@@ -75,6 +71,7 @@ class LadderVAE(ImageModel, abc.ABC):
     beta = LossWeight(per_rung=True)
     tc_weight = LossWeight(absent=0.0)
     capacity = LossWeight(per_rung=True)
+    latent_names = LatentNames()
     grows = False  # whether rungs are unlocked one by one
     _is_regularized = False  # whether the last loss had terms of regularizers or of `add_loss`
     needs_maps = False  # whether a training step computes with the maps g_l
@@ -143,30 +140,32 @@ class LadderVAE(ImageModel, abc.ABC):
         self.build((None, *self.spec.image_shape))
 
     @classmethod
-    def from_preset(cls, preset: str, **overrides: Any) -> Self:
-        """Builds a model with the paper's numbers for one data set.
+    def from_preset(cls, preset: str, load_weights: bool = False, **overrides: Any) -> Self:
+        """Builds a model with the numbers of a preset, and on request with its pretrained weights.
 
         Args:
-            preset: `"mnist"`, `"dsprites"`, `"shapes3d"` or `"celeb_a"`.
+            preset: A name of `presets.preset`.
+            load_weights: Bool. Whether to load trained weights, which `pretrained.names()` have.
             **overrides: Constructor arguments that replace the preset's.
 
         Returns:
             An uncompiled model of this class, with the name of the preset as `model.preset`.
 
         Raises:
-            ValueError: If the preset is unknown; the message lists the known ones.
+            ValueError: If the preset is unknown, or has no weights for this class and architecture.
             TypeError: If this class has no argument of an override's name.
         """
         model = cls(**{**cls.preset_settings(preset), **overrides})
         model.preset = preset
+        if load_weights:
+            pretrained.load(model, preset)
         return model
 
     @classmethod
     def preset_settings(cls, preset: str) -> dict:
         """Constructor arguments that this class takes from a preset."""
         settings = presets.preset(preset)["model"]
-        del settings["gamma"]
-        return settings
+        return {name: value for name, value in settings.items() if name not in ("gamma", "contour_weight")}
 
     # === What a concrete model defines ===
 
@@ -471,13 +470,11 @@ class LadderVAE(ImageModel, abc.ABC):
             "likelihood": self.likelihood,
             "name": self.name,
             "dtype": keras.dtype_policies.serialize(self.dtype_policy),
-            **({} if self.preset is None else {"preset": self.preset}),
+            **{name: getattr(self, name) for name in OF_PRESET if getattr(self, name) is not None},
         }
 
     @classmethod
     def from_config(cls, config):
-        settings = dict(config)
-        preset = settings.pop("preset", None)
-        model = super().from_config(settings)
-        model.preset = preset
+        model = super().from_config({name: value for name, value in config.items() if name not in OF_PRESET})
+        model.preset, model.latent_names = (config.get(name) for name in OF_PRESET)
         return model

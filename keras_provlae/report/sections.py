@@ -192,11 +192,13 @@ def factors(
         figure = visualization.rung_factor_heatmap(found.card)
         parts.append(picture(figure, "Information of each rung about each factor, as a share of the factor's entropy."))
     if "mutual_information" in results:
-        figure = visualization.mutual_information_heatmap(found.card, model.rung_slices)
+        figure = visualization.mutual_information_heatmap(
+            found.card, model.rung_slices, latent_names=model.latent_names
+        )
         parts.append(picture(figure, "The same for each latent: the matrix behind MIG and MIG-sup."))
     if found.factors is not None and found.factors.reshape(len(found.images), -1).shape[1] <= MOST_RESPONSES:
         figure = visualization.latent_responses(
-            found.mean, found.log_var, found.factors, model.rung_slices, factor_names, data=name
+            found.mean, found.log_var, found.factors, model.rung_slices, factor_names, name, model.latent_names
         )
         parts.append(picture(figure, "Response of each latent to each factor: its mean, and one standard deviation."))
     for factor, latent in [] if found.contexts is None or data is None else found.contexts.flipped:

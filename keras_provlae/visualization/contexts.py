@@ -11,7 +11,7 @@ from keras_provlae.metrics.contexts import check_grid, context_designs
 from keras_provlae.metrics.encoding import encode_all
 from keras_provlae.visualization.model_images import check_model
 from keras_provlae.visualization.picture import Picture, own_style
-from keras_provlae.visualization.style import WIDTH, ink, latent_names, name_data
+from keras_provlae.visualization.style import WIDTH, ink, latent_labels, name_data
 
 MOST_VALUES = 10  # columns
 LARGEST = 1.1  # inches of an image
@@ -61,7 +61,8 @@ def context_sweeps(
     rows = design[:, values]
     images = ground_truth.images(rows.reshape(-1, len(sizes)))
     means = encode_all(model, images)[0][:, latent]
-    latents, colors = latent_names(model.rung_slices, model.rung_slices[-1][1].stop)
+    count = model.rung_slices[-1][1].stop
+    latents, colors = latent_labels(model.rung_slices, count, getattr(model, "latent_names", None))
     height, width = images.shape[1:3]
     side = min(WIDTH / len(values), LARGEST)
     figsize = (max(side * len(values), 3.0), len(rows) * (side * height / width + 0.2) + 0.7)

@@ -1,5 +1,6 @@
 """Heatmaps of the information that latents and rungs have about factors."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,7 @@ from matplotlib.figure import Figure
 
 from keras_provlae.visualization.latent_information import as_information, names_of_factors, result_in
 from keras_provlae.visualization.picture import Picture, own_style
-from keras_provlae.visualization.style import WIDTH, ink, latent_names, letters, name_data, rung_color, star
+from keras_provlae.visualization.style import WIDTH, ink, latent_labels, letters, name_data, rung_color, star
 
 LEAST_CELL = 0.26  # inches: the narrowest cell with room for a number
 
@@ -41,13 +42,16 @@ def rung_factor_heatmap(rung_factors: Any, data: Any = None) -> Figure:
 
 
 @own_style()
-def mutual_information_heatmap(information: Any, rung_slices: Any = None, data: Any = None) -> Figure:
+def mutual_information_heatmap(
+    information: Any, rung_slices: Any = None, data: Any = None, latent_names: Sequence[str] | None = None
+) -> Figure:
     """Plots I(z_j; v) / H(v), the matrix behind MIG and MIG-sup: normalized information of each latent.
 
     Args:
         information: Result of `metrics.mutual_information`, or a `MetricCard` with it.
         rung_slices: `model.rung_slices`, to name and color the latents by rung; or `None`.
         data: Name of the data for the title: a text, or the `GroundTruth` itself; `None` takes that of the card.
+        latent_names: `model.latent_names`, or `None`.
 
     Returns:
         A figure with one axes: a row per latent, those of the deepest rung on top, and a column per factor. A star
@@ -60,7 +64,7 @@ def mutual_information_heatmap(information: Any, rung_slices: Any = None, data: 
     Source: Li et al. (2020), section 3.4.
     """
     information, data = as_information(information, data)
-    names, colors = latent_names(rung_slices, len(information.active))
+    names, colors = latent_labels(rung_slices, len(information.active), latent_names)
     labels = star(names, information.active)
     figure = _heatmap(information.normalized.T, labels, names_of_factors(information), "I(zⱼ; v) / H(v)", colors)
     if not information.active.all():

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from keras_provlae.metrics import active_latents
 from keras_provlae.metrics.posteriors import check_factors, check_names, check_posterior, factor_name
 from keras_provlae.visualization.picture import Picture, own_style
-from keras_provlae.visualization.style import WIDTH, ink, latent_names, name_data, shorten, star
+from keras_provlae.visualization.style import WIDTH, ink, latent_labels, name_data, shorten, star
 
 LEAST_REACH, MOST_REACH = 3.0, 6.0  # bounds of the drawn range of z around 0
 ROW_HEIGHT, LEAST_ROW_HEIGHT = 0.45, 0.2  # inches
@@ -24,6 +24,7 @@ def latent_responses(
     rung_slices: Any = None,
     factor_names: Sequence[str] | None = None,
     data: Any = None,
+    latent_names: Sequence[str] | None = None,
 ) -> Figure:
     """Plots mean and spread of each latent against the value of each factor.
 
@@ -37,6 +38,7 @@ def latent_responses(
         rung_slices: `model.rung_slices`, to name and color the latents by rung; or `None`.
         factor_names: Names of the factors, or `None` for "factor 0" and so on.
         data: Name of the data for the title: a text, or the `GroundTruth` itself; `None` writes no title.
+        latent_names: `model.latent_names`, or `None`.
 
     Returns:
         A figure with one axes per factor, up to six in a line. Each has a line and a band per latent, from top to
@@ -55,7 +57,7 @@ def latent_responses(
     mean, log_var = check_posterior(mean, log_var)
     factors = check_factors(factors, len(mean))
     given = check_names(factor_names, len(factors.sizes))
-    names, colors = latent_names(rung_slices, mean.shape[1])
+    names, colors = latent_labels(rung_slices, mean.shape[1], latent_names)
     names = star(names, active_latents(mean))
     count = len(factors.sizes)
     across = min(count, FACTORS_ACROSS)

@@ -64,12 +64,13 @@ def code_name(rung: int) -> str:
     return "z" + str(rung).translate(SUBSCRIPTS)
 
 
-def latent_names(rung_slices: Any, latents: int) -> tuple[list[str], list[str]]:
+def latent_labels(rung_slices: Any, latents: int, given: Sequence[str] | None = None) -> tuple[list[str], list[str]]:
     """Names and colors of latents, by rung if the rungs are known.
 
     Args:
         rung_slices: As `model.rung_slices`, or `None`.
         latents: Int >= 1. Number of latents.
+        given: As `model.latent_names`: what people call the latents, after their positions.
 
     Returns:
         `(names, colors)`, two lists with an entry per latent.
@@ -80,6 +81,10 @@ def latent_names(rung_slices: Any, latents: int) -> tuple[list[str], list[str]]:
         for position, latent in enumerate(range(latents)[columns]):
             names[latent] = f"{code_name(rung)}[{position}]"
             colors[latent] = rung_color(len(rung_slices), rung)
+    if given is not None:
+        if len(given) != latents:
+            raise ValueError(f"`latent_names` must have a name for each of {latents} latents. Received: {given}.")
+        names = [f"{name} {word}".rstrip() for name, word in zip(names, given, strict=True)]
     return names, colors
 
 

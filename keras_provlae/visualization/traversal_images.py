@@ -9,7 +9,7 @@ import numpy as np
 from keras_provlae.metrics.encoding import encode_all
 from keras_provlae.visualization.latent_information import as_information, held_factors, latent_use, names_of_factors
 from keras_provlae.visualization.model_images import as_images, check_sweep, decode_all, held_codes, locked_rungs
-from keras_provlae.visualization.style import latent_names, shorten, star
+from keras_provlae.visualization.style import latent_labels, shorten, star
 
 ORDERS = ("rung", "kl", "factor")
 NOTE_WIDTH = 1.7  # inches for the name of a factor
@@ -63,7 +63,7 @@ def make_sweep(
     codes = np.repeat(held, latents * steps, axis=0).reshape(latents, steps, latents)
     codes[np.arange(latents), :, np.arange(latents)] = values
     decoded = decode_all(model, codes.reshape(-1, latents))
-    names, _ = latent_names(model.rung_slices, latents)
+    names, _ = latent_labels(model.rung_slices, latents, getattr(model, "latent_names", None))
     active = information.active if information is not None else np.ones(latents, bool) if use is None else use.active
     return Sweep(
         decoded.reshape(latents, steps, *decoded.shape[1:]),

@@ -1,0 +1,27 @@
+"""Names that people give to the latents of a model, such as "floor hue"."""
+
+from typing import Any
+
+
+class LatentNames:
+    """An attribute of a model: `None`, or a tuple with a name for each latent, deepest rung first.
+
+    Files keep the names; pictures, the report, exports and the explorer show them. "" leaves a latent unnamed.
+
+    Raises:
+        TypeError, ValueError: When set, if a name is not a text or there is not one for each latent.
+    """
+
+    def __get__(self, model: Any, owner: type | None = None) -> tuple[str, ...] | None:
+        return self if model is None else getattr(model, "_latent_names", None)
+
+    def __set__(self, model: Any, names: Any) -> None:
+        if names is None:
+            model._latent_names = None
+            return
+        if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+            raise TypeError(f"`latent_names` must be a list of texts, or None. Received: latent_names={names!r}.")
+        latents = model.rung_slices[-1][1].stop
+        if len(names) != latents:
+            raise ValueError(f"`latent_names` must have a name for each of {latents} latents. Received: {names}.")
+        model._latent_names = tuple(names)
