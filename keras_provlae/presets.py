@@ -84,6 +84,34 @@ RECIPES = {
             "adam_epsilon": 1e-8,
         },
     },
+    "dsprites": {
+        "preset": "dsprites_32",
+        "description": "dSprites at 32 x 32. Stage 0: pressure through the total correlation gives x and y a latent "
+        "each in the deepest rung. Stage 1: the next rung, cheaper, takes the scale. Stage 2: little pressure sharpens.",
+        "data": {"name": "dsprites", "downscale": 2},
+        "model": {
+            "image_shape": (32, 32, 1),
+            "num_rungs": 3,
+            "latent_dim": 2,
+            "beta": 0.5,
+            "gamma": 0.5,
+            "tc_weight": 1.5,
+            "dataset_size": 737_280,
+            **_SMALL,
+        },
+        "training": {
+            "batch_size": 100,
+            "iterations": 12_000,
+            "unlock_iterations": [4_000, 8_000],
+            "fade_in_steps": 0,
+            "annealing": {  # per stage; per rung, from rung 1
+                "beta": {0: 0.5, 1: (0.25, 0.25, 0.5), 2: (0.5, 0.06, 0.06)},
+                "tc_weight": {0: 1.5, 1: 1.0, 2: 0.5},
+            },
+            "learning_rate": [(0, 1e-3), (8_000, 5e-4), (11_000, 2e-4)],  # from these steps on
+            "adam_epsilon": 1e-8,
+        },
+    },
 }
 
 
@@ -91,7 +119,8 @@ def preset(name: str) -> dict:
     """Returns the settings for a data set.
 
     Args:
-        name: `"mnist"`, `"dsprites"`, `"shapes3d"` or `"celeb_a"`: the paper's; or `"shapes3d_32"`: a recipe's.
+        name: `"mnist"`, `"dsprites"`, `"shapes3d"` or `"celeb_a"`: the paper's; `"shapes3d_32"` or
+            `"dsprites_32"`: a recipe's.
 
     Returns:
         A new dict with `description`, `model` and `training`.
@@ -111,22 +140,66 @@ def preset(name: str) -> dict:
     return copy.deepcopy(known[name])
 
 
-def recipe(name: str) -> dict:
+def recipe(name: str, size: int | None = None, iterations: int | None = None) -> dict:
     """Returns a recipe for a data set.
 
     Args:
-        name: `"shapes3d"`.
+        name: `"shapes3d"` or `"dsprites"`.
+        size: Int. Height and width of the images in pixels, if not the recipe's: it divides the data set's own. The
+            weights of the KL and of the total correlation grow with the number of pixels, as the reconstruction does.
+        iterations: Int. Optimizer steps of the whole training, if not the recipe's: unlocks, annealing and learning
+            rate move with it.
 
     Returns:
         A new dict with `preset` (the preset of its model), `description`, `data`, `model` and `training`.
 
     Raises:
-        ValueError: If there is no such recipe; the message lists the known ones.
+        ValueError: If there is no such recipe (the message lists the known ones), or a number does not fit it.
 
     Example:
-        >>> recipe("shapes3d")["training"]["unlock_iterations"]
-        [3000, 6000]
+        >>> recipe("shapes3d", size=64)["model"]["beta"]
+        8.0
     """
     if name not in RECIPES:
         raise ValueError(f"Unknown recipe. Known: {', '.join(sorted(RECIPES))}. Received: {name!r}.")
-    return copy.deepcopy(RECIPES[name])
+    made = copy.deepcopy(RECIPES[name])
+    if size is not None:
+        _resize(made, size)
+    if iterations is not None:
+        _stretch(made, iterations)
+    return made
+
+
+def _resize(recipe, size):
+    """Changes the size of the images, and with it the weights that stand against the sum over the pixels."""
+    model, annealing = recipe["model"], recipe["training"]["annealing"]
+    old, whole = model["image_shape"][0], model["image_shape"][0] * recipe["data"]["downscale"]
+    if size < 1 or whole % size:
+        raise ValueError(f"`size` must divide {whole}. Received: size={size}.")
+    recipe["data"]["downscale"], model["image_shape"] = whole // size, (size, size, model["image_shape"][-1])
+    pixels = (size / old) ** 2
+    for weight in "beta", "gamma", "tc_weight":
+        model[weight] *= pixels
+        stages = annealing.get(weight, {})
+        stages.update({stage: _changed(values, value=pixels) for stage, values in stages.items()})
+
+
+def _stretch(recipe, iterations):
+    """Changes the length of the training, and with it every step at which something happens."""
+    training = recipe["training"]
+    times = iterations / training["iterations"]
+    training["iterations"] = iterations
+    training["unlock_iterations"] = [round(step * times) for step in training["unlock_iterations"]]
+    training["fade_in_steps"] = round(training["fade_in_steps"] * times)
+    training["learning_rate"] = _changed(training["learning_rate"], step=times)
+    for stages in training["annealing"].values():
+        stages.update({stage: _changed(values, step=times) for stage, values in stages.items()})
+    if not 0 < training["unlock_iterations"][0] < training["unlock_iterations"][-1] < iterations:
+        raise ValueError(f"`iterations` must leave steps for every stage. Received: iterations={iterations}.")
+
+
+def _changed(values, value=1.0, step=1.0):
+    """Multiplies a weight: one number, one per rung, or a list of points (step, weight)."""
+    if isinstance(values, list):
+        return [(round(at * step), _changed(weight, value)) for at, weight in values]
+    return tuple(weight * value for weight in values) if isinstance(values, tuple) else values * value

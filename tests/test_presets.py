@@ -1,5 +1,6 @@
 import json
 
+import numpy as np
 import pytest
 
 import keras_provlae as kp
@@ -54,6 +55,31 @@ def test_a_recipe_builds_its_model_schedule_and_annealing(name):
         kp.presets.recipe("celeb_b")
 
 
+@pytest.mark.parametrize("name", sorted(kp.presets.RECIPES))
+def test_a_recipe_can_be_resized_and_stretched(name):
+    whole, other = kp.presets.recipe(name), kp.presets.recipe(name, size=16, iterations=600)
+    pixels, times = (16 / whole["model"]["image_shape"][0]) ** 2, 600 / whole["training"]["iterations"]
+    assert other["model"]["image_shape"][:2] == (16, 16)
+    assert other["data"]["downscale"] == whole["data"]["downscale"] / pixels**0.5
+    for weight in "beta", "gamma", "tc_weight":
+        assert other["model"][weight] == pytest.approx(pixels * whole["model"][weight])
+    assert other["training"]["unlock_iterations"] == [
+        round(times * step) for step in whole["training"]["unlock_iterations"]
+    ]
+    before, after = (kp.callbacks.Annealing(**recipe["training"]["annealing"]) for recipe in (whole, other))
+    for weight in whole["training"]["annealing"]:
+        factor = 1 if weight == "contour_weight" else pixels
+        for stage in range(3):
+            expected = factor * np.asarray(before.value(weight, 400, stage))
+            np.testing.assert_allclose(after.value(weight, 400 * times, stage), expected, rtol=0.1)
+    steps = [step for step, _ in other["training"]["learning_rate"]]
+    assert steps == [round(times * step) for step, _ in whole["training"]["learning_rate"]]
+    with pytest.raises(ValueError, match="`size` must divide 64. Received: size=24"):
+        kp.presets.recipe(name, size=24)
+    with pytest.raises(ValueError, match="must leave steps for every stage"):
+        kp.presets.recipe(name, iterations=2)
+
+
 def test_a_model_takes_its_preset_and_overrides():
     model = kp.ProgressiveVAE.from_preset("mnist", num_rungs=2, latent_dim=1, gamma=0.0)
     assert (model.preset, model.num_rungs, model.spec.latent_dim, model.beta, model.gamma) == ("mnist", 2, (1, 1), 1, 0)
@@ -68,7 +94,9 @@ def test_baselines_take_their_preset(model):
 
 
 def test_unknown_names_list_the_known_ones():
-    with pytest.raises(ValueError, match="celeb_a, dsprites, mnist, shapes3d, .*shapes3d_32. Received: 'cifar'"):
+    with pytest.raises(
+        ValueError, match="celeb_a, dsprites, dsprites_32, mnist, .*, shapes3d_32. Received: 'cifar'"
+    ):
         kp.ProgressiveVAE.from_preset("cifar")
     with pytest.raises(TypeError, match="has no argument num_rung. Its architecture has .*channels"):
         kp.ProgressiveVAE.from_preset("mnist", num_rung=3)

@@ -2,8 +2,9 @@
 
 python -m keras_provlae.experiments comparison --scale=small --workers=2
 
-The experiments are comparison (figures 2 and 3), information_flow (figure 5, tables 1 and 3 to 8), ablation (table 2)
-and traversals (figures 4, 6, 7 and 10); `all` runs all four. Run the same command again to resume after a stop.
+The paper's experiments are comparison (figures 2 and 3), information_flow (figure 5, tables 1 and 3 to 8), ablation
+(table 2) and traversals (figures 4, 6, 7 and 10); `all` runs these four. guidance trains the recipes of
+`presets.recipe` beside the other models. Run the same command again to resume after a stop.
 """
 
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from absl import app, flags
 
-from keras_provlae.experiments.suite import EXPERIMENTS, PAGE, run_experiment, write_report
+from keras_provlae.experiments.suite import EXPERIMENTS, PAGE, PAPER, run_experiment, write_report
 
 FLAGS = flags.FLAGS
 SOURCES = {
@@ -29,7 +30,7 @@ def define_flags():
     flags.DEFINE_string("output", None, "Folder for the results; default: output/experiments/SCALE.")
     flags.DEFINE_integer("seeds", 3, "Seeds 0 .. seeds - 1.", lower_bound=1)
     flags.DEFINE_integer("workers", 1, "Number of training processes; they share the cores.", lower_bound=1)
-    flags.DEFINE_multi_enum("data", ["shapes3d"], ["shapes3d", "dsprites"], "Data sets for the comparison.")
+    flags.DEFINE_multi_enum("data", ["shapes3d"], ["shapes3d", "dsprites"], "Data sets of comparison and guidance.")
     flags.DEFINE_bool("report_only", False, "Train nothing; write the pages from the finished runs.")
     for name, text in SOURCES.items():
         flags.DEFINE_string(name, None, f"Source of the images. {text}")
@@ -45,7 +46,7 @@ def main(arguments):
     given = {name: FLAGS[name].value for name in SOURCES if FLAGS[name].value is not None}
     settings = {"seeds": FLAGS.seeds, "sources": given, "data": tuple(dict.fromkeys(FLAGS.data))}
     failed = []
-    for name in EXPERIMENTS if names[0] == "all" else names:
+    for name in PAPER if names[0] == "all" else names:
         try:
             if FLAGS.report_only:
                 page = write_report(name, FLAGS.scale, folder, **settings)

@@ -6,17 +6,18 @@ from pathlib import Path
 from typing import Any
 
 from keras_provlae.checks import check_count
-from keras_provlae.experiments import ablation, comparison, information_flow, runs, scales, traversals
+from keras_provlae.experiments import ablation, comparison, guidance, information_flow, runs, scales, traversals
 from keras_provlae.experiments.records import read_results
 from keras_provlae.experiments.runner import FailedRunsError, execute_all
 from keras_provlae.folders import check_writable
 
-EXPERIMENTS = {
+PAPER = {
     "comparison": comparison,
     "information_flow": information_flow,
     "ablation": ablation,
     "traversals": traversals,
 }
+EXPERIMENTS = {**PAPER, "guidance": guidance}
 PAGE = "README.md"
 
 
@@ -35,7 +36,7 @@ def grid(
         seeds: Int >= 1. Seeds 0 .. seeds - 1.
         sources: `{data: source}`: keywords of the loaders, or paths of files and folders. A run stores the name
             without its folder, so that results can move to other machines.
-        data: Data sets of `comparison`: `"shapes3d"`, `"dsprites"` or both.
+        data: Data sets of `comparison` and `guidance`: `"shapes3d"`, `"dsprites"` or both.
 
     Returns:
         A list of complete runs.
@@ -57,7 +58,8 @@ def grid(
             raise ValueError(f"The keys of `sources` must be among {', '.join(runs.DATA)}. Received: {name!r}.")
         if os.sep in str(source) and not Path(source).expanduser().exists():
             raise FileNotFoundError(f"No images of {name} found at {source}.")
-    further = {"comparison": {"data": data}, "traversals": {"faces": "celeb_a" if "celeb_a" in sources else "scenes"}}
+    further = {"comparison": {"data": data}, "guidance": {"data": data}}
+    further |= {"traversals": {"faces": "celeb_a" if "celeb_a" in sources else "scenes"}}
     made = [
         run for seed in range(seeds) for run in EXPERIMENTS[experiment].grid(scale, seed, **further.get(experiment, {}))
     ]

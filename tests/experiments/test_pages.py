@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from keras_provlae.experiments import ablation, comparison, information_flow, paper, suite, tables, traversals
+from keras_provlae.experiments import ablation, comparison, guidance, information_flow, paper, suite, tables, traversals
 
 
 def row(page, start):
@@ -188,6 +188,26 @@ def test_the_ablation_counts_successes(made_up, tmp_path):
     assert row(page, "no run succeeds without strategies")[1] == tables.DIFFERS
     assert row(page, "both together help most")[1] == tables.AGREES
     assert row(page, "each strategy helps")[1] == tables.UNDECIDED  # the success rates are equal
+
+
+@pytest.mark.parametrize(("data", "how"), [("shapes3d", "with"), ("dsprites", "without")])
+def test_guidance_shows_scores_and_factors_of_every_model(made_up, tmp_path, data, how):
+    results, factors = [], {"shapes3d": ["floor_hue (10)", "scale (8)"], "dsprites": ["shape (3)", "scale (6)"]}[data]
+    for run in suite.grid("guidance", "small", seeds=2, data=(data,)):
+        mig = 0.9 + 0.02 * run["seed"] if "recipe" in run else 0.3
+        result = made_up(run, mig=mig, mig_sup=0.5, dci_disentanglement=0.7)
+        result["stages"][-1]["normalized"] = [[0.1, 0.5, 0.2], [0.05, 0.0, mig]]
+        results.append({**result, "card": {"about": {"factors": factors}}})
+    page = guidance.report(results, tmp_path)
+    rows = [line for line in page.splitlines() if re.match(rf"\| pro-VLAE, recipe {how} contours +\|", line)]
+    scores, effects, *seeds = ([cell.strip() for cell in line.strip("|").split("|")] for line in rows)
+    assert scores[1:4] == ["2", "1000.0 ± 0.0", "0.910 ± 0.014"]
+    assert effects[1:] == ["0.50 (0.20)", "0.91 (0.05)"]
+    assert ("MIG without the shape" in page) == (data == "dsprites")
+    assert ("0.952" in page) == (data == "shapes3d")
+    if data == "dsprites":
+        assert scores[-1] == "0.860 ± 0.014"  # of scale: 0.91 - 0.05
+    assert [(seed[1], seed[3], seed[-1]) for seed in seeds] == [("0", "0.900", "1"), ("1", "0.920", "1")]
 
 
 def test_traversals_name_missing_models(made_up, tmp_path):

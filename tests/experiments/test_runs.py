@@ -1,7 +1,10 @@
+import json
+
 import numpy as np
 import pytest
 
-from keras_provlae.experiments import ablation, runs, scales, suite, training
+from keras_provlae import presets
+from keras_provlae.experiments import ablation, guidance, runs, scales, suite, training
 
 RUN = {"model": "pro-VLAE", "data": "shapes3d", "beta": 4, "L": 3, "latent_dim": 2, "seed": 0}
 RUN |= {"iterations": 90, "size": 32, "gamma": 0.5, "fade_in": 10}
@@ -95,6 +98,34 @@ def test_all_models_of_an_experiment_train_equally(experiment, scale):
     assert all(len(trainings) == 1 for trainings in groups.values())
     assert {run["seed"] for run in grid} == {0, 1}
     assert len({runs.key(run) for run in grid}) == len(grid)
+
+
+def test_a_run_may_follow_a_recipe():
+    recipe = presets.recipe("shapes3d")
+    run = runs.complete({"recipe": "shapes3d", "seed": 3, "num_images": 50})
+    assert runs.complete(json.loads(json.dumps(run))) == run  # as results.jsonl has it
+    assert (run["model"], run["data"], run["size"], run["L"], run["seed"]) == ("pro-VLAE", "shapes3d", 32, 3, 3)
+    assert runs.stage_ends(run) == [*recipe["training"]["unlock_iterations"], recipe["training"]["iterations"]]
+    assert runs.title(run).endswith("recipe seed 3")
+    shorter = runs.complete({"recipe": presets.recipe("shapes3d", iterations=60), "seed": 3, "num_images": 50})
+    assert (shorter["iterations"], runs.key(shorter) != runs.key(run)) == (60, True)
+    with pytest.raises(ValueError, match="follows a recipe may have the keys recipe, seed, .*Received: beta"):
+        runs.complete({"recipe": "shapes3d", "seed": 3, "beta": 9.0})
+    with pytest.raises(ValueError, match="Unknown recipe"):
+        runs.complete({"recipe": "shapes4d", "seed": 3})
+    with pytest.raises(ValueError, match="Missing: seed"):
+        runs.complete({"recipe": "shapes3d"})
+
+
+def test_the_runs_of_guidance_differ_in_the_guidance_alone():
+    grid = suite.grid("guidance", "small", seeds=1)
+    names = [guidance.name_of(run) for run in grid]
+    assert len(set(names)) == len(grid)
+    assert names[:3] == ["pro-VLAE, recipe with contours", "pro-VLAE, recipe without contours", "pro-VLAE"]
+    whole, without = grid[0]["recipe"], grid[1]["recipe"]
+    assert set(whole["training"]["annealing"]) - set(without["training"]["annealing"]) == {"contour_weight"}
+    for name in "size", "channels", "dense", "iterations", "batch_size", "beta":
+        assert len({run[name] for run in grid}) == 1, name
 
 
 def test_the_papers_scale():

@@ -1,10 +1,11 @@
 import json
 import shutil
 
+import keras
 import numpy as np
 import pytest
 
-from keras_provlae import datasets
+from keras_provlae import datasets, presets
 from keras_provlae.experiments import runs, sources, training, traversals
 from keras_provlae.experiments.scales import run as run_at
 from keras_provlae.training.errors import NonFiniteLossError
@@ -97,6 +98,29 @@ def test_a_run_killed_mid_fade_ends_like_an_uninterrupted_one(whole):
     assert reports[-1][1]["scores"] < result["seconds"]["scores"] + 0.05  # the final scores come after the last report
     for name in "stages", "scores", "variance", "peak_variance", "reconstruction", "kl":
         assert result[name] == expected[name], name
+
+
+def test_a_run_of_a_recipe_follows_it_after_a_kill_as_well(tmp_path):
+    recipe = presets.recipe("shapes3d", size=16, iterations=13)
+    recipe["model"] |= {"image_shape": (16, 16, 1), "channels": 3, "dense": 8, "dataset_size": 60}
+    run = {"recipe": recipe, "seed": 3, "num_images": 40, "scores": ["mutual_information"]}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "KEEP_EVERY", 0.0)
+        whole = training.execute(run, tmp_path / "whole")
+
+        def stop(iteration, seconds):
+            if iteration == KILLED_AT:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            training.execute(run, tmp_path / "killed", stop)
+        killed = training.execute(run, tmp_path / "killed")
+    assert [stage["iteration"] for stage in whole["stages"]] == [3, 9, 13]
+    for name in "stages", "scores", "variance", "reconstruction":
+        assert killed[name] == whole[name], name
+    model = keras.saving.load_model(tmp_path / "whole" / runs.key(run) / "model.keras")
+    last = recipe["training"]["annealing"]["beta"][2]
+    assert model.beta == pytest.approx(last)
 
 
 def test_an_incomplete_checkpoint_is_ignored(tmp_path):
