@@ -87,7 +87,7 @@ RECIPES = {
     "dsprites": {
         "preset": "dsprites_32",
         "description": "dSprites at 32 x 32. Stage 0: pressure through the total correlation gives x and y a latent "
-        "each in the deepest rung. Stage 1: the next rung, cheaper, takes the scale. Stage 2: little pressure sharpens.",
+        "each in the deepest rung. Stage 1: the next rung, cheaper, takes the scale. Stage 2: low pressure sharpens.",
         "data": {"name": "dsprites", "downscale": 2},
         "model": {
             "image_shape": (32, 32, 1),

@@ -94,9 +94,7 @@ def test_baselines_take_their_preset(model):
 
 
 def test_unknown_names_list_the_known_ones():
-    with pytest.raises(
-        ValueError, match="celeb_a, dsprites, dsprites_32, mnist, .*, shapes3d_32. Received: 'cifar'"
-    ):
+    with pytest.raises(ValueError, match="celeb_a, dsprites, dsprites_32, mnist, .*, shapes3d_32. Received: 'cifar'"):
         kp.ProgressiveVAE.from_preset("cifar")
     with pytest.raises(TypeError, match="has no argument num_rung. Its architecture has .*channels"):
         kp.ProgressiveVAE.from_preset("mnist", num_rung=3)
