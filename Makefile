@@ -1,6 +1,8 @@
 # Two commands, each doing everything on a fresh machine with Python 3.11 or later:
 #   make mnist    set up, then train on real digits and leave pictures in output/mnist
 #   make test     set up, then run the whole test suite
+# one to look at a trained model:
+#   make explore  set up, then serve a pretrained model: open http://127.0.0.1:8501 and move its latents
 # and three more for what takes longer:
 #   make test-long       set up, then kill a training twenty times at random moments
 #   make test-serving    set up, then run the server as a process, its page in a browser, TensorFlow Serving's clients
@@ -16,10 +18,15 @@ NOT_CORE := tests/experiments/test_suite.py tests/examples/test_training.py test
 
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: mnist test test-long test-serving test-lowest clean
+PRESET ?= shapes3d_32
+
+.PHONY: mnist explore test test-long test-serving test-lowest clean
 
 mnist: $(VENV)/examples
 	$(BIN)/python examples/mnist.py --output=output/mnist
+
+explore: $(VENV)/serve
+	$(BIN)/python examples/explore.py --preset=$(PRESET)
 
 test: $(VENV)/dev
 	$(BIN)/ruff check .
@@ -53,6 +60,10 @@ $(BIN)/python:
 
 $(VENV)/examples: $(BIN)/python setup.py
 	$(BIN)/python $(PIP) --editable ".[examples]"
+	touch $@
+
+$(VENV)/serve: $(VENV)/examples
+	$(BIN)/python $(PIP) --editable ".[examples,serve]"
 	touch $@
 
 $(VENV)/dev: $(VENV)/examples

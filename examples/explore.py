@@ -1,0 +1,40 @@
+"""Opens the latent explorer on a pretrained model: exports it once, then serves it.
+
+python examples/explore.py --preset=shapes3d_32     then open http://127.0.0.1:8501
+"""
+
+import os
+import sys
+from pathlib import Path
+
+from absl import app, flags
+
+import keras_provlae as kp
+
+FLAGS = flags.FLAGS
+flags.DEFINE_enum("preset", "shapes3d_32", kp.pretrained.names(), "The pretrained model.")
+flags.DEFINE_string("output", "output/explore", "Folder for the exports.")
+flags.DEFINE_integer("port", 8501, "Port; 0 picks a free one.", lower_bound=0, upper_bound=65535)
+
+
+def example_images(preset):
+    """A few images of the data that the model was trained on."""
+    if preset == "mnist":
+        images, _ = kp.datasets.mnist(split="test")
+        return images[:16]
+    name, size = preset.split("_")
+    truth = getattr(kp.datasets, name)("procedural")
+    return truth.downscale(truth.image_shape[0] // int(size)).sample(16, seed=0)[0]
+
+
+def main(_):
+    folder = Path(FLAGS.output) / FLAGS.preset
+    if not kp.export.metadata.version_folders(folder):
+        model = kp.ProgressiveVAE.from_preset(FLAGS.preset, load_weights=True)
+        kp.export.export_savedmodel(model, folder, example_images=example_images(FLAGS.preset))
+    server = Path(__file__).with_name("serve.py")
+    os.execv(sys.executable, [sys.executable, server, f"--model_base_path={folder}", f"--rest_api_port={FLAGS.port}"])
+
+
+if __name__ == "__main__":
+    app.run(main)
