@@ -120,6 +120,8 @@ class Annealing(keras.callbacks.Callback):
 
     def on_train_batch_begin(self, batch, logs=None):
         self._batch = batch
+        if self._is_stale:
+            self._count(batch)
         step = self._start + batch  # plain numbers: reading the model would stop the device at every step
         if step >= self._next:
             self._set(step)
@@ -130,6 +132,7 @@ class Annealing(keras.callbacks.Callback):
     def after_unlock(self, model: keras.Model) -> None:
         """Sets the weights of the new stage before its first step; called by `model.grow`."""
         self._count(self._batch)
+        self._is_stale = True  # this may be before or after this callback heard of the batch
 
     def on_epoch_end(self, epoch, logs=None):
         if logs is not None:
@@ -141,7 +144,7 @@ class Annealing(keras.callbacks.Callback):
     def _count(self, batch=0):
         """Reads the model's counters; between epochs they may have been restored."""
         model = self.model
-        iteration = model.iteration
+        iteration, self._is_stale = model.iteration, False
         self._start = iteration - batch
         self._stage = model.stage
         self._unlocked_at = int(ops.convert_to_numpy(model.unlocked_at_variable)) if model.grows else 0

@@ -58,11 +58,13 @@ def test_weights_change_at_multiples_of_every(images):
     assert [beta for *_, beta in seen.rows] == [0, 0, 0, 3, 3, 3, 6, 6]
 
 
-def test_steps_of_stages_count_from_their_unlock_and_rungs_differ(images):
+@pytest.mark.parametrize("first", ["growth", "annealing"])
+def test_steps_of_stages_count_from_their_unlock_and_rungs_differ(images, first):
     seen = Seen("beta")
     growth = kp.GrowthCallback(kp.GrowthSchedule(unlock_iterations=[6]))
     annealing = Annealing(every=1, beta={0: 0.5, 1: [(0, (1.0, 2.0)), (4, (5.0, 2.0))]})
-    history = ScriptedVAE().fit(images, epochs=3, callbacks=[annealing, growth, seen], **FIT).history
+    both = [growth, annealing] if first == "growth" else [annealing, growth]
+    history = ScriptedVAE().fit(images, epochs=3, callbacks=[*both, seen], **FIT).history
     assert [beta for *_, beta in seen.rows] == [0.5] * 6 + [(1, 2), 2, (3, 2), (4, 2), (5, 2), (5, 2)]
     assert history["beta_rung_1"] == [0.5, 2, 5]
     assert history["beta_rung_2"] == [0.5, 2, 2]
