@@ -66,6 +66,9 @@ CASES = {
             "tc_weight": 1.0,
         },
     ),
+    "progressive_vae_contours": Case(
+        settings={**LADDER, "contour_weight": 0.5}, fades=MID_FADE, loss_weights={"contour_weight": 2.0}
+    ),
     "teacher_student_vae": Case(kp.TeacherStudentVAE, {**LADDER, "stem": (4,)}, fades=(0,)),
 }
 
