@@ -67,21 +67,27 @@ def test_locked_rungs_do_not_count_where_all_are_computed(model, images):
     assert float(all_rungs["multiscale"]) == pytest.approx(float(unlocked["multiscale"]))
 
 
-def test_read_outs_are_trained_saved_and_no_part_of_decoding(make_model, images, tmp_path):
-    model = make_model(num_rungs=2, multiscale_weight=1.0)
+@pytest.mark.parametrize(
+    ("weight", "read_outs", "trained"),
+    [("multiscale_weight", "read_outs", [True, True, False]), ("contour_weight", "contour_read_outs", [True, False])],
+)
+def test_read_outs_are_trained_saved_and_no_part_of_decoding(make_model, images, tmp_path, weight, read_outs, trained):
+    model = make_model(stem=(), **{weight: 1.0})
+    model.grow(fade_in_steps=0)
     model.compile(keras.optimizers.SGD(1e-2), run_eagerly=True)
-    before = [np.array(layer.kernel) for layer in model.read_outs]
+    before = [np.array(layer.kernel) for layer in getattr(model, read_outs)]
     model.train_on_batch(images)
-    moved = [not np.array_equal(old, layer.kernel) for old, layer in zip(before, model.read_outs, strict=True)]
-    assert moved == [True, False]  # the second rung is locked
+    after = getattr(model, read_outs)
+    moved = [not np.array_equal(old, layer.kernel) for old, layer in zip(before, after, strict=True)]
+    assert moved == trained  # the third rung is locked
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
-    assert loaded.multiscale_weight == 1.0
-    for ours, theirs in zip(loaded.read_outs, model.read_outs, strict=True):
+    assert getattr(loaded, weight) == 1.0
+    for ours, theirs in zip(getattr(loaded, read_outs), after, strict=True):
         np.testing.assert_array_equal(ours.kernel, theirs.kernel)
-    codes = np.ones((2, 4), "float32")
+    codes = np.ones((2, 6), "float32")
     decoded = ops.convert_to_numpy(loaded.decode(codes))
-    for layer in loaded.read_outs:
+    for layer in getattr(loaded, read_outs):
         layer.kernel.assign(np.full(layer.kernel.shape, 9.0))
     np.testing.assert_array_equal(loaded.decode(codes), decoded)
 
