@@ -105,8 +105,8 @@ RECIPES = {
             "unlock_iterations": [4_000, 8_000],
             "fade_in_steps": 0,
             "annealing": {  # per stage; per rung, from rung 1
-                "beta": {0: 0.5, 1: (0.25, 0.25, 0.5), 2: (0.5, 0.06, 0.06)},
-                "tc_weight": {0: 1.5, 1: 1.0, 2: 0.5},
+                "beta": {0: 0.5, 1: (0.25, 0.25, 0.5), 2: (0.5, 0.02, 0.02)},
+                "tc_weight": {0: 1.5, 1: 1.0, 2: [(0, 0.5), (2_000, 0.1)]},
             },
             "learning_rate": [(0, 1e-3), (8_000, 5e-4), (11_000, 2e-4)],  # from these steps on
             "adam_epsilon": 1e-8,
