@@ -199,6 +199,20 @@ def test_a_real_loss_that_is_not_finite_is_undone(make_model, images):
     assert np.isfinite(history.history["loss"][2])
 
 
+def test_a_stage_under_too_much_pressure_is_undone(make_model, images):
+    model = make_model(num_rungs=2, channels=2, dense=None)
+    model.compile(run_eagerly=True)
+    annealing = kp.callbacks.Annealing(beta={0: 2.0, 1: 3e38})  # times a KL of some nats: not a float32
+    growth = kp.GrowthCallback(
+        kp.GrowthSchedule(unlock_epochs=[1]), fade_in_steps=4, guard=kp.GrowthGuard(max_retries=1)
+    )
+    with pytest.warns(UserWarning, match="the loss is not finite.*2 attempts failed"):
+        model.fit(images[:8], batch_size=2, epochs=3, verbose=0, callbacks=[growth, annealing])
+    assert [shock["problem"] for shock in growth.shocks] == [NOT_FINITE, NOT_FINITE]
+    assert (model.stage, model.iteration, model.beta) == (0, 4, 2.0)
+    assert all(np.isfinite(np.array(weight)).all() for weight in model.get_weights())
+
+
 def test_after_its_last_attempt_the_model_stays_as_it_was(model, images):
     harm = Harm(BREAK, times=10, at=5)
     growth = kp.GrowthCallback(fade_in_steps=4, guard=kp.GrowthGuard(max_retries=2))
