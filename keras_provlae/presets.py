@@ -56,8 +56,8 @@ RECIPES = {
     "shapes3d": {
         "preset": "shapes3d_32",
         "description": "3DShapes at 32 x 32. Stage 0: pressure through the total correlation parts the hues in the "
-        "deepest rung. Stage 1: under the same pressure the next rung has to show the contours by itself: it opens, and"
-        " its codes mean the same under all hues. Stage 2: low pressure sharpens all codes.",
+        "deepest rung. Stage 1: the next rung has to show the contours by itself, so that its codes mean the same under "
+        "all hues, and more of the same pressure parts scale and shape. Stage 2: low pressure sharpens all codes.",
         "data": {"name": "shapes3d", "downscale": 2},
         "model": {
             "image_shape": (32, 32, 3),
@@ -72,15 +72,19 @@ RECIPES = {
         },
         "training": {
             "batch_size": 100,
-            "iterations": 14_000,
-            "unlock_iterations": [3_000, 9_000],
+            "iterations": 16_000,
+            "unlock_iterations": [3_000, 11_000],
             "fade_in_steps": 0,
             "annealing": {  # per stage; per rung, from rung 1
-                "beta": {0: 2.0, 1: 2.0, 2: (2.0, 0.3, 0.3)},
-                "tc_weight": {0: 4.0, 1: 4.0, 2: [(0, 2.0), (2_000, 2.0), (4_000, 0.5)]},
+                "beta": {0: 2.0, 1: (2.0, 1.0, 2.0), 2: (2.0, 0.3, 0.3)},
+                "tc_weight": {
+                    0: 4.0,
+                    1: [(0, 4.0), (500, 4.0), (1_000, 12.0)],
+                    2: [(0, 12.0), (500, 3.0), (2_000, 2.0), (4_000, 0.5)],
+                },
                 "contour_weight": {0: 0.0, 1: 1.0, 2: 1.0},
             },
-            "learning_rate": [(0, 1e-3), (9_000, 5e-4), (12_000, 2e-4)],  # from these steps on
+            "learning_rate": [(0, 1e-3), (11_000, 5e-4), (14_000, 2e-4)],  # from these steps on
             "adam_epsilon": 1e-8,
         },
     },
