@@ -56,8 +56,8 @@ RECIPES = {
     "shapes3d": {
         "preset": "shapes3d_32",
         "description": "3DShapes at 32 x 32. Stage 0: pressure through the total correlation parts the hues in the "
-        "deepest rung. Stage 1: the next rung has to show the contours by itself, so that its codes mean the same under "
-        "all hues, and more of the same pressure parts scale and shape. Stage 2: low pressure sharpens all codes.",
+        "deepest rung. Stage 1: the next rung has to show the contours by itself, so that its codes mean the same "
+        "under all hues, and more of the same pressure parts scale and shape. Stage 2: low pressure sharpens all.",
         "data": {"name": "shapes3d", "downscale": 2},
         "model": {
             "image_shape": (32, 32, 3),
