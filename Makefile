@@ -3,6 +3,9 @@
 #   make test     set up, then run the whole test suite
 # one to look at a trained model:
 #   make explore  set up, then serve a pretrained model: open http://127.0.0.1:8501 and move its latents
+# two for the documentation, README.md and docs/ as a site:
+#   make docs        set up, run the pages' longer examples, then build site/
+#   make docs-serve  set up, then show it at http://127.0.0.1:8000 and build again with every change
 # and three more for what takes longer:
 #   make test-long       set up, then kill a training twenty times at random moments
 #   make test-serving    set up, then run the server as a process, its page in a browser, TensorFlow Serving's clients
@@ -20,7 +23,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 PRESET ?= shapes3d_32
 
-.PHONY: mnist explore test test-long test-serving test-lowest clean
+.PHONY: mnist explore test docs docs-serve test-long test-serving test-lowest clean
 
 mnist: $(VENV)/examples
 	$(BIN)/python examples/mnist.py --output=output/mnist
@@ -32,6 +35,13 @@ test: $(VENV)/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
+docs: $(VENV)/docs
+	$(BIN)/python -m pytest -m docs tests/test_docs.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+docs-serve: $(VENV)/docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs serve
 
 test-long: $(VENV)/dev
 	$(BIN)/python -m pytest -m long -rs tests
@@ -70,5 +80,9 @@ $(VENV)/dev: $(VENV)/examples
 	$(BIN)/python $(PIP) --editable ".[dev,examples,export,metrics,serve]"
 	touch $@
 
+$(VENV)/docs: $(VENV)/dev
+	$(BIN)/python $(PIP) --editable ".[dev,docs,examples,export,metrics,serve]"
+	touch $@
+
 clean:
-	rm -rf $(VENV) output build *.egg-info
+	rm -rf $(VENV) output build site *.egg-info

@@ -38,10 +38,16 @@ setup(
         "serve": ["fastapi>=0.115", "uvicorn>=0.32", "orjson>=3.10"],
         "tensorboard": ["tensorboard>=2.20"],
         "examples": ["mlxtend>=0.23"],
+        "docs": [
+            "mkdocs-material>=9.6,<10",
+            "mkdocstrings[python]>=1",
+            "sphinx-mathjax-offline>=0.0.2",  # MathJax 3.2.2, as its authors released it
+        ],
         "dev": [
             "pytest>=8",
             "pytest-xdist>=3.8",
             "ruff>=0.12",
+            "mktestdocs>=0.2.5",
             "hypothesis>=6.100",
             "scikit-learn>=1.5",
             "tensorboard>=2.20",

@@ -1,6 +1,6 @@
 """Measures time and memory of the metrics, compared with a direct NumPy version of the published estimator.
 
-python benchmarks/metrics.py                    # the table in the README; about ten minutes on 2 cores
+python benchmarks/metrics.py                    # the table in docs/speed.md; about ten minutes on 2 cores
 python benchmarks/metrics.py --sizes=10000      # one size
 
 Every size runs in its own process. The quadrature and the published estimator alternate; the latter runs with few

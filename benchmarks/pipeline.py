@@ -1,6 +1,6 @@
 """Measures images per second of the input pipelines, compared with the training step on the same machine.
 
-python benchmarks/pipeline.py                      # the table in the README; about five minutes on 2 cores
+python benchmarks/pipeline.py                      # the table in docs/speed.md; about five minutes on 2 cores
 python benchmarks/pipeline.py --only=shapes3d      # one data set
 
 Images per second: `pipeline` reads the shuffled data set while nothing trains; `step` trains the preset, in its

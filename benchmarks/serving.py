@@ -1,6 +1,6 @@
 """Measures an exported model: in process, and through `examples/serve.py` over HTTP.
 
-python benchmarks/serving.py                    # the tables in the README; about three minutes on 2 cores
+python benchmarks/serving.py                    # the tables in docs/speed.md; about three minutes on 2 cores
 python benchmarks/serving.py --load_seconds=5   # a shorter load test
 
 The model is a preset with random weights, which do not affect the speed. `encode` and `decode` at batch 1 and 64 are

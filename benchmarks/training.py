@@ -1,6 +1,6 @@
 """Images per second of training: stage by stage, policy by policy, backend by backend, and beside plain code.
 
-python benchmarks/training.py                            # the table of the README; some ten minutes on 2 cores
+python benchmarks/training.py                            # the table in docs/speed.md; some ten minutes on 2 cores
 python benchmarks/training.py --only=mnist --rounds=3    # one network
 
 Every way to train is a process of its own that keeps its models and waits; they take turns, round by round, on the

@@ -1,4 +1,4 @@
-"""Trains a pro-VLAE on every available device, in one process or several; see docs/scaling.md.
+"""Trains a pro-VLAE on every available device, in one process or several; see docs/how-to/scale.md.
 
 python examples/scaling.py --output=output/scaling      # every GPU of this machine; --cpus=2 to try it without
 KERAS_BACKEND=jax python examples/scaling.py --addresses=10.0.0.1:29500,10.0.0.2:29500 --rank=0    # on the first host

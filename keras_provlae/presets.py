@@ -2,7 +2,7 @@
 
 `model` holds constructor arguments of `ProgressiveVAE`, `training` settings for `compile`, `fit` and `GrowthCallback`.
 Sequences per rung start at rung 1. Where the authors' released program differs from the paper, these settings follow
-the paper (the README lists the differences).
+the paper (docs/method/paper-to-code.md lists the differences).
 
 A recipe is one way to a higher score in less time than the paper's: `model` as above, `data` for the data set, and
 `training`, where weights of the loss change (`callbacks.Annealing`). `recipes` turns it into a model and callbacks, and

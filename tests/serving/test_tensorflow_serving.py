@@ -1,4 +1,4 @@
-"""Tests with TensorFlow Serving itself, if `tensorflow_model_server` is installed (the README shows how)."""
+"""Tests with TensorFlow Serving itself, if `tensorflow_model_server` is installed (docs/how-to/serve.md shows how)."""
 
 import base64
 import json

@@ -167,7 +167,7 @@ def test_a_second_fit_after_a_restore_trains(images, tmp_path):
 
 
 def test_a_repeated_stream_resumes_by_skipping_what_was_seen(images):
-    """The recipe of the README: one endless stream, and `skip(model.iteration)`."""
+    """The way of docs/how-to/resume.md: one endless stream, and `skip(model.iteration)`."""
 
     def fit(model, **epochs):
         ds = tf.data.Dataset.from_tensor_slices(images).shuffle(40, seed=1).batch(8).repeat()
