@@ -10,7 +10,7 @@ import pytest
 import keras_provlae as kp
 
 PACKAGE = Path(__file__).resolve().parents[1] / "keras_provlae"
-CHECKS = {"checks", "folders", "html_table", "thresholds"}  # leaves that any part may import
+CHECKS = {"checks", "folders", "html_table", "lazy_tensorflow", "thresholds"}  # leaves that any part may import
 MAY_IMPORT = {
     "architecture": set(),
     "losses": set(),
@@ -122,6 +122,16 @@ def test_the_package_imports_the_rest_when_it_is_used():
     assert not {part_of(path) for path in seen} & (lazy | {"visualization"})
     assert {"models", "metrics", "acceleration", "optimizers", "layers"} <= {part_of(path) for path in seen}
     assert outside - sys.stdlib_module_names == {"keras", "numpy", "absl"}
+
+
+def test_tensorflow_is_imported_when_it_is_used():
+    """The graphs of an export are TensorFlow's own; `lazy_tensorflow` has it for everything else."""
+    eager = {
+        path.stem
+        for path in MODULES
+        if {name.split(".")[0] for name in imported_at_once(path)} & {"tensorflow", "tensorflow_datasets"}
+    }
+    assert eager == {"image_bytes", "signatures"}
 
 
 def test_every_public_name_is_there():

@@ -15,6 +15,7 @@ from keras_provlae.checks import check_count
 from keras_provlae.experiments import runs as run_dicts
 from keras_provlae.experiments.records import append_result, only_one, read_results
 from keras_provlae.experiments.training import RESULT, execute
+from keras_provlae.lazy_tensorflow import tf
 
 MODELS = "models"  # folder for checkpoints, trained models and snapshots
 ATTEMPTS = 2  # per run, if its worker dies
@@ -309,8 +310,6 @@ def _use_threads(threads):
         import torch
 
         torch.set_num_threads(threads)
-    import tensorflow as tf  # the data pipeline on every backend
-
     if keras.backend.backend() != "tensorflow":
         tf.config.set_visible_devices([], "GPU")
     tf.config.threading.set_intra_op_parallelism_threads(threads)
