@@ -124,12 +124,13 @@ def test_a_backup_resumes(truth, tmp_path):
 
 def test_metrics_pictures_and_report(trained, truth, tmp_path):
     model, history = trained
-    card = kp.metrics.evaluate(model, truth, num_images=400, seed=0)
+    groups = [name for name in kp.metrics.GROUPS if name != "contexts"]  # which decodes for half a minute
+    card = kp.metrics.evaluate(model, truth, num_images=400, seed=0, include=groups)
     assert 0 <= float(card["mig"]) <= 1
     assert card.skipped == {}
     images, _ = truth.sample(8, seed=0)
     for name, picture in {
-        "traversals": kp.visualization.traversals(model, images, steps=3),
+        "traversals": kp.visualization.traversals(model, images[:1], steps=3),
         "curves": kp.visualization.training_curves(history),
     }.items():
         kp.visualization.write_png(picture, tmp_path / f"{name}.png")
@@ -138,8 +139,8 @@ def test_metrics_pictures_and_report(trained, truth, tmp_path):
     assert "<html" in page.read_text()
 
 
-def test_orders_and_pixels_are_tensorflows(truth):
-    """Numbers that TensorFlow 2.21 gave: an order, and the mean of an image of every twin."""
+def test_orders_and_pixels_are_those_of_tensorflow(truth):
+    """Numbers that TensorFlow 2.21 gave: an order, and the pixels of a heart."""
     seven = kp.datasets.GroundTruth.from_arrays(np.zeros((7, 8, 8)), np.arange(7)[:, None], ["n"])
     factors = [factors for _, factors in seven.batches(7, seed=0, with_factors=True)]
     assert factors[0][:, 0].tolist() == [5, 4, 0, 2, 6, 3, 1]

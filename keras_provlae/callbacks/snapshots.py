@@ -12,6 +12,7 @@ from keras_provlae.callbacks.checks import check_epochs, check_every, check_ladd
 from keras_provlae.checks import check_count, optional
 from keras_provlae.folders import check_path, check_writable
 from keras_provlae.lazy_tensorflow import check_tensorflow, tf
+from keras_provlae.messages import say
 from keras_provlae.metrics.encoding import BATCH, check_encodable, held_subset
 from keras_provlae.visualization import Snapshot, growth_timeline, traversals
 from keras_provlae.visualization.model_images import held_codes
@@ -172,10 +173,8 @@ class TraversalSnapshots(keras.callbacks.Callback):
             else:
                 kept[snapshot.iteration, snapshot.stage] = snapshot
         if kept or removed:
-            print(
-                f"\n{self.folder}: resuming with {len(kept)} snapshots; removed {removed} of another training",
-                flush=True,
-            )
+            about = f"resuming with {len(kept)} snapshots; removed {removed} of another training"
+            say(f"{self.folder}: {about}", new_line=True)
         return [kept[moment] for moment in sorted(kept)]
 
     def _of_this_training(self, path):

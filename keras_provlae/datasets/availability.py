@@ -59,8 +59,3 @@ def keras_datasets() -> Path:
 def keras_home() -> Path:
     """Returns `$KERAS_HOME`, or `~/.keras` if it is not set."""
     return Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser()
-
-
-def say(line: str) -> None:
-    """Prints a line and flushes."""
-    print(line, flush=True)

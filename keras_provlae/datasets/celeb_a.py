@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_provlae.checks import check_count
-from keras_provlae.datasets.availability import keras_datasets, say, tfds_is_prepared
+from keras_provlae.datasets.availability import keras_datasets, tfds_is_prepared
 from keras_provlae.datasets.checks import checked_shard, chosen_seed
 from keras_provlae.datasets.folder_files import find_images, shown, walk
 from keras_provlae.datasets.image_files import (
@@ -22,6 +22,7 @@ from keras_provlae.datasets.image_files import (
 )
 from keras_provlae.datasets.index_batches import index_batches
 from keras_provlae.lazy_tensorflow import check_tensorflow, tensorflow_datasets, tf
+from keras_provlae.messages import say
 
 _LISTS = (".txt", ".csv")
 _SPLITS = ("train", "validation", "test")  # 0, 1 and 2 in list_eval_partition

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from keras_provlae.checks import check_count
-from keras_provlae.datasets.availability import NETWORK_SECONDS, network_answers, say, tfds_is_prepared
+from keras_provlae.datasets.availability import NETWORK_SECONDS, network_answers, tfds_is_prepared
 from keras_provlae.datasets.checks import chosen_seed
 from keras_provlae.datasets.idx import load_idx_folder
 from keras_provlae.lazy_tensorflow import check_tensorflow, tensorflow_datasets, tf
+from keras_provlae.messages import say
 
 _MNIST_HOST = "https://storage.googleapis.com/cvdf-datasets/mnist/"
 _FASHION_FOLDERS = ["~/.keras/datasets/fashion-mnist", "/usr/share/datasets/fashion-mnist"]

@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from keras_provlae.datasets.availability import say
 from keras_provlae.datasets.folder_files import shown
 from keras_provlae.datasets.rare_formats import PNG, decode_rare
 from keras_provlae.lazy_tensorflow import tf
+from keras_provlae.messages import say
 
 _ON_BAD_IMAGE = ("error", "skip")
 _END = -1  # marks the end, after the last index

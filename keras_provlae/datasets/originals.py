@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 
 from keras_provlae.datasets.array_images import render_rows
-from keras_provlae.datasets.availability import keras_datasets, keras_home, network_answers, say, tfds_is_prepared
+from keras_provlae.datasets.availability import keras_datasets, keras_home, network_answers, tfds_is_prepared
 from keras_provlae.datasets.ground_truth import GroundTruth
 from keras_provlae.datasets.official_files import AT_ONCE, Original, grid_indices, not_as_published
 from keras_provlae.datasets.renders import Render, Rows
 from keras_provlae.datasets.unpacking import unpacked
 from keras_provlae.lazy_tensorflow import tensorflow_datasets, tf
+from keras_provlae.messages import say
 
 
 def load(

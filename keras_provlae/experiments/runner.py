@@ -16,6 +16,7 @@ from keras_provlae.experiments import runs as run_dicts
 from keras_provlae.experiments.records import append_result, only_one, read_results
 from keras_provlae.experiments.training import RESULT, execute
 from keras_provlae.lazy_tensorflow import tf
+from keras_provlae.messages import say
 
 MODELS = "models"  # folder for checkpoints, trained models and snapshots
 ATTEMPTS = 2  # per run, if its worker dies
@@ -31,7 +32,7 @@ def execute_all(
     folder: str | os.PathLike,
     workers: int = 1,
     sources: Mapping[str, str] | None = None,
-    say: Any = print,
+    say: Any = say,
 ) -> dict[str, dict]:
     """Executes the runs whose results are not in a folder yet.
 
