@@ -6,9 +6,10 @@
 # two for the documentation, README.md and docs/ as a site:
 #   make docs        set up, run the pages' longer examples, then build site/
 #   make docs-serve  set up, then show it at http://127.0.0.1:8000 and build again with every change
-# and three more for what takes longer:
+# and four more for what takes longer:
 #   make test-long       set up, then kill a training twenty times at random moments
 #   make test-serving    set up, then run the server as a process, its page in a browser, TensorFlow Serving's clients
+#   make test-backends   set up JAX alone and PyTorch alone, without TensorFlow, then run what works there
 #   make test-lowest     set up Python 3.11 with the lowest versions that setup.py allows, then run the core of the suite
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
@@ -16,6 +17,9 @@ BIN := $(VENV)/bin
 # modules are compiled when they are first imported: a third of the time of an installation
 PIP := -m pip install --quiet --disable-pip-version-check --no-compile
 LOWEST ?= .venv-lowest
+# for CPU builds where the package index has others: make test-backends TORCH="torch --extra-index-url=..."
+JAX ?= jax
+TORCH ?= torch
 # what starts trainings in processes of their own: the code in them is that of the rest
 NOT_CORE := tests/experiments/test_suite.py tests/examples/test_training.py tests/training/test_distribution.py
 
@@ -23,7 +27,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 PRESET ?= shapes3d_32
 
-.PHONY: mnist explore test docs docs-serve test-long test-serving test-lowest clean
+.PHONY: mnist explore test docs docs-serve test-long test-serving test-backends test-lowest clean
 
 mnist: $(VENV)/examples
 	$(BIN)/python examples/mnist.py --output=output/mnist
@@ -50,6 +54,19 @@ test-serving: $(VENV)/dev
 	$(BIN)/python $(PIP) "selenium>=4.25" "grpcio>=1.60"
 	$(BIN)/python $(PIP) --no-deps tensorflow-serving-api
 	$(BIN)/python -m pytest -m serving -rs tests
+
+test-backends: .venv-jax/installed .venv-torch/installed
+	KERAS_BACKEND=jax .venv-jax/bin/python -m pytest --noconftest tests/test_without_tensorflow.py
+	KERAS_BACKEND=torch .venv-torch/bin/python -m pytest --noconftest tests/test_without_tensorflow.py
+
+.venv-jax/installed: BACKEND = $(JAX)
+.venv-torch/installed: BACKEND = $(TORCH)
+.venv-jax/installed .venv-torch/installed: setup.py
+	$(PYTHON) -m venv --clear $(@D)
+	$(@D)/bin/python $(PIP) keras numpy matplotlib absl-py scikit-learn h5py pytest
+	$(@D)/bin/python $(PIP) $(BACKEND)
+	$(@D)/bin/python $(PIP) --no-deps --editable .
+	touch $@
 
 test-lowest: $(LOWEST)/requirements.txt
 	$(LOWEST)/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(NOT_CORE:%=--ignore=%)
@@ -85,4 +102,4 @@ $(VENV)/docs: $(VENV)/dev
 	touch $@
 
 clean:
-	rm -rf $(VENV) output build site *.egg-info
+	rm -rf $(VENV) .venv-docs .venv-jax .venv-torch output build site *.egg-info

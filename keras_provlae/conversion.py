@@ -14,6 +14,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_provlae.lazy_tensorflow import check_tensorflow, tf
 from keras_provlae.models.ladder_vae import LadderVAE
 
 BATCH_NORM_EPSILON = 1e-3
@@ -144,8 +145,7 @@ def _fold_statistics(arrays, statistics):
 
 
 def _read_checkpoint(path):
-    import tensorflow as tf
-
+    check_tensorflow("A TensorFlow 1 checkpoint")
     try:
         reader = tf.train.load_checkpoint(str(path))
     except (tf.errors.OpError, ValueError) as error:

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from keras_provlae.folders import check_path, check_writable, replace_text
+from keras_provlae.messages import say
 
 MISSING = "NA"  # as in Keras
 
@@ -66,7 +67,7 @@ class CSVLogger(keras.callbacks.CSVLogger):
             whole = rows if len(rows[-1]) == len(self.keys) else rows[:-1]
             self._write(whole)
             if whole is not rows:
-                print(f"\n{path}: removed the last line, which was cut off", flush=True)
+                say(f"{path}: removed the last line, which was cut off", new_line=True)
 
     def on_epoch_end(self, epoch, logs=None):
         row = {**{name: _text(value) for name, value in (logs or {}).items()}, "epoch": epoch, "data": self.data}

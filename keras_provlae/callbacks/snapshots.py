@@ -11,6 +11,8 @@ from PIL import Image  # a dependency of matplotlib
 from keras_provlae.callbacks.checks import check_epochs, check_every, check_ladder, is_due
 from keras_provlae.checks import check_count, optional
 from keras_provlae.folders import check_path, check_writable
+from keras_provlae.lazy_tensorflow import check_tensorflow, tf
+from keras_provlae.messages import say
 from keras_provlae.metrics.encoding import BATCH, check_encodable, held_subset
 from keras_provlae.visualization import Snapshot, growth_timeline, traversals
 from keras_provlae.visualization.model_images import held_codes
@@ -51,7 +53,7 @@ class TraversalSnapshots(keras.callbacks.Callback):
         snapshots: A list of `visualization.Snapshot`, ordered by iteration.
 
     Raises:
-        ImportError: If `log_dir` is given and TensorBoard is not installed.
+        ImportError: If `log_dir` is given and TensorBoard or TensorFlow is not installed.
         TypeError, ValueError: If the images, `around` or a number is invalid: at once, or at the start of `fit`.
         OSError: At the start of `fit`, if `folder` or `log_dir` is not writable.
 
@@ -81,6 +83,7 @@ class TraversalSnapshots(keras.callbacks.Callback):
         check_count("draws", draws, least=2)
         if log_dir is not None:
             optional("tensorboard", "tensorboard", "tensorboard")
+            check_tensorflow("`TraversalSnapshots(log_dir=...)`")
             log_dir = os.fspath(log_dir)
         self.folder, self.log_dir = check_path("folder", folder), log_dir
         self.images, _ = held_subset(images, num_images, seed)
@@ -170,10 +173,8 @@ class TraversalSnapshots(keras.callbacks.Callback):
             else:
                 kept[snapshot.iteration, snapshot.stage] = snapshot
         if kept or removed:
-            print(
-                f"\n{self.folder}: resuming with {len(kept)} snapshots; removed {removed} of another training",
-                flush=True,
-            )
+            about = f"resuming with {len(kept)} snapshots; removed {removed} of another training"
+            say(f"{self.folder}: {about}", new_line=True)
         return [kept[moment] for moment in sorted(kept)]
 
     def _of_this_training(self, path):
@@ -193,8 +194,6 @@ class TraversalSnapshots(keras.callbacks.Callback):
         Image.fromarray(pixels).save(self.folder / f"{name}.png")
         if self.log_dir is None:
             return
-        import tensorflow as tf
-
         if self._board is None:
             self._board = tf.summary.create_file_writer(os.path.join(self.log_dir, "pictures"))
         with self._board.as_default():

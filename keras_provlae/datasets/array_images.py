@@ -5,31 +5,31 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from keras_provlae.datasets.checks import check_channels
 
 
 def render_rows(
-    read: Callable[[np.ndarray], np.ndarray], sizes: Sequence[int], image_shape: Sequence[int], dtype: Any
-) -> Callable[[tf.Tensor], tf.Tensor]:
+    ops: Any, read: Callable[[np.ndarray], np.ndarray], sizes: Sequence[int], image_shape: Sequence[int], dtype: Any
+) -> Callable[[Any], Any]:
     """Builds a `render` that looks images up, with one Python call per batch.
 
     Args:
+        ops: `operations.NumPy` or `operations.TensorFlow`.
         read: Takes int64 grid indices `(batch,)`, returns images `(batch, height, width, channels)`.
         sizes: Number of values of each factor.
         image_shape: `(height, width, channels)`.
         dtype: Type of the images; uint8 is divided by 255, Booleans and floats are cast only.
 
     Returns:
-        A function of int32 factors `(batch, factors)`, for `GroundTruth`.
+        A function of int32 factors `(batch, factors)`, for `Render`.
     """
     strides = np.append(np.cumprod(sizes[:0:-1])[::-1], 1).astype("int64")
 
     def render(factors):
-        index = tf.reduce_sum(tf.cast(factors, tf.int64) * strides, axis=1)
-        images = tf.ensure_shape(tf.numpy_function(read, [index], dtype), (None, *image_shape))
-        return tf.cast(images, tf.float32) / (255.0 if dtype == np.uint8 else 1.0)
+        index = ops.sum(ops.cast(factors, "int64") * strides, axis=1)
+        images = ops.read(read, index, dtype, image_shape)
+        return ops.cast(images, "float32") / (255.0 if dtype == np.uint8 else 1.0)
 
     return render
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from absl import logging
 
+from keras_provlae.lazy_tensorflow import is_installed, tensorflow_datasets
+
 NETWORK_SECONDS = 3.0  # longest wait for a host to answer
 
 
@@ -14,8 +16,9 @@ def tfds_is_prepared(name: str) -> bool:
     """Returns whether tensorflow-datasets has prepared the data set; imports it only if the folder exists."""
     if "tensorflow_datasets" not in sys.modules and not (_tfds_folder() / name).is_dir():
         return False
-    import tensorflow_datasets as tfds
-
+    if not is_installed("tensorflow_datasets"):
+        return False  # another installation has prepared it
+    tfds = tensorflow_datasets(f"The prepared {name}")
     verbosity = logging.get_verbosity()
     logging.set_verbosity(logging.ERROR)  # tfds warns about a missing folder
     try:
@@ -56,8 +59,3 @@ def keras_datasets() -> Path:
 def keras_home() -> Path:
     """Returns `$KERAS_HOME`, or `~/.keras` if it is not set."""
     return Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser()
-
-
-def say(line: str) -> None:
-    """Prints a line and flushes."""
-    print(line, flush=True)

@@ -1,14 +1,15 @@
 """CelebA: 202,599 faces with 40 attributes, cropped as in the authors' code."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 
 from keras_provlae.checks import check_count
-from keras_provlae.datasets.availability import keras_datasets, say, tfds_is_prepared
+from keras_provlae.datasets.availability import keras_datasets, tfds_is_prepared
 from keras_provlae.datasets.checks import checked_shard, chosen_seed
 from keras_provlae.datasets.folder_files import find_images, shown, walk
 from keras_provlae.datasets.image_files import (
@@ -20,6 +21,8 @@ from keras_provlae.datasets.image_files import (
     resize,
 )
 from keras_provlae.datasets.index_batches import index_batches
+from keras_provlae.lazy_tensorflow import check_tensorflow, tensorflow_datasets, tf
+from keras_provlae.messages import say
 
 _LISTS = (".txt", ".csv")
 _SPLITS = ("train", "validation", "test")  # 0, 1 and 2 in list_eval_partition
@@ -81,6 +84,7 @@ def celeb_a(
 
     Source: Liu et al. (2015); crop from the released code of Li et al. (2020).
     """
+    check_tensorflow("`datasets.celeb_a`")
     if split not in _SPLITS:
         raise ValueError(f"`split` must be one of {_SPLITS}. Received: split={split!r}.")
     check_count("batch_size", batch_size)
@@ -118,8 +122,7 @@ def celeb_a_attributes(source: str | os.PathLike = "auto") -> tuple[str, ...]:
     """
     source = _found(os.fspath(source))
     if source == "tfds":
-        import tensorflow_datasets as tfds
-
+        tfds = tensorflow_datasets("`datasets.celeb_a_attributes(source='tfds')`")
         return tuple(sorted(tfds.builder("celeb_a").info.features["attributes"]))
     return read_list(_find_list(Path(source), "list_attr_celeba"))[0]
 
@@ -287,8 +290,7 @@ def _find_list(folder, name):
 
 def _from_tfds(split, image_size, seed):
     """Returns a data set of (image, attributes) with a known length."""
-    import tensorflow_datasets as tfds
-
+    tfds = tensorflow_datasets("`datasets.celeb_a(source='tfds')`")
     shuffle = split == "train"
     config = tfds.ReadConfig(shuffle_seed=seed % 2**31)
     encoded = {"image": tfds.decode.SkipDecoding()}  # encoded images take less memory in the shuffle buffer

@@ -1,16 +1,19 @@
 """MNIST and Fashion-MNIST as a `tf.data.Dataset`, online or offline."""
 
+from __future__ import annotations
+
 import functools
 import os
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 
 from keras_provlae.checks import check_count
-from keras_provlae.datasets.availability import NETWORK_SECONDS, network_answers, say, tfds_is_prepared
+from keras_provlae.datasets.availability import NETWORK_SECONDS, network_answers, tfds_is_prepared
 from keras_provlae.datasets.checks import chosen_seed
 from keras_provlae.datasets.idx import load_idx_folder
+from keras_provlae.lazy_tensorflow import check_tensorflow, tensorflow_datasets, tf
+from keras_provlae.messages import say
 
 _MNIST_HOST = "https://storage.googleapis.com/cvdf-datasets/mnist/"
 _FASHION_FOLDERS = ["~/.keras/datasets/fashion-mnist", "/usr/share/datasets/fashion-mnist"]
@@ -61,6 +64,7 @@ def mnist(
 
     Source: LeCun et al. (1998).
     """
+    check_tensorflow("`datasets.mnist`")
     if split not in _SPLITS:
         raise ValueError(f"`split` must be one of {_SPLITS}. Received: split={split!r}.")
     check_count("batch_size", batch_size)
@@ -120,8 +124,7 @@ def _load_auto(split):
 
 
 def _load_tfds(split, download):
-    import tensorflow_datasets as tfds
-
+    tfds = tensorflow_datasets("`datasets.mnist(source='tfds')`")
     if download:
         say("MNIST: downloading with tensorflow-datasets (11 MB) ...")
     images, labels = tfds.load("mnist", split=split, batch_size=-1, as_supervised=True, download=download)

@@ -6,10 +6,10 @@ orientation) and each scan line, the ends of at most two runs of pixels. The end
 so rendering is exact integer arithmetic.
 """
 
+import functools
 import os
 
 import numpy as np
-import tensorflow as tf
 
 from keras_provlae.datasets.ground_truth import GroundTruth
 from keras_provlae.datasets.official_files import Original, read_npz
@@ -89,27 +89,30 @@ def twin() -> GroundTruth:
     return GroundTruth(_FACTORS, (SIZE, SIZE, 1), Render(_scanning), "dsprites", "procedural")
 
 
-def _scanning():
+def _scanning(ops):
     """Builds the `render` that fills the runs of every row."""
     first_line, ends = _runs()
     lines = ends.shape[1]
-    ends = tf.constant(ends.reshape(-1, 4), tf.int32)
+    ends = ops.constant(ends.reshape(-1, 4), "int32")
     begin, end, pixel = np.ogrid[: SIZE + 1, : SIZE + 1, :SIZE]
-    rows = tf.constant(((begin <= pixel) & (pixel < end)).reshape(-1, SIZE), tf.float32)  # row of pixels of each run
+    # row of pixels of each run
+    rows = ops.constant(((begin <= pixel) & (pixel < end)).reshape(-1, SIZE), "float32")
+    lines_of_rows = ops.constant(_FINE * np.arange(SIZE) - first_line, "int32")
 
     def render(factors):
-        shape, scale, orientation, x, y = tf.unstack(factors[..., tf.newaxis], axis=1)  # each (batch, 1)
+        shape, scale, orientation, x, y = (factors[:, i : i + 1] for i in range(5))  # each (batch, 1)
         which = (shape * len(SCALES) + scale) * len(ORIENTATIONS) + orientation
-        line = _FINE * tf.range(SIZE) - (_FINE + 1) * y - first_line
-        line = tf.clip_by_value(line, 0, lines - 1)  # the first and last lines miss the shape
-        run = tf.gather(ends, which * lines + line) + (_FINE + 1) * x[..., tf.newaxis]  # (batch, 64, 4)
-        column = tf.clip_by_value(-(-run // _FINE), 0, SIZE)  # first pixel center at or after it
-        images = sum(tf.gather(rows, column[..., i] * (SIZE + 1) + column[..., i + 1]) for i in (0, 2))
-        return images[..., tf.newaxis]
+        # the first and last lines miss the shape
+        line = ops.clip(lines_of_rows - (_FINE + 1) * y, 0, lines - 1)
+        run = ops.gather(ends, which * lines + line) + (_FINE + 1) * x[..., None]  # (batch, 64, 4)
+        column = ops.clip(-(-run // _FINE), 0, SIZE)  # first pixel center at or after it
+        images = sum(ops.gather(rows, column[..., i] * (SIZE + 1) + column[..., i + 1]) for i in (0, 2))
+        return images[..., None]
 
     return render
 
 
+@functools.cache
 def _runs():
     """Computes where scan lines of pixel centers enter and leave every shape.
 

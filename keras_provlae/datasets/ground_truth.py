@@ -1,20 +1,25 @@
 """Data sets with known factors: one image for every combination of factor values."""
 
+from __future__ import annotations
+
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import Any, Self
 
+import keras
 import numpy as np
-import tensorflow as tf
 
 from keras_provlae.checks import check_count
 from keras_provlae.datasets.array_images import arrange_in_grid, checked_images, render_rows
 from keras_provlae.datasets.checks import chosen_seed
 from keras_provlae.datasets.index_batches import index_batches
-from keras_provlae.datasets.renders import Render, Rows
+from keras_provlae.datasets.passes import checked_passes
+from keras_provlae.datasets.python_batches import GroundTruthBatches
+from keras_provlae.datasets.renders import Render, Rows, TensorFlowRender
 from keras_provlae.html_table import table
+from keras_provlae.lazy_tensorflow import check_tensorflow, tf
 
 _RENDERED_AT_ONCE = 1024  # bounds the memory of `images`
 
@@ -22,8 +27,8 @@ _RENDERED_AT_ONCE = 1024  # bounds the memory of `images`
 class GroundTruth:
     """A grid of factors with one image per point.
 
-    Images are indexed in grid order, last factor fastest. They are rendered (or read) on demand inside TensorFlow, with
-    no Python call per image.
+    Images are indexed in grid order, last factor fastest. They are rendered (or read) on demand, with no Python call
+    per image: inside TensorFlow, or by NumPy on the JAX and PyTorch backends, where TensorFlow need not be installed.
 
     Args:
         factor_values: {name: values} with the ordered values of each factor. The methods take and return the index
@@ -31,7 +36,8 @@ class GroundTruth:
         image_shape: `(height, width, channels)`.
         render: A function of TensorFlow operations that maps int32 factors `(batch, factors)` to float32 images
             `(batch, height, width, channels)` in [0, 1]. Wrap NumPy in `tf.numpy_function`. To pickle the ground
-            truth, pass a module-level function, not a lambda.
+            truth, pass a module-level function, not a lambda. It needs TensorFlow on every backend; `from_arrays`
+            and the twins do without.
         name: Name of the data, such as `"shapes3d"`.
         source: Origin of the data: `"procedural"`, `"tfds"` or a file name. Metric cards, titles and CSV files show
             name and source.
@@ -200,8 +206,7 @@ class GroundTruth:
         images = np.empty((len(rows), *self.image_shape), "float32")
         for start in range(0, len(rows), _RENDERED_AT_ONCE):
             part = slice(start, start + _RENDERED_AT_ONCE)
-            with tf.device("CPU:0"):
-                images[part] = self._compiled(tf.constant(rows[part])).numpy()
+            images[part] = self._drawn_at_once(rows[part])
         return images.reshape(*factors.shape[:-1], *self.image_shape)
 
     def sample(self, n: int, seed: int | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -267,6 +272,7 @@ class GroundTruth:
             >>> ds.element_spec.shape, len(ds)
             (TensorShape([None, 64, 64, 3]), 492)
         """
+        check_tensorflow("`GroundTruth.tf_dataset`")
         seed = chosen_seed(seed, shard)
         rows = tf.constant(self._rows(subset, seed), tf.int64)
 
@@ -278,7 +284,46 @@ class GroundTruth:
         ds = index_batches(len(rows), batch_size, seed, shuffle, start_step, repeat, drop_remainder, shard)
         return ds.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(tf.data.AUTOTUNE)
 
-    def downscale(self, times: int) -> "GroundTruth":
+    def batches(
+        self,
+        batch_size: int = 100,
+        seed: int | None = None,
+        with_factors: bool = False,
+        subset: Any = None,
+        shuffle: bool = True,
+        start_step: int = 0,
+        repeat: bool = False,
+        drop_remainder: bool = False,
+        shard: Sequence[int] | None = None,
+    ) -> keras.utils.PyDataset:
+        """Returns the batches of `tf_dataset`, in the same order, as a `keras.utils.PyDataset` of NumPy arrays.
+
+        On JAX and PyTorch it needs no TensorFlow. On TensorFlow use `tf_dataset`, which draws on all processors while
+        a step runs. If an epoch of `fit` is not a pass over the images (`steps_per_epoch`), pass `repeat=True`.
+
+        Args:
+            batch_size, seed, with_factors, subset, shuffle, start_step, repeat, drop_remainder, shard: As `tf_dataset`.
+
+        Returns:
+            A `keras.utils.PyDataset` of float32 `(batch, height, width, channels)` in [0, 1]; with factors also
+            int64 `(batch, factors)`. Each iteration over it, and each epoch of `fit`, is the next epoch, or with
+            `repeat=True` the endless stream.
+
+        Raises:
+            TypeError, ValueError: As `tf_dataset`.
+
+        Example:
+            >>> from keras_provlae.datasets import scenes
+            >>> batches = scenes().batches(batch_size=100, seed=0)
+            >>> batches[0].shape, len(batches)
+            ((100, 64, 64, 3), 492)
+        """
+        seed = chosen_seed(seed, shard)
+        rows = self._rows(subset, seed)
+        passes = checked_passes(len(rows), batch_size, seed, shuffle, start_step, drop_remainder, shard)
+        return GroundTruthBatches(self, rows, passes, with_factors, repeat)
+
+    def downscale(self, times: int) -> GroundTruth:
         """Returns a ground truth with smaller images, whose pixels are means of blocks.
 
         Args:
@@ -300,7 +345,20 @@ class GroundTruth:
 
         values = dict(zip(self.factor_names, self.factor_values, strict=True))
         name = f"{self.name.removesuffix(f' {height}x{width}')} {small[0]}x{small[1]}"  # not two sizes
-        return GroundTruth(values, small, Render(_block_means, self._render, times), name, self.source)
+        kind = Render if self._in_numpy else TensorFlowRender
+        return GroundTruth(values, small, kind(_block_means, self._render, times), name, self.source)
+
+    @property
+    def _in_numpy(self):
+        """Whether `render` draws NumPy arrays too; a function of your own takes tensors only."""
+        return getattr(self._render, "in_numpy", False)
+
+    def _drawn_at_once(self, rows):
+        if self._in_numpy and keras.backend.backend() != "tensorflow":  # TensorFlow may not be there
+            return self._render(rows)
+        check_tensorflow("A `render` of TensorFlow operations")
+        with tf.device("CPU:0"):
+            return self._compiled(tf.constant(rows)).numpy()
 
     @functools.cached_property
     def _compiled(self):
@@ -361,8 +419,8 @@ def _shown(values, most=6):
     return ", ".join(f"{value:.4g}" if isinstance(value, np.floating) else str(value) for value in chosen)
 
 
-def _block_means(render, times):
-    return lambda factors: tf.nn.avg_pool2d(render(factors), times, times, "VALID")
+def _block_means(ops, render, times):
+    return lambda factors: ops.block_means(render(factors), times)
 
 
 def _integers(name, numbers):

@@ -1,5 +1,7 @@
 """Decodes image files in a `tf.data.Dataset`, with errors that name the file."""
 
+from __future__ import annotations
+
 import os
 import re
 import warnings
@@ -7,11 +9,11 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import tensorflow as tf
 
-from keras_provlae.datasets.availability import say
 from keras_provlae.datasets.folder_files import shown
 from keras_provlae.datasets.rare_formats import PNG, decode_rare
+from keras_provlae.lazy_tensorflow import tf
+from keras_provlae.messages import say
 
 _ON_BAD_IMAGE = ("error", "skip")
 _END = -1  # marks the end, after the last index

@@ -1,10 +1,10 @@
 """A folder of your own images as a `tf.data.Dataset`."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Sequence
 from numbers import Real
-
-import tensorflow as tf
 
 from keras_provlae.checks import check_count
 from keras_provlae.datasets.checks import checked_shard, chosen_seed
@@ -19,6 +19,7 @@ from keras_provlae.datasets.image_files import (
     resize,
 )
 from keras_provlae.datasets.index_batches import index_batches
+from keras_provlae.lazy_tensorflow import check_tensorflow, tf
 
 
 def image_folder(
@@ -64,6 +65,7 @@ def image_folder(
         tf.errors.InvalidArgumentError: During iteration, if a file cannot be decoded or differs from the first in
             size; the message names the file.
     """
+    check_tensorflow("`datasets.image_folder`")
     check_count("batch_size", batch_size)
     check_on_bad_image(on_bad_image)
     _, shards = checked_shard(shard, batch_size)

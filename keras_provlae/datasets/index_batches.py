@@ -1,12 +1,12 @@
 """Shuffled batches of indices, one epoch after another."""
 
+from __future__ import annotations
+
 import itertools
 from collections.abc import Sequence
 
-import tensorflow as tf
-
-from keras_provlae.checks import check_count
-from keras_provlae.datasets.checks import checked_shard, chosen_seed
+from keras_provlae.datasets.passes import checked_passes
+from keras_provlae.lazy_tensorflow import tf
 
 
 def index_batches(
@@ -43,23 +43,9 @@ def index_batches(
     Raises:
         TypeError, ValueError: If an argument is invalid.
     """
-    check_count("batch_size", batch_size)
-    check_count("start_step", start_step, least=0)
-    index, shards = checked_shard(shard, batch_size)
-    batch_size, start_step = int(batch_size), int(start_step)
-    seed = tf.constant(chosen_seed(seed), tf.int64)
-    steps = count // batch_size if drop_remainder else -(-count // batch_size)
-    if shards > 1 and not drop_remainder and 0 < count % batch_size < shards:
-        raise ValueError(
-            "The last batch of an epoch must have at least one image per process. "
-            f"Received: {count % batch_size} for {shards} (batch_size={batch_size}, {count} images). "
-            "Pass `drop_remainder=True`."
-        )
-    if not steps:
-        raise ValueError(
-            "`drop_remainder` needs at least one full batch. "
-            f"Received: batch_size={batch_size}, {count} images. Lower `batch_size` or keep the remainder."
-        )
+    passes = checked_passes(count, batch_size, seed, shuffle, start_step, drop_remainder, shard)
+    batch_size, start_step, steps, (index, shards) = passes.batch_size, passes.start_step, passes.steps, passes.shard
+    seed = tf.constant(passes.seed, tf.int64)
     first_epoch, first_batch = divmod(start_step, steps)
 
     def epoch_batches(epoch):

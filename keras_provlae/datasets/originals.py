@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 
 from keras_provlae.datasets.array_images import render_rows
-from keras_provlae.datasets.availability import keras_datasets, keras_home, network_answers, say, tfds_is_prepared
+from keras_provlae.datasets.availability import keras_datasets, keras_home, network_answers, tfds_is_prepared
 from keras_provlae.datasets.ground_truth import GroundTruth
 from keras_provlae.datasets.official_files import AT_ONCE, Original, grid_indices, not_as_published
 from keras_provlae.datasets.renders import Render, Rows
 from keras_provlae.datasets.unpacking import unpacked
+from keras_provlae.lazy_tensorflow import tensorflow_datasets, tf
+from keras_provlae.messages import say
 
 
 def load(
@@ -80,8 +82,7 @@ def _from_file(original, path, folder):
 
 
 def _from_tfds(original, folder):
-    import tensorflow_datasets as tfds
-
+    tfds = tensorflow_datasets(f"`datasets.{original.name}(source='tfds')`")
     if not tfds_is_prepared(original.name):
         by_hand = (
             f"Or download {original.file_name} ({original.expected}) by hand and pass its path as `source`. "
@@ -112,8 +113,6 @@ def _version(path):
 
 
 def _read_tfds(original, builder):
-    import tensorflow as tf
-
     try:
         for batch in builder.as_dataset("train", batch_size=AT_ONCE).as_numpy_iterator():
             labels = [batch[f"label_{name}"] for name in original.factor_values]
@@ -122,8 +121,8 @@ def _read_tfds(original, builder):
         raise not_as_published(original, builder.data_path, f"{type(error).__name__}: {error}") from error
 
 
-def _render_bits(read, sizes, image_shape, dtype):
+def _render_bits(ops, read, sizes, image_shape, dtype):
     def read_bits(index):
         return np.unpackbits(read(index), axis=1).reshape(-1, *image_shape).view(dtype)
 
-    return render_rows(read_bits, sizes, image_shape, dtype)
+    return render_rows(ops, read_bits, sizes, image_shape, dtype)

@@ -1,9 +1,12 @@
 """Decoder for image files other than JPEG and 8-bit PNG, in Python with Pillow."""
 
+from __future__ import annotations
+
 import io
 
 import numpy as np
-import tensorflow as tf
+
+from keras_provlae.lazy_tensorflow import tf
 
 PNG = b"\x89PNG\r\n\x1a\n"
 _SURELY_ALL_BITS = 2**14  # cameras with 14 bits or fewer stay below

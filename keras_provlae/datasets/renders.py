@@ -1,32 +1,56 @@
 """Picklable functions that draw the images of a ground truth."""
 
+from __future__ import annotations
+
+import functools
 import mmap
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
+
+from keras_provlae.datasets.operations import NumPy, TensorFlow
+from keras_provlae.lazy_tensorflow import tf
 
 
 class Render:
-    """A `render` for `GroundTruth` that is pickled as its recipe, not as its constants and closures.
+    """A `render` for `GroundTruth` in TensorFlow and in NumPy, pickled as its recipe, not as constants and closures.
 
     Args:
-        make: A module-level function that takes `arguments` and returns a function of int32 factors
-            `(batch, factors)`.
+        make: A module-level function that takes `operations.NumPy` or `operations.TensorFlow`, then `arguments`, and
+            returns a function of int32 factors `(batch, factors)`.
         *arguments: Picklable arguments of `make`.
     """
 
-    def __init__(self, make: Callable[..., Callable[[tf.Tensor], tf.Tensor]], *arguments: Any):
-        self._make, self._arguments = make, arguments
-        self._render = make(*arguments)
+    in_numpy = True  # it draws NumPy arrays as well
 
-    def __call__(self, factors: tf.Tensor) -> tf.Tensor:
-        """Returns float32 images `(batch, height, width, channels)` of int32 factors `(batch, factors)`."""
-        return self._render(factors)
+    def __init__(self, make: Callable[..., Callable[[Any], Any]], *arguments: Any):
+        self._make, self._arguments = make, arguments
+
+    def __call__(self, factors: Any) -> Any:
+        """Returns float32 images `(batch, height, width, channels)` of int32 factors `(batch, factors)`.
+
+        NumPy draws arrays, and TensorFlow draws tensors.
+        """
+        return (self._drawn_by_numpy if isinstance(factors, np.ndarray) else self._drawn_by_tensorflow)(factors)
+
+    @functools.cached_property
+    def _drawn_by_numpy(self):
+        return self._make(NumPy, *self._arguments)
+
+    @functools.cached_property
+    def _drawn_by_tensorflow(self):
+        with tf.init_scope():  # constants outside the graph that is being traced, for every graph
+            return self._make(TensorFlow, *self._arguments)
 
     def __reduce__(self):
         return type(self), (self._make, *self._arguments)
+
+
+class TensorFlowRender(Render):
+    """A `Render` of another `render` that takes tensors only."""
+
+    in_numpy = False
 
 
 class Rows:

@@ -1,7 +1,8 @@
 """Small scenes with a hierarchy of factors: the kind of scene determines which details are visible."""
 
+import functools
+
 import numpy as np
-import tensorflow as tf
 
 from keras_provlae.datasets.ground_truth import GroundTruth
 from keras_provlae.datasets.renders import Render
@@ -53,20 +54,22 @@ def scenes() -> GroundTruth:
     return GroundTruth(values, (SIZE, SIZE, 3), Render(_placing), "scenes", "procedural")
 
 
-def _placing():
+def _placing(ops):
     """Builds the `render` that joins three strips."""
-    strips = [tf.constant(_strips(place), tf.float32) for place in range(3)]
+    strips = [ops.constant(_strips(place), "float32") for place in range(3)]
+    in_scene = ops.constant(np.eye(3), "int32")
 
     def render(factors):
         scene, daylight = factors[:, 0], factors[:, 1]
-        detail = tf.gather(factors[:, 5:8], scene, batch_dims=1)
+        detail = ops.sum(ops.gather(in_scene, scene) * factors[:, 5:8], axis=1)
         first = (scene * 4 + detail) * 4
-        parts = [tf.gather(strips[place], (first + factors[:, 2 + place]) * 4 + daylight) for place in range(3)]
-        return tf.concat(parts, axis=2)
+        parts = [ops.gather(strips[place], (first + factors[:, 2 + place]) * 4 + daylight) for place in range(3)]
+        return ops.concat(parts, axis=2)
 
     return render
 
 
+@functools.cache
 def _strips(place):
     """Draws a third of every image, `(192, 64, width, 3)`, in the order scene, detail, size, daylight."""
     rows = (np.arange(SIZE * _SAMPLES) + 0.5) / _SAMPLES

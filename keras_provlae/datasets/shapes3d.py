@@ -5,7 +5,6 @@ import os
 from importlib.resources import files
 
 import numpy as np
-import tensorflow as tf
 
 from keras_provlae.datasets.ground_truth import GroundTruth
 from keras_provlae.datasets.official_files import Original, read_h5
@@ -76,19 +75,18 @@ def twin() -> GroundTruth:
     return GroundTruth(_FACTORS, (SIZE, SIZE, 3), Render(_coloring), "shapes3d", "procedural")
 
 
-def _coloring():
+def _coloring(ops):
     """Builds the `render` that colors the shading maps."""
     with files("keras_provlae.datasets").joinpath("shapes3d_maps.npz").open("rb") as file, np.load(file) as content:
-        maps = tf.constant(content["maps"].reshape(-1, SIZE * SIZE, 4))
-    hues = tf.constant([colorsys.hsv_to_rgb(hue, 1.0, 1.0) for hue in _HUES], tf.float32)
-    sky = tf.constant(_SKY, tf.float32)
+        maps = ops.constant(content["maps"].reshape(-1, SIZE * SIZE, 4), "uint8")
+    hues = ops.constant([colorsys.hsv_to_rgb(hue, 1.0, 1.0) for hue in _HUES] + [_SKY], "float32")
 
     def render(factors):
         scale, shape, orientation = factors[:, 3], factors[:, 4], factors[:, 5]
         geometry = (scale * len(SHAPES) + shape) * len(ORIENTATIONS) + orientation
-        shares = tf.cast(tf.gather(maps, geometry), tf.float32)  # (batch, pixels, 4), 0 .. 255
-        skies = tf.broadcast_to(sky, (tf.shape(factors)[0], 1, 3))
-        colors = tf.concat([skies, tf.gather(hues, factors[:, :3])], axis=1)  # (batch, 4, 3)
-        return tf.reshape(tf.matmul(shares, colors / 255.0), (-1, SIZE, SIZE, 3))
+        shares = ops.cast(ops.gather(maps, geometry), "float32")  # (batch, pixels, 4), 0 .. 255
+        sky = 0 * factors[:, :1] + len(_HUES)
+        colors = ops.gather(hues, ops.concat([sky, factors[:, :3]], axis=1))  # (batch, 4, 3)
+        return ops.reshape(ops.matmul(shares, colors / 255.0), (-1, SIZE, SIZE, 3))
 
     return render

@@ -16,8 +16,8 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from keras_provlae.datasets.availability import say
 from keras_provlae.datasets.official_files import Original, not_as_published
+from keras_provlae.messages import say
 
 _STALE_SECONDS = 3600  # a partial file untouched for this long was left by a killed process
 

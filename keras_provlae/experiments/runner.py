@@ -15,6 +15,8 @@ from keras_provlae.checks import check_count
 from keras_provlae.experiments import runs as run_dicts
 from keras_provlae.experiments.records import append_result, only_one, read_results
 from keras_provlae.experiments.training import RESULT, execute
+from keras_provlae.lazy_tensorflow import tf
+from keras_provlae.messages import say
 
 MODELS = "models"  # folder for checkpoints, trained models and snapshots
 ATTEMPTS = 2  # per run, if its worker dies
@@ -30,7 +32,7 @@ def execute_all(
     folder: str | os.PathLike,
     workers: int = 1,
     sources: Mapping[str, str] | None = None,
-    say: Any = print,
+    say: Any = say,
 ) -> dict[str, dict]:
     """Executes the runs whose results are not in a folder yet.
 
@@ -309,8 +311,6 @@ def _use_threads(threads):
         import torch
 
         torch.set_num_threads(threads)
-    import tensorflow as tf  # the data pipeline on every backend
-
     if keras.backend.backend() != "tensorflow":
         tf.config.set_visible_devices([], "GPU")
     tf.config.threading.set_intra_op_parallelism_threads(threads)

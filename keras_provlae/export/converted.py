@@ -41,7 +41,7 @@ def export_onnx(model: keras.Model, folder: str | os.PathLike, overwrite: bool =
         TypeError: If `model` is not a `LadderVAE`.
         ValueError: If the model does not compute in float32.
         FileExistsError: If a file exists and `overwrite` is false.
-        ImportError: If tf2onnx or onnxruntime is missing.
+        ImportError: If tf2onnx, onnxruntime or TensorFlow is missing.
         RuntimeError: If onnxruntime's outputs differ from the model's by more than 1e-5 (relative for values above 1).
             On JAX and PyTorch also if the TensorFlow process that writes the files fails.
 
@@ -75,7 +75,7 @@ def export_litert(model: keras.Model, folder: str | os.PathLike, overwrite: bool
 
     Raises:
         TypeError, ValueError, FileExistsError: As `export_onnx`.
-        ImportError: If ai-edge-litert is missing.
+        ImportError: If ai-edge-litert or TensorFlow is missing.
         RuntimeError: As `export_onnx`, for LiteRT's outputs.
 
     Source: LiteRT, float32, no quantization.

@@ -67,6 +67,7 @@ def export_savedmodel(
         ValueError: If the model is not grown and `require_grown` is set, if `version` is out of range or contradicts
             `path`, or if `example_images` do not fit the model.
         FileExistsError: If the version exists and `overwrite` is false.
+        ImportError: If TensorFlow is not installed.
         RuntimeError: On JAX and PyTorch, if the TensorFlow process that writes the SavedModel fails.
 
     Example:

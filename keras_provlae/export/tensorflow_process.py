@@ -11,6 +11,8 @@ from typing import Any
 
 import keras
 
+from keras_provlae.lazy_tensorflow import check_tensorflow
+
 
 def in_tensorflow(function: str, model: keras.Model, *arguments: Any) -> None:
     """Calls a function of this package on a copy of the model, in a new process on the TensorFlow backend.
@@ -21,8 +23,10 @@ def in_tensorflow(function: str, model: keras.Model, *arguments: Any) -> None:
         *arguments: Paths and JSON values.
 
     Raises:
+        ImportError: If TensorFlow is not installed.
         RuntimeError: If the process fails; the message has the end of its output.
     """
+    check_tensorflow("An export")
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.keras"
         model.save(file)

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from keras import ops
 
 from keras_provlae.checks import check_count
+from keras_provlae.messages import say
 from keras_provlae.metrics.encoding import check_encodable, encode_all
 from keras_provlae.metrics.information import active_latents
 from keras_provlae.thresholds import LEAST_NATS
@@ -82,7 +83,7 @@ class AutoGrowth:
         nats = logs[f"val_kl_rung_{rung}"]
         if nats < self.min_nats:
             self.ended = f"Rung {rung} carries {nats:.2g} nats, less than {self.min_nats:g}: the growth ends there."
-            print(f"\n{self.ended}", flush=True)
+            say(self.ended, new_line=True)
             return False
         self.best, self.waited = -math.inf, 0
         return True

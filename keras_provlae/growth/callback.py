@@ -9,6 +9,7 @@ from keras_provlae.growth.auto import AutoGrowth
 from keras_provlae.growth.fit_state import GrowthOfFit
 from keras_provlae.growth.guard import GrowthGuard
 from keras_provlae.growth.schedule import GrowthSchedule
+from keras_provlae.messages import say
 from keras_provlae.models.growing_vae import FADE_IN_STEPS
 
 LONGEST_FADE = 2**31 - 1  # the model counts steps in 32 bits
@@ -134,5 +135,5 @@ class GrowthCallback(keras.callbacks.Callback):
         if self.auto:
             advice = self.auto.end(self.model, logs or {})
             if advice:
-                print(f"\n{advice}", flush=True)
+                say(advice, new_line=True)
         self._fit.end()

@@ -8,6 +8,7 @@ import keras
 from keras_provlae.growth.guard import GuardedGrowth
 from keras_provlae.growth.monitor import GrowthMonitor
 from keras_provlae.growth.schedule import plan_of_fit
+from keras_provlae.messages import say
 from keras_provlae.training.graph_checks import leave_to_callback
 
 
@@ -111,7 +112,7 @@ class GrowthOfFit:
             for reached in range(first, stage + 1):  # where several rungs are due at once, only the newest fades in
                 steps = fade_in_steps if reached == stage else 0
                 how = f"fading in over {steps} steps" if steps else "without a fade-in"
-                print(f"\nStage {reached}: rung {model.num_rungs - reached} unlocked, {how}", flush=True)
+                say(f"Stage {reached}: rung {model.num_rungs - reached} unlocked, {how}", new_line=True)
 
     def _fade_in_steps(self, stage):
         asked, fraction = self.callback.fade_in_steps, self.callback.max_fade_fraction

@@ -10,6 +10,7 @@ from keras import ops
 
 from keras_provlae.checks import check_count
 from keras_provlae.growth.monitor import WINDOW, GrowthMonitor, Seen, rise
+from keras_provlae.messages import say
 from keras_provlae.thresholds import LEAST_NATS
 from keras_provlae.training.errors import NonFiniteLossError
 
@@ -172,7 +173,7 @@ class GuardedGrowth:
             )
             return
         self._retries += 1
-        print(f"\n{where}; attempt {self._retries + 1} fades in over {fade_in_steps} steps.", flush=True)
+        say(f"{where}; attempt {self._retries + 1} fades in over {fade_in_steps} steps.", new_line=True)
         model.grow(fade_in_steps, to_stage=stage)
 
 

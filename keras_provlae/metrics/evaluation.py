@@ -14,6 +14,7 @@ import keras
 import numpy as np
 
 from keras_provlae.checks import check_number, check_seed
+from keras_provlae.messages import say
 from keras_provlae.metrics.card import ALL_COUNT, MetricCard
 from keras_provlae.metrics.contexts import context_effects, has_grid
 from keras_provlae.metrics.encoding import BATCH, check_readable, encode, has_rungs, read
@@ -178,11 +179,9 @@ def _card(
         left = None if deadline is None else deadline - time.perf_counter()
         allowed = None if left is None else left * group.weight / weight
         weight -= group.weight
-        if progress:
-            print(f"{name}: ", end="", flush=True)
         outcome = _add_group(card, name, group, codes, facts, left, allowed, strict)
         if progress:
-            print(outcome, flush=True)
+            say(f"{name}: {outcome}")
     return card
 
 

@@ -121,8 +121,8 @@ def check_data(data: Any, image_shape: tuple, steps: int | None, method: str, na
     """Checks the data of `fit`, `evaluate` or `predict` as far as possible before the first step.
 
     Args:
-        data: Array, tensor or `tf.data.Dataset`; anything else, such as a distributed data set, is checked step by
-            step.
+        data: Array, tensor or `tf.data.Dataset`; anything else, such as a distributed data set or a `PyDataset`, is
+            checked step by step.
         image_shape: `(height, width, channels)` of the model.
         steps: Number of batches to take, or `None` for all.
         method: `"fit"`, `"evaluate"` or `"predict"`; `predict` accepts zero images.
@@ -135,11 +135,14 @@ def check_data(data: Any, image_shape: tuple, steps: int | None, method: str, na
     """
     if hasattr(data, "tf_dataset"):
         raise TypeError(
-            f"`{name}` needs batches of images: pass `truth.tf_dataset(batch_size, seed=0)`. "
+            f"`{name}` needs batches of images: pass `truth.tf_dataset(batch_size, seed=0)`, or without TensorFlow "
+            "`truth.batches(batch_size, seed=0)`. "
             f"Received: {type(data).__name__}."
         )
     counts = callable(getattr(data, "cardinality", None))
     batches = int(data.cardinality()) if counts else None  # -1: no end, -2: not known
+    if isinstance(data, keras.utils.PyDataset):
+        batches = -1 if data.num_batches is None else data.num_batches
     if steps is None and batches == -1:
         steps_name = {"x": "steps_per_epoch" if method == "fit" else "steps"}.get(name, "validation_steps")
         raise ValueError(f"The data set `{name}` is infinite: pass `{steps_name}` as well, or leave out `.repeat()`.")

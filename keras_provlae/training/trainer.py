@@ -146,7 +146,7 @@ class ImageModel(keras.Model):
         """
         given = self._checked_arguments("fit", x, args, kwargs)
         given["validation_data"] = self._checked_validation(given)
-        if hasattr(given["x"], "element_spec") or inspect.isgenerator(given["x"]):
+        if hasattr(given["x"], "element_spec") or inspect.isgenerator(x) or getattr(x, "shuffles_itself", False):
             given.setdefault("shuffle", False)  # these shuffle themselves: Keras warns about its own default
         given["callbacks"] = _with_callbacks(given)
         try:

@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import logging
 import unicodedata
 
 from matplotlib.figure import Figure
@@ -10,8 +9,9 @@ from matplotlib.font_manager import FontEntry, findfont, fontManager
 from matplotlib.ft2font import FT2Font
 from matplotlib.text import Text
 
+from keras_provlae.messages import LOGGER
+
 FONT = "DejaVu Sans"  # comes with matplotlib
-_log = logging.getLogger(__name__)
 
 
 def use_fonts(figure: Figure) -> None:
@@ -63,7 +63,7 @@ def families_with(characters: frozenset[str], installed: int) -> tuple[str, ...]
                 families.append(entry.name)
                 missing = left
     if missing:
-        _log.warning(
+        LOGGER.warning(
             "No installed font has %s: drawing boxes instead. Install a font that has (Noto Sans CJK for Chinese, "
             "Japanese and Korean).",
             ", ".join(f"{letter} (U+{ord(letter):04X})" for letter in sorted(missing)),

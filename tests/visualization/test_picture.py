@@ -145,7 +145,8 @@ def test_another_font_fills_in_for_missing_characters(font):
     assert title_ink("中文中文") == pytest.approx(4 * (9 * 100 / 72) ** 2, rel=0.2)  # 9 points high and wide
 
 
-def test_a_character_of_no_font_is_a_box_and_logged_once(caplog):
+def test_a_character_of_no_font_is_a_box_and_logged_once(caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("keras_provlae"), "propagate", True)
     """Undecodable bytes, control characters, and a script without a font raise no warning."""
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
