@@ -102,4 +102,4 @@ $(VENV)/docs: $(VENV)/dev
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-docs .venv-jax .venv-torch output build site *.egg-info
+	rm -rf $(VENV) .venv-jax .venv-torch output build site *.egg-info
