@@ -219,7 +219,7 @@ def _stretch(recipe, iterations):
 
 
 def _changed(values, value=1.0, step=1.0):
-    """Multiplies a weight: one number, one per rung, or a list of points (step, weight)."""
+    """Multiplies a weight: one number, one per rung, or a list of points (step, weight), the last of each step."""
     if isinstance(values, list):
-        return [(round(at * step), _changed(weight, value)) for at, weight in values]
+        return list({round(at * step): _changed(weight, value) for at, weight in values}.items())
     return tuple(weight * value for weight in values) if isinstance(values, tuple) else values * value

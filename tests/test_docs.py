@@ -11,6 +11,7 @@ import mktestdocs
 import pytest
 
 import keras_provlae as kp
+from keras_provlae.messages import LOGGER
 from keras_provlae.training.trainer import ImageModel
 from tests.conftest import REPOSITORY
 
@@ -39,8 +40,10 @@ def _short_trainings(monkeypatch, tmp_path):
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
+    level = LOGGER.level
     yield
     kp.acceleration.enable()
+    LOGGER.setLevel(level)
 
 
 def run(page):
