@@ -19,9 +19,6 @@ flags.DEFINE_integer("port", 8501, "Port; 0 picks a free one.", lower_bound=0, u
 
 def example_images(preset):
     """A few images of the data that the model was trained on."""
-    if preset == "mnist":
-        images, _ = kp.datasets.mnist(split="test")
-        return images[:16]
     name, size = preset.split("_")
     truth = getattr(kp.datasets, name)("procedural")
     return truth.downscale(truth.image_shape[0] // int(size)).sample(16, seed=0)[0]

@@ -65,7 +65,7 @@ def test_shipped_weights_score_as_their_cards_say(name):
     expected = card["metrics"]["scores"]["mig"]
     rows = expected["convention"]["rows"]
     found = kp.metrics.evaluate(model, truth, num_images=rows, include=["mutual_information"], progress=False)
-    assert found["mig"] == pytest.approx(expected["value"], abs=0.01)
+    assert float(found["mig"]) == pytest.approx(expected["value"], abs=0.01)
     shares = found.results["mutual_information"].normalized
     for latent, word in enumerate(model.latent_names):
         if word:
