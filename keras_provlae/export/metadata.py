@@ -1,5 +1,6 @@
 """Metadata of an export: a JSON file that can be read without loading the graph."""
 
+import contextlib
 import datetime
 import importlib.metadata
 import json
@@ -96,6 +97,9 @@ def is_version(name: str) -> bool:
 
 
 def _versions():
-    packages = {name: importlib.metadata.version(name) for name in ("keras", "tensorflow", "numpy")}
+    packages = {}
+    for name in "keras", "tensorflow", "numpy":
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # JAX and PyTorch do without TensorFlow
+            packages[name] = importlib.metadata.version(name)
     own = sys.modules[__package__.partition(".")[0]].__version__
     return {"keras_provlae": own, **packages, "python": platform.python_version()}
