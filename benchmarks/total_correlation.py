@@ -1,6 +1,6 @@
 """Compares two estimates of the total correlation: from the batch alone, and with a queue of the last posteriors.
 
-python benchmarks/total_correlation.py          # about 15 minutes on one core
+python benchmarks/total_correlation.py          # some six minutes on one core
 
 Trains stage 0 of the recipe for 3DShapes with each, in turn, on the same seeds, and prints how far the hues are apart
 (MIG-sup of the deepest rung), the estimate, and the time of a step.
