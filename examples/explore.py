@@ -19,9 +19,8 @@ flags.DEFINE_integer("port", 8501, "Port; 0 picks a free one.", lower_bound=0, u
 
 def example_images(preset):
     """A few images of the data that the model was trained on."""
-    name, size = preset.split("_")
-    truth = getattr(kp.datasets, name)("procedural")
-    return truth.downscale(truth.image_shape[0] // int(size)).sample(16, seed=0)[0]
+    data = kp.pretrained.card(preset)["recipe"]["data"]
+    return getattr(kp.datasets, data["name"])("procedural").downscale(data["downscale"]).sample(16, seed=0)[0]
 
 
 def main(_):

@@ -96,3 +96,11 @@ def optional(module: str, extra: str, package: str) -> ModuleType:
         raise ImportError(
             f'This needs {package}: pip install "keras_provlae[{extra}]" (or pip install {package}).'
         ) from error
+
+
+def check_latent_names(names: Any, latents: int) -> None:
+    """Checks that `latent_names` has one text for each of the latents."""
+    if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+        raise TypeError(f"`latent_names` must be a list of texts, or None. Received: latent_names={names!r}.")
+    if len(names) != latents:
+        raise ValueError(f"`latent_names` must have a name for each of {latents} latents. Received: {names}.")

@@ -54,7 +54,7 @@ def on_page_markdown(markdown, page, config, files):
 
 def api_pages():
     """Yields the name and the text of each page of the reference, from the `__all__` of each package."""
-    modules = [name for name in exported(PACKAGE) if name.islower() and module_path(name)] + ["experiments"]
+    modules = [name for name in exported(PACKAGE) if name.islower() and module_path(name)]
     rows = []
     for name in modules:
         path = module_path(name)
@@ -68,8 +68,8 @@ def api_pages():
         rows.append(f"| [`{name}`]({name}.md) | {summary} |")
     classes = [name for name in exported(PACKAGE) if not module_path(name)]
     text = (
-        "# API reference\n\nAll public names, with their source. `import keras_provlae as kp` has these modules"
-        " (`experiments` is imported by itself):\n\n| module | |\n|---|---|\n"
+        "# API reference\n\nAll public names, with their source. `import keras_provlae as kp` has these modules:"
+        "\n\n| module | |\n|---|---|\n"
         + "\n".join(sorted(rows))
         + "\n\nand these classes by their own names: "
         + ", ".join(f"[`kp.{name}`][keras_provlae.{home(name)}.{name}]" for name in classes)

@@ -16,6 +16,9 @@ STEPS = {"smoke": 60, "small": None, "paper": 216_000}  # of a whole training; `
 SCORES = {
     "mig": "MIG", "mig_sup": "MIG-sup", "factor_vae_score": "FactorVAE score", "dci_disentanglement": "DCI",
 }  # fmt: skip
+SAME = (  # what all runs share with the recipe's
+    "data", "L", "latent_dim", "beta", "iterations", "size", "batch_size", "channels", "dense", "learning_rate",
+)  # fmt: skip
 WITHOUT_SHAPE = "MIG without the shape, as published"
 
 
@@ -38,11 +41,9 @@ def _of_data(scale, name, seed):
     runs = [{"recipe": recipe, **scored}]
     if "contour_weight" in recipe["model"]:
         runs.append({"recipe": without_contours(recipe), **scored})
-    model, training = recipe["model"], recipe["training"]
-    same = {"data": name, "L": model["num_rungs"], "latent_dim": model["latent_dim"], "beta": model["beta"], **scored}
-    same |= {"iterations": training["iterations"], "size": sizes["size"], "batch_size": training["batch_size"]}
-    same |= {"channels": model["channels"], "dense": model["dense"], "learning_rate": training["learning_rate"][0][1]}
-    pressed = {"tc_weight": model["tc_weight"]}
+    whole = complete(runs[0])
+    same = {name: whole[name] for name in SAME} | scored
+    pressed = {"tc_weight": whole["tc_weight"]}
     return [
         *runs,
         {**same, "model": "pro-VLAE"},

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from keras_provlae.checks import check_latent_names
+
 
 class LatentNames:
     """An attribute of a model: `None`, or a tuple with a name for each latent, deepest rung first.
@@ -16,12 +18,6 @@ class LatentNames:
         return self if model is None else getattr(model, "_latent_names", None)
 
     def __set__(self, model: Any, names: Any) -> None:
-        if names is None:
-            model._latent_names = None
-            return
-        if isinstance(names, str) or not all(isinstance(name, str) for name in names):
-            raise TypeError(f"`latent_names` must be a list of texts, or None. Received: latent_names={names!r}.")
-        latents = model.rung_slices[-1][1].stop
-        if len(names) != latents:
-            raise ValueError(f"`latent_names` must have a name for each of {latents} latents. Received: {names}.")
-        model._latent_names = tuple(names)
+        if names is not None:
+            check_latent_names(names, model.rung_slices[-1][1].stop)
+        model._latent_names = None if names is None else tuple(names)

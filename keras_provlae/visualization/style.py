@@ -10,6 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 
+from keras_provlae.checks import check_latent_names
+
 PALETTE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31", "#000000"]  # Okabe and Ito
 WIDTH = 8.3  # inches: the width of a README at 100 dots per inch
 TITLE_HEIGHT = 0.32  # inches for the name of the data
@@ -82,8 +84,7 @@ def latent_labels(rung_slices: Any, latents: int, given: Sequence[str] | None = 
             names[latent] = f"{code_name(rung)}[{position}]"
             colors[latent] = rung_color(len(rung_slices), rung)
     if given is not None:
-        if len(given) != latents:
-            raise ValueError(f"`latent_names` must have a name for each of {latents} latents. Received: {given}.")
+        check_latent_names(given, latents)
         names = [f"{name} {word}".rstrip() for name, word in zip(names, given, strict=True)]
     return names, colors
 
