@@ -33,7 +33,8 @@ def test_a_program_can_be_quiet(logger, capsys):
     assert capsys.readouterr() == ("", "")
 
 
-def test_a_program_can_have_the_messages_in_its_own_log(logger, capsys, caplog):
+def test_a_program_can_have_the_messages_in_its_own_log(logger, capsys, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger(), "handlers", [caplog.handler])  # absl adds one when a program has run
     logger.handlers.clear()
     logger.propagate = True
     say("a line", new_line=True)
