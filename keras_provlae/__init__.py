@@ -80,13 +80,15 @@ __all__ = [
 _OF_GROWTH = ("AutoGrowth", "GrowthCallback", "GrowthGuard", "GrowthSchedule")
 
 
-def __getattr__(name: str) -> Any:
-    """Imports a part of the package when it is first used."""
-    if name in _OF_GROWTH:
-        return getattr(importlib.import_module("keras_provlae.growth"), name)
-    if name in __all__:
-        return importlib.import_module(f"keras_provlae.{name}")
-    raise AttributeError(f"module 'keras_provlae' has no attribute {name!r}")
+if not TYPE_CHECKING:  # type checkers know every name from the imports above, and report others
+
+    def __getattr__(name: str) -> Any:
+        """Imports a part of the package when it is first used."""
+        if name in _OF_GROWTH:
+            return getattr(importlib.import_module("keras_provlae.growth"), name)
+        if name in __all__:
+            return importlib.import_module(f"keras_provlae.{name}")
+        raise AttributeError(f"module 'keras_provlae' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

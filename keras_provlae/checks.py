@@ -57,7 +57,7 @@ def check_number(name: str, number: Any, low: float, high: float) -> None:
     """
     if not isinstance(number, Real) or isinstance(number, bool):
         raise TypeError(f"`{name}` must be a number. Received: {name}={number!r}.")
-    if not low <= number <= high:
+    if not low <= number <= high:  # type: ignore[operator]  # `Real` declares no >=
         raise ValueError(f"`{name}` must be in [{low:g}, {high:g}]. Received: {name}={number}.")
 
 
@@ -74,7 +74,7 @@ def non_negative(name: str, value: Any) -> float:
     """
     if not isinstance(value, Real):
         raise TypeError(f"`{name}` must be a number. Received: {name}={value!r}.")
-    if not 0 <= value < math.inf:
+    if not 0 <= value < math.inf:  # type: ignore[operator]  # as above
         raise ValueError(f"`{name}` must be a number >= 0. Received: {name}={value}.")
     return float(value)
 

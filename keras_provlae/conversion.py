@@ -71,7 +71,7 @@ def authors_variables(model: keras.Model) -> dict[str, keras.Variable]:
     Source: the authors' released program.
     """
     spec = model.spec
-    names = {}
+    names: dict[str, keras.Variable] = {}
     for index in range(1, len(spec.stem) + 1):
         names |= _scope(f"stem{index}", model.encoder, [f"stem_{index}"])
         names |= _scope(f"genstem{index}", model.decoder, [f"stem_{index}"])

@@ -32,7 +32,7 @@ def check_path(name: str, path: Any) -> Path:
     return Path(path)
 
 
-def check_writable(what: str, folder: str | os.PathLike) -> None:
+def check_writable(what: str, folder: str | os.PathLike[str]) -> None:
     """Creates a folder and checks that files can be written to it.
 
     Args:

@@ -172,7 +172,8 @@ def encode(layers: EncoderLayers, images: Any, gates: Any) -> tuple[Any, Any]:
     Source: Li et al. (2020), equations 4, 6 and 9.
     """
     h = in_turn(layers.stem, images)
-    means, log_vars = [], []
+    means: list[Any] = []
+    log_vars: list[Any] = []
     for rung in layers.rungs:
         h = in_turn(rung.trunk, h)
         features = in_turn(rung.head, rung.gate(h, gates))

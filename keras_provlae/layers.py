@@ -49,16 +49,16 @@ class Sampling(keras.layers.Layer):
         noise = keras.random.normal(ops.shape(mean), dtype="float32", seed=self.seed_generator)
         return mean + ops.exp(0.5 * log_var) * noise
 
-    def compute_output_spec(self, mean, log_var):
+    def compute_output_spec(self, mean: Any, log_var: Any) -> keras.KerasTensor:
         return keras.KerasTensor(mean.shape, dtype="float32")
 
-    def save_own_variables(self, store):
+    def save_own_variables(self, store: Any) -> None:
         store["seed"] = self.seed_generator.state
 
-    def load_own_variables(self, store):
+    def load_own_variables(self, store: Any) -> None:
         self.seed_generator.state.assign(store["seed"])
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "seed": self.seed}
 
 
@@ -96,7 +96,7 @@ class ChannelAffine(keras.layers.Layer):
             raise ValueError(f"`epsilon` must not be negative. Received: epsilon={epsilon}.")
         self.epsilon = epsilon
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         channels = {"shape": (input_shape[-1],), "autocast": False}
         self.gain = self.add_weight(initializer="ones", name="gain", **channels)
         self.offset = self.add_weight(initializer="zeros", name="offset", **channels)
@@ -109,10 +109,10 @@ class ChannelAffine(keras.layers.Layer):
         """The factor of every channel, `gain / sqrt(1 + epsilon)`: tensor `(channels,)`."""
         return self.gain * (1.0 + self.epsilon) ** -0.5
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> Any:
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "epsilon": self.epsilon}
 
 
@@ -147,8 +147,8 @@ class Gate(keras.layers.Layer):
     def call(self, features: Any, gates: Any) -> Any:
         return features * ops.cast(gates[self.index], features.dtype)
 
-    def compute_output_spec(self, features, gates):
+    def compute_output_spec(self, features: Any, gates: Any) -> keras.KerasTensor:
         return keras.KerasTensor(features.shape, dtype=features.dtype)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "index": self.index}

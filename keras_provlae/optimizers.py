@@ -38,7 +38,7 @@ class FusedAdam(keras.optimizers.Adam):
     Source: Kingma and Ba (2015), the efficient form at the end of section 2.
     """
 
-    _shared = None  # inputs that all variables share during a fused step
+    _shared: Any = None  # inputs that all variables share during a fused step
 
     def _backend_update_step(self, grads, trainable_variables, learning_rate):
         if keras.backend.backend() == "tensorflow" and not self.amsgrad:

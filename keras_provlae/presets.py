@@ -10,11 +10,12 @@ A recipe is one way to a higher score in less time than the paper's: `model` as 
 """
 
 import copy
+from typing import Any
 
 _SMALL = {"channels": 32, "dense": 256, "activation": "elu"}
 _TRAINING = {"learning_rate": 5e-4, "adam_epsilon": 1e-8, "fade_in_steps": 5000}  # section 3.3
 
-PRESETS = {
+PRESETS: dict[str, dict[str, Any]] = {
     "mnist": {
         "description": "MNIST, 28 x 28 x 1, three rungs of 3 (tables 1 and 7, figure 6).",
         "model": {"image_shape": (28, 28, 1), "num_rungs": 3, "latent_dim": 3, "beta": 1.0, "gamma": 0.5, **_SMALL},
@@ -52,7 +53,7 @@ PRESETS = {
 }
 
 
-RECIPES = {
+RECIPES: dict[str, dict[str, Any]] = {
     "shapes3d": {
         "preset": "shapes3d_32",
         "description": "3DShapes at 32 x 32. Stage 0: pressure through the total correlation parts the hues in the "

@@ -58,7 +58,8 @@ def step_function(train_step: Callable, otherwise: Callable) -> Callable:
     def step(iterator):
         return train_step(keras.tree.map_structure(_none_for_optional, iterator.get_next()))
 
-    traced = weakref.WeakKeyDictionary()  # by iterator: every epoch makes a new one
+    # by iterator: every epoch makes a new one
+    traced: weakref.WeakKeyDictionary[Any, Callable] = weakref.WeakKeyDictionary()
 
     def function(iterator: Any) -> dict[str, Any]:
         if not isinstance(iterator, tf.data.Iterator):

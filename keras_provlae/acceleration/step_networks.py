@@ -37,19 +37,20 @@ def encode(layers: ladder.EncoderLayers, images: Any, gates: Any) -> tuple[Any, 
         return ladder.encode(layers, images, gates)
     h = _in_turn(layers.stem, images)
     h = _in_turn(rungs[0].trunk, h)
-    means, log_vars = [], []
-    for rung, deeper in zip(rungs, (*rungs[1:], None), strict=True):
+    means: list[Any] = []
+    log_vars: list[Any] = []
+    for rung, trunk in zip(rungs, (*(deeper.trunk for deeper in rungs[1:]), ()), strict=True):
         first, *rest = rung.head
         if isinstance(first, keras.layers.Conv2D):
-            shared = deeper is not None and _are_alike(deeper.trunk[0], first)
-            *maps, features = _convolutions(([deeper.trunk[0]] if shared else []) + [first], h, rung.gate, gates)
+            shared = bool(trunk) and _are_alike(trunk[0], first)
+            *maps, features = _convolutions(([trunk[0]] if shared else []) + [first], h, rung.gate, gates)
         else:
             shared, features = False, first(rung.gate(h, gates))
         features = _in_turn(rest, features)
         means.insert(0, rung.mean(features))
         log_vars.insert(0, rung.log_var(features))
-        if deeper is not None:
-            h = _in_turn(deeper.trunk[1:], maps[0]) if shared else _in_turn(deeper.trunk, h)
+        if trunk:
+            h = _in_turn(trunk[1:], maps[0]) if shared else _in_turn(trunk, h)
     return ladder.joined(means), ladder.joined(log_vars)
 
 

@@ -85,11 +85,11 @@ class Annealing(keras.callbacks.Callback):
         value = first * (second / first) ** part if geometric else first + part * (second - first)
         return float(value) if np.ndim(value) == 0 else value
 
-    def set_model(self, model):
+    def set_model(self, model: keras.Model) -> None:
         check_ladder(self, model)
         super().set_model(model)
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         model, weights = self.model, loss_weights(self.model)
         for name, schedule in self.schedules.items():
             if name not in weights:
@@ -114,11 +114,11 @@ class Annealing(keras.callbacks.Callback):
         if model.grows:
             model.growth_listeners.append(self)
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._batch = 0
         self._count()
 
-    def on_train_batch_begin(self, batch, logs=None):
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         self._batch = batch
         if self._is_stale:
             self._count(batch)
@@ -134,11 +134,11 @@ class Annealing(keras.callbacks.Callback):
         self._count(self._batch)
         self._is_stale = True  # this may be before or after this callback heard of the batch
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if logs is not None:
             logs.update(self._values())
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         self.params.pop("logged", None)  # `History` keeps `params`: only numbers may stay
 
     def _count(self, batch=0):

@@ -6,6 +6,7 @@ import os
 import re
 import time
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -56,7 +57,7 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
             raise ValueError(f"`max_share` must be above 0 and at most 1. Received: max_share={max_share}.")
         self.max_share = max_share
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         check_writable("Backups", self.backup_dir)
         if (Path(self.backup_dir) / "latest.weights.h5").exists():
             raise ValueError(
@@ -70,7 +71,7 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
             self._restore(file)
             self.model._initial_epoch = epoch
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         if not self.delete_checkpoint:
             return
         for file in [Path(self.backup_dir) / UNFINISHED, *(file for _, file in self._saved())]:

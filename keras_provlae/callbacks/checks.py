@@ -21,7 +21,8 @@ def check_every(every: Any) -> None:
 
 def check_epochs(callback: keras.callbacks.Callback) -> None:
     """Warns at the start of `fit` if `every` lists epochs beyond its end."""
-    every, epochs = callback.every, (callback.params or {}).get("epochs")
+    every = callback.every
+    epochs: Any = (callback.params or {}).get("epochs")
     late = [epoch for epoch in every if epoch >= epochs] if isinstance(every, Sequence) and epochs else []
     if late:
         warnings.warn(

@@ -51,7 +51,7 @@ class CSVLogger(keras.callbacks.CSVLogger):
             raise TypeError("`data` must name the data: a text, or the GroundTruth. Received: data=None.")
         self.data = str(data).encode("utf-8", "backslashreplace").decode()
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         path = check_path("filename", self.filename)
         if path.exists() and not path.is_file():
             raise ValueError(f"`filename` must be a regular file. Received: {path}.")
@@ -64,12 +64,12 @@ class CSVLogger(keras.callbacks.CSVLogger):
         if not self.append:
             self._write([])
         elif rows and not path.read_bytes().endswith(b"\n"):
-            whole = rows if len(rows[-1]) == len(self.keys) else rows[:-1]
+            whole = rows if len(rows[-1]) == len(rows[0]) else rows[:-1]
             self._write(whole)
             if whole is not rows:
                 say(f"{path}: removed the last line, which was cut off", new_line=True)
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         row = {**{name: _text(value) for name, value in (logs or {}).items()}, "epoch": epoch, "data": self.data}
         path = check_path("filename", self.filename)
         keys = ["epoch"] if self.keys is None else self.keys
@@ -89,7 +89,7 @@ class CSVLogger(keras.callbacks.CSVLogger):
         self._write([keys, *rows, [row.get(name, MISSING) for name in keys]])
         self.keys = keys
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         if self.params:
             self.params.pop("logged", None)  # `History` keeps `params`: only numbers may stay
 

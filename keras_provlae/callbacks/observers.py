@@ -35,11 +35,13 @@ class PosteriorObserver(keras.callbacks.Callback, abc.ABC):
             callback stopped the training), `epoch`, `iteration`, `stage`, and the values by name.
     """
 
+    _measured_stage: int
+
     def __init__(self, every: int | Sequence[int] | None = None):
         super().__init__()
         check_every(every)
         self.every = every
-        self.records = []
+        self.records: list[dict[str, Any]] = []
 
     @abc.abstractmethod
     def names(self) -> list[str]:
@@ -49,21 +51,22 @@ class PosteriorObserver(keras.callbacks.Callback, abc.ABC):
     def measure(self) -> dict[str, float]:
         """Measures the model in its current state."""
 
-    def set_model(self, model):
+    def set_model(self, model: keras.Model) -> None:
         check_ladder(self, model)
         super().set_model(model)
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         check_encodable(self.model, self.images)
         check_epochs(self)
         self.params.setdefault("logged", []).extend(self.names())  # so that a later `CSVLogger` knows the columns
         self.records = []
-        self._values = self._missed_epoch = None
-        self._epoch = None  # between epochs
+        self._values: Any = None
+        self._missed_epoch: int | None = None
+        self._epoch: int | None = None  # between epochs
         if self.model.grows:
             self.model.growth_listeners.append(self)
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._epoch = epoch
         for record in self.records:
             if record["epoch"] is None:  # an earlier callback unlocked a rung at the start of this epoch
@@ -76,7 +79,7 @@ class PosteriorObserver(keras.callbacks.Callback, abc.ABC):
         """Measures the model before the first step of the new stage; called by `model.grow`."""
         self._record("unlock", self._epoch)
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._epoch = None
         epochs = self.params.get("epochs") or epoch + 1
         is_new_stage = self._values is None or self.model.stage != self._measured_stage
@@ -90,7 +93,7 @@ class PosteriorObserver(keras.callbacks.Callback, abc.ABC):
         if logs is not None:
             logs.update(self._values)
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         self.params.pop("logged", None)  # `History` keeps `params`: only numbers may stay
         if self._missed_epoch is not None:  # a later callback stopped the training
             self._record("end", self._missed_epoch)

@@ -64,6 +64,8 @@ class TraversalSnapshots(keras.callbacks.Callback):
     Source: Li et al. (2020), figures 4 and 5.
     """
 
+    params: Any  # of this `fit`, set by Keras
+
     def __init__(
         self,
         folder: str | os.PathLike,
@@ -92,14 +94,14 @@ class TraversalSnapshots(keras.callbacks.Callback):
         self.around = self.images[index : index + 1] if around is None else around
         self.every, self.n, self.draws, self.data = every, n, draws, data
         self.seed = int(rng.integers(2**31)) if seed is None else seed  # Keras's own stream would change the training
-        self.snapshots = []
+        self.snapshots: list[Snapshot] = []
         self._board = None
 
-    def set_model(self, model):
+    def set_model(self, model: keras.Model) -> None:
         check_ladder(self, model)
         super().set_model(model)
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         check_encodable(self.model, self.images)
         held_codes(self.model, self.around)
         check_writable("Pictures", self.folder)
@@ -111,14 +113,14 @@ class TraversalSnapshots(keras.callbacks.Callback):
             self.model.growth_listeners.append(self)
         self._has_begun = False
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._begin()
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if is_due(self.every, epoch, self.params.get("epochs") or epoch + 1, TIMES):
             self.take()
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         while self.snapshots and self.snapshots[-1].iteration > self.model.iteration:
             _remove(self._path(self.snapshots.pop()))  # EarlyStopping restored earlier weights
         stopped = getattr(self.model, "stop_training", False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -152,7 +153,7 @@ def read_list(path: str | os.PathLike) -> tuple[tuple[str, ...], dict[str, np.nd
         names, first = tuple(lines[0][1:]), 1
     elif len(lines) > 1 and len(lines[0]) == 1:
         names, first = tuple(lines[1]), 2
-    rows = {}
+    rows: dict[str, Any] = {}
     width = len(names) or len(lines[first]) - 1 if len(lines) > first else 0
     for number, (name, *values) in enumerate(lines[first:], first + 1):
         try:

@@ -8,6 +8,7 @@ so rendering is exact integer arithmetic.
 
 import functools
 import os
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -30,7 +31,7 @@ _FINE = 31  # units per pixel
 _ORIGIN = 480.5  # from pixel center 0 to the center of a shape at position 0, in 1/31 pixel: 31 * (16 - 0.5)
 _REACH = 13.6 * _FINE  # half the diagonal of the largest shape, the square
 
-_FACTORS = {
+_FACTORS: dict[str, Sequence | np.ndarray] = {
     "shape": SHAPES,
     "scale": SCALES,
     "orientation": ORIENTATIONS,

@@ -32,7 +32,8 @@ def find_images(folder: str | os.PathLike, on_bad_image: str = "error", uncounte
     folder = Path(folder).expanduser()
     if not folder.is_dir():
         raise FileNotFoundError(f"The source must be a folder. Received: {shown(folder)!r}, which is not a folder.")
-    paths, skipped = [], Counter()
+    paths: list[str] = []
+    skipped: Counter[str] = Counter()
     for path, reason in walk(folder):
         suffix = os.path.splitext(path)[1].lower()
         if isinstance(reason, OSError):
@@ -74,7 +75,8 @@ def walk(folder: str | os.PathLike) -> Iterator[tuple[str, str | OSError | None]
         `(path, None)` for a file; for anything skipped, the path and the reason: a short text, or the `OSError` of an
         unreadable folder.
     """
-    folders, links, entered = [os.fspath(folder)], [], set()
+    folders, entered = [os.fspath(folder)], set()
+    links: list[str] = []
     while folders or links:
         if not folders:  # links last
             links.sort(reverse=True)

@@ -6,7 +6,7 @@ import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 import keras
 import numpy as np
@@ -58,7 +58,7 @@ class GroundTruth:
 
     def __init__(
         self,
-        factor_values: Mapping[str, Sequence],
+        factor_values: Mapping[str, Sequence | np.ndarray],
         image_shape: Sequence[int],
         render: Callable[[tf.Tensor], tf.Tensor],
         name: str,
@@ -129,22 +129,22 @@ class GroundTruth:
         render = Render(render_rows, Rows(images, row_of), sizes, images.shape[1:], images.dtype)
         return cls(values, images.shape[1:], render, name, source)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return math.prod(self.factor_sizes)
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: Any) -> NoReturn:
         raise TypeError(
             "A GroundTruth cannot be indexed. Use `truth.images(truth.factors(index))`, "
             "or `truth.tf_dataset()` for batches."
         )
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "_compiled"}
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"{self.name} {self.source}"
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         sizes = ", ".join(f"{name} {size}" for name, size in zip(self.factor_names, self.factor_sizes, strict=True))
         return f"GroundTruth({self}: {len(self):,} images {self.image_shape}; {sizes})"
 

@@ -3,7 +3,7 @@
 import math
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +20,7 @@ class Original(NamedTuple):
     """Description of a published data set with known factors."""
 
     name: str  # also in tensorflow-datasets, where labels are called label_<factor>
-    factor_values: Mapping[str, Sequence]
+    factor_values: Mapping[str, Sequence | np.ndarray]
     image_shape: tuple[int, int, int]
     binary: bool  # pixels are 0 or 1, stored as bits
     file_name: str  # of the official file
@@ -112,7 +112,7 @@ def read_h5(path: Path, original: Original) -> Iterator[tuple[np.ndarray, np.nda
         raise not_as_published(original, path, f"{type(error).__name__}: {error}") from error
 
 
-def grid_indices(original: Original, where: Path | str, labels: Sequence[np.ndarray]) -> np.ndarray:
+def grid_indices(original: Original, where: Path | str, labels: Iterable[np.ndarray]) -> np.ndarray:
     """Checks labels, one integer array per factor, and returns their grid indices."""
     labels = [np.asarray(column) for column in labels]
     if not all(np.issubdtype(column.dtype, np.integer) for column in labels):

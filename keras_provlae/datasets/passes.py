@@ -17,7 +17,7 @@ _LOW, _WORD = np.uint64(0xFFFFFFFF), np.uint64(32)
 class Passes(NamedTuple):
     """One epoch after another over the indices 0 .. count - 1, in batches; see `index_batches` for the fields."""
 
-    count: int
+    count: int  # type: ignore[assignment]  # hides `tuple.count`
     batch_size: int
     seed: int
     shuffle: bool

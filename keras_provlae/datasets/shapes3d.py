@@ -2,6 +2,7 @@
 
 import colorsys
 import os
+from collections.abc import Sequence
 from importlib.resources import files
 
 import numpy as np
@@ -13,7 +14,7 @@ from keras_provlae.datasets.renders import Render
 from keras_provlae.datasets.shapes3d_renderer import ORIENTATIONS, SCALES, SHAPES, SIZE
 
 _HUES = np.arange(10) / 10
-_FACTORS = {
+_FACTORS: dict[str, Sequence | np.ndarray] = {
     "floor_hue": _HUES,
     "wall_hue": _HUES,
     "object_hue": _HUES,

@@ -26,7 +26,7 @@ DEFINITION = (
 def grid(scale: str, seed: int) -> list[dict]:
     """Returns the runs of one seed: one per combination of strategies."""
     fade_in = SCALES[scale][DATA]["fade_in"]
-    shape = {"beta": BETA[scale], "L": 3, "latent_dim": 3, "seed": seed}
+    shape: dict[str, Any] = {"beta": BETA[scale], "L": 3, "latent_dim": 3, "seed": seed}
     return [run(scale, DATA, gamma=0.5 * penalty, fade_in=fade_in * fades, **shape) for penalty, fades in paper.SUCCESS]
 
 
@@ -48,7 +48,7 @@ def failure(result: Mapping[str, Any], all_rungs: bool = False) -> str:
 
 def report(results: Sequence[Mapping[str, Any]], folder: Path) -> str:
     """Returns a Markdown page with the success rates, the definition of success, and every run."""
-    groups = {strategies: [] for strategies in paper.SUCCESS}
+    groups: dict[tuple[bool, bool], list[Mapping[str, Any]]] = {strategies: [] for strategies in paper.SUCCESS}
     for result in results:
         groups[result["run"]["gamma"] > 0, result["run"]["fade_in"] > 0].append(result)
     rows = [

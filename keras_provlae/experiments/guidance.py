@@ -76,7 +76,7 @@ def report(results: Sequence[Mapping[str, Any]], folder: Path) -> str:
     finite = [result for result in results if result["finite"]]
     for data in dict.fromkeys(result["data"] for result in finite):
         some = [result for result in finite if result["data"] == data]
-        groups = {}
+        groups: dict[str, list[Mapping[str, Any]]] = {}
         for result in some:
             groups.setdefault(name_of(result["run"]), []).append(result)
         parts += [f"## {data}", _ABOUT, _scores(groups, some[0]["run"]["data"]), _FACTORS, _factors(groups)]

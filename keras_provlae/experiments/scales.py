@@ -17,7 +17,7 @@ _SMALL = {
 }  # fmt: skip
 
 # `iterations` counts the steps of one stage: a run with L rungs takes L times as many
-SCALES = {
+SCALES: dict[str, dict[str, dict[str, Any]]] = {
     "smoke": {
         "shapes3d": {"size": 16, **_SMOKE},
         "dsprites": {"size": 16, **_SMOKE},

@@ -121,7 +121,7 @@ def not_finite(results: Iterable[Mapping[str, Any]]) -> list[str]:
 
 def how_run(results: Iterable[Mapping[str, Any]]) -> str:
     """Summarizes each data set: real or twin, image size, iterations, batch, network, scored images, seeds, time."""
-    by_data = {}
+    by_data: dict[str, list[Mapping[str, Any]]] = {}
     for result in results:
         by_data.setdefault(result["data"], []).append(result)
     lines = []
@@ -155,7 +155,7 @@ def _all(settings, name):
     return ", ".join(words)
 
 
-def of(results: Iterable[Mapping[str, Any]], **settings: Any) -> list[dict]:
+def of(results: Iterable[Mapping[str, Any]], **settings: Any) -> list[Mapping[str, Any]]:
     """Selects the results whose runs have these settings."""
     return [result for result in results if all(result["run"][name] == value for name, value in settings.items())]
 

@@ -51,14 +51,15 @@ class AutoGrowth:
                 "ground truth take `truth.sample(1000)[0]`."
             )
         self.patience, self.min_delta, self.min_nats, self.images = patience, min_delta, min_nats, images
-        self.advice = None
+        self.advice: Advice | None = None
         self.begin()
 
     def begin(self, model: Any = None) -> None:
         """Starts a new `fit`: resets the patience, and rejects bad images before the first epoch."""
         if model is not None and self.images is not None:
             check_encodable(model, ops.convert_to_numpy(self.images))
-        self.best, self.waited, self.ended = -math.inf, 0, None
+        self.best, self.waited = -math.inf, 0
+        self.ended: str | None = None
 
     def end_epoch(self, model: Any, logs: dict) -> bool:
         """Decides whether the next rung is due, after an epoch with these logs.
@@ -90,7 +91,7 @@ class AutoGrowth:
 
     def end(self, model: Any, logs: dict) -> "Advice | None":
         """Derives the advice about L and the widths of the codes; `None` where no epoch was validated."""
-        kls = {rung: logs.get(f"val_kl_rung_{rung}") for rung in model.unlocked_rungs}
+        kls: dict[int, Any] = {rung: logs.get(f"val_kl_rung_{rung}") for rung in model.unlocked_rungs}
         if None in kls.values():
             return None
         used = None if self.images is None else _used_latents(model, self.images)
@@ -118,7 +119,7 @@ class Advice(NamedTuple):
     used_latents: dict | None
     fully_grown: bool
 
-    def __str__(self):
+    def __str__(self) -> str:
         carried = ", ".join(f"rung {rung} {nats:.2f}" for rung, nats in self.nats.items())
         lines = [f"Nats on validation images: {carried}."]
         if self.used_latents is not None:

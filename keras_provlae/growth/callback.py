@@ -1,6 +1,7 @@
 """The callback that grows a ladder during `fit`."""
 
 import math
+from typing import Any
 
 import keras
 
@@ -91,7 +92,7 @@ class GrowthCallback(keras.callbacks.Callback):
         self.max_fade_fraction = max_fade_fraction
         self.verbose = verbose
         self.guard = GrowthGuard() if guard is True else guard or None
-        self._fit = None  # the state of one `fit`
+        self._fit: Any = None  # the state of one `fit`
 
     @property
     def needs_validation(self) -> bool:
@@ -102,7 +103,7 @@ class GrowthCallback(keras.callbacks.Callback):
     def shocks(self) -> list[dict]:
         return self._fit.monitor.shocks if self._fit else []
 
-    def set_model(self, model):
+    def set_model(self, model: keras.Model) -> None:
         if not getattr(model, "grows", False):
             raise TypeError(
                 "GrowthCallback needs a model that can grow, such as ProgressiveVAE. "
@@ -110,30 +111,28 @@ class GrowthCallback(keras.callbacks.Callback):
             )
         super().set_model(model)
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         self.params.setdefault("logged", []).append("growth_shock")  # so that a later `CSVLogger` knows the column
         self._fit = GrowthOfFit(self)
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._fit.begin_epoch(epoch)
 
-    def on_train_batch_begin(self, batch, logs=None):
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         self._fit.begin_step(batch)
 
-    def on_test_begin(self, logs=None):
+    def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
         self._fit.end_steps()  # validation resets the means
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._fit.end_steps()
         if logs is not None:
             logs["growth_shock"] = self._fit.monitor.last_shock
         if self.auto:
             self._fit.is_due = self.auto.end_epoch(self.model, logs or {})
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         self.params.pop("logged", None)  # of this `fit`; `History` keeps the others, which are plain numbers
-        if self.auto:
-            advice = self.auto.end(self.model, logs or {})
-            if advice:
-                say(advice, new_line=True)
+        if self.auto and (advice := self.auto.end(self.model, logs or {})):
+            say(advice, new_line=True)
         self._fit.end()

@@ -7,7 +7,7 @@ import keras
 
 from keras_provlae.growth.guard import GuardedGrowth
 from keras_provlae.growth.monitor import GrowthMonitor
-from keras_provlae.growth.schedule import plan_of_fit
+from keras_provlae.growth.schedule import Plan, plan_of_fit
 from keras_provlae.messages import say
 from keras_provlae.training.graph_checks import leave_to_callback
 
@@ -21,7 +21,7 @@ class GrowthOfFit:
 
     def __init__(self, callback: keras.callbacks.Callback):
         self.callback, self.params = callback, callback.params
-        self.plan = None  # made at the first epoch: a callback after this one may restore the model
+        self.plan: Plan | None = None  # made at the first epoch: a callback after this one may restore the model
         self.next_iteration = math.inf
         self.is_due = False  # by the validation ELBO
         self.taken_back = 0  # steps that the guard undid
@@ -66,7 +66,7 @@ class GrowthOfFit:
         if iteration >= self.monitor.next_look and self._look(iteration):
             self.epoch_start = self.model.iteration - batch
             iteration = self.model.iteration
-        if iteration >= self.next_iteration:
+        if self.plan is not None and iteration >= self.next_iteration:
             self._grow(self.plan.stage_at(iteration))
             self.next_iteration = self.plan.next_iteration(self.model.stage)
 

@@ -37,7 +37,8 @@ class GrowthMonitor:
     """
 
     def __init__(self, model: Any):
-        self.shocks, self.last_shock = [], 0.0
+        self.shocks: list[dict[str, Any]] = []
+        self.last_shock = 0.0
         self._last = self._before = self._remembered_at = None
         self.begin_epoch(model)
 

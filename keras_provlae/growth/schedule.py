@@ -97,7 +97,7 @@ class GrowthSchedule:
         _require_length(name, points, num_rungs - 1, num_rungs)
         return points
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         given = {name: value for name, value in vars(self).items() if value is not None}
         return f"GrowthSchedule({', '.join(f'{name}={value}' for name, value in given.items())})"
 

@@ -15,7 +15,7 @@ gets grids of its own, filled in the same pass.
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -65,7 +65,7 @@ def marginal_entropies(
         sizes += factors.sizes
     entropies = [np.zeros(size) for size in sizes]
     columns = np.empty((len(classes), len(mean)), "int32")  # index of the grids that each row goes to; -1: none
-    pairs = []
+    pairs: list[tuple[int, Any]] = []
     for index, (labels, size) in enumerate(zip(classes, sizes, strict=True)):
         counts = np.bincount(labels, minlength=size)
         single = counts[labels] == 1  # a single Gaussian: its entropy has a closed form

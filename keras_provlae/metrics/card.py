@@ -5,7 +5,7 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 from keras_provlae.html_table import table
 
@@ -50,36 +50,36 @@ class Score:
             if mine.get(name) != theirs.get(name)
         ]
 
-    def __float__(self):
+    def __float__(self) -> float:
         return float(self.value)
 
-    def __format__(self, spec):
+    def __format__(self, spec: str) -> str:
         return format(self.value, spec) if spec else str(self)
 
-    def __round__(self, digits=None):
+    def __round__(self, digits: int | None = None) -> float:
         return round(self.value, digits)
 
-    def __sub__(self, other):
+    def __sub__(self, other: "Score") -> float:
         self._require_comparable(other)
         return self.value - other.value
 
-    def __lt__(self, other):
+    def __lt__(self, other: "Score") -> bool:
         self._require_comparable(other)
         return self.value < other.value
 
-    def __gt__(self, other):
+    def __gt__(self, other: "Score") -> bool:
         self._require_comparable(other)
         return self.value > other.value
 
-    def __le__(self, other):
+    def __le__(self, other: "Score") -> bool:
         self._require_comparable(other)
         return self.value <= other.value
 
-    def __ge__(self, other):
+    def __ge__(self, other: "Score") -> bool:
         self._require_comparable(other)
         return self.value >= other.value
 
-    def __str__(self):
+    def __str__(self) -> str:
         error = "" if not self.standard_error else f" +- {self.standard_error:.2g}"
         return f"{self.value:.4f}{error}{' ' + self.unit if self.unit else ''}"
 
@@ -94,7 +94,7 @@ class Score:
             )
 
 
-class MetricCard(dict):
+class MetricCard(dict[str, Score]):
     """The scores of one model on one data set: a dict {name: `Score`} that prints as a table.
 
     Attributes:
@@ -116,7 +116,7 @@ class MetricCard(dict):
         self.skipped = dict(skipped or {})
         self.results = dict(results or {})
 
-    def __missing__(self, name):
+    def __missing__(self, name: str) -> NoReturn:
         left_out = "".join(f" Left out: {skipped} ({reason})." for skipped, reason in self.skipped.items())
         raise KeyError(f"This card has no score {name!r}. It has {', '.join(self) or 'none'}.{left_out}")
 
@@ -198,7 +198,7 @@ class MetricCard(dict):
         }
         return cls(scores, plain["about"], plain["skipped"])
 
-    def __str__(self):
+    def __str__(self) -> str:
         lines = [f"{name}: {words(value)}" for name, value in self.about.items()]
         rows = [_row(score) for score in self.values()]
         header = ("score", "value", "+-", "rows", "seed", "seconds", "how")

@@ -61,7 +61,7 @@ class ContextEffects:
             if within[latent] >= FOLLOWED and over.max() < STEADY * within[latent]
         ]
 
-    def __str__(self):
+    def __str__(self) -> str:
         width = max(len("factor"), *map(len, self.factor_names))
         lines = [f"{'factor':{width}}  latent  within contexts  over all  same way in"]
         for factor, (name, latent) in enumerate(zip(self.factor_names, self.best, strict=True)):

@@ -187,10 +187,11 @@ def encode(
         affordable = min(affordable, max(int(_encoding_rate(encode_batch, stream) * allowed), FEWEST_ROWS))
     rows = None
     if stream.rows is not None and affordable < stream.rows:
-        rows = random_rows(stream.rows, affordable, seed)
+        rows = random_rows(stream.rows, int(affordable), seed)
     total = stream.rows if rows is None else len(rows)
     bar = keras.utils.Progbar(total, unit_name="image") if progress else None
-    parts, count = [], 0
+    parts: list[list[np.ndarray]] = []
+    count = 0
     for images, factors in stream.batches(rows):
         mean, log_var = encode_batch(_as_array(images))
         if not parts and has_rungs(model):
@@ -232,7 +233,8 @@ def held_subset(ground_truth: Any, num_images: int, seed: int | None) -> tuple[n
         return _at_least_two(to_numpy("images", images[random_rows(len(images), num_images, seed)])), None
     stream = _opened(ground_truth, batch_size=num_images)
     rows = None if stream.rows is None else random_rows(stream.rows, num_images, seed)
-    images, factors, count = [], [], 0
+    factors: list[Any] = []
+    images, count = [], 0
     for some_images, some_factors in stream.batches(rows):
         images.append(to_numpy("images", some_images))
         if images[-1].shape[1:] != images[0].shape[1:]:

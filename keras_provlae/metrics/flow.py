@@ -54,7 +54,7 @@ class RungInformation:
         """Returns whether the total is within two standard errors of ln N."""
         return bool(self.total + 2 * self.total_standard_error + CEILING_MARGIN >= self.ceiling)
 
-    def __str__(self):
+    def __str__(self) -> str:
         note = "  at the ceiling: the codes separate all images, so the true value may be higher"
         lines = [f"I(x; z_l) in nats, {self.rows} rows, {self.draws} draws, ceiling ln N = {self.ceiling:.3f}"]
         values = zip(self.rungs, self.mi, self.standard_error, self.at_ceiling, strict=True)

@@ -58,7 +58,7 @@ class MutualInformation:
         entropies = np.where(self.factor_entropy > 0, self.factor_entropy, np.nan)
         return np.maximum(self.mi, 0.0) / entropies[:, None]
 
-    def __str__(self):
+    def __str__(self) -> str:
         names = [factor_name(self.factor_names, factor) for factor in range(len(self.mi))]
         width = max(len(name) for name in [*names, "active"])
         lines = [f"I(z; v) in nats by {self.method}, {self.rows} rows", " " * width + "   H(v)"]

@@ -121,7 +121,7 @@ class PosteriorMetric(keras.metrics.Metric):
 
     def reset_state(self) -> None:
         """Forgets all rows."""
-        self._batches = []
+        self._batches: list[list[np.ndarray]] = []
 
     def get_config(self) -> dict:
         return {"name": self.name, "dtype": self.dtype, **self.settings}

@@ -53,7 +53,7 @@ class RungFactorMap:
             for name, column in zip(self.factor_names, best.T, strict=True)
         }
 
-    def __str__(self):
+    def __str__(self) -> str:
         width = max(8, *(len(name) + 2 for name in self.factor_names))
         lines = [f"I(z_l; v_k) / H(v_k), {self.rows} rows, {self.draws} draws"]
         lines.append(" " * 8 + "".join(name.rjust(width) for name in self.factor_names))

@@ -3,7 +3,7 @@
 import warnings
 from typing import Any
 
-from keras import ops
+from keras import callbacks, ops
 
 from keras_provlae.checks import check_count
 from keras_provlae.models.ladder_vae import LadderVAE
@@ -29,7 +29,7 @@ class GrowingVAE(LadderVAE):
     grows = True
     fades_in = True  # whether a new rung is blended in by alpha
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         """Creates the state of growth and its trackers; called by the constructor."""
         # Integers: a mixed_float16 policy would cast float weights, and 2049 would become 2048.
         self.stage_variable = self._counter("stage")
@@ -38,7 +38,7 @@ class GrowingVAE(LadderVAE):
         self.fade_in_steps_variable = self._counter("fade_in_steps")
         self.stage_tracker = LastValue(name="stage")
         self.alpha_tracker = LastValue(name="alpha")
-        self.growth_listeners = []
+        self.growth_listeners: list[Any] = []
 
     def _counter(self, name):
         how = {"dtype": "int", "initializer": "zeros", "trainable": False, "aggregation": "only_first_replica"}
@@ -104,7 +104,7 @@ class GrowingVAE(LadderVAE):
         rising = ops.minimum(steps / ops.maximum(fade_in_steps, 1.0), 1.0)
         return ops.where(fade_in_steps > 0.0, rising, 1.0)
 
-    def unlocked(self):
+    def unlocked(self) -> Any:
         return ops.cast(self._rung_stages() <= self._stage(), "float32")
 
     def _stage(self):
@@ -137,25 +137,25 @@ class GrowingVAE(LadderVAE):
         if self.train_function is not None:
             self.make_train_function()
 
-    def reset_metrics(self):
+    def reset_metrics(self) -> None:
         """As Keras does at the start of every epoch: weights that a callback restored may be of another stage."""
         super().reset_metrics()
         self.renew_train_function()
 
-    def fit(self, *args, **kwargs):
+    def fit(self, *args: Any, **kwargs: Any) -> callbacks.History:
         listeners = list(self.growth_listeners)
         try:
             return super().fit(*args, **kwargs)
         finally:
             self.growth_listeners[:] = listeners
 
-    def train_step(self, *args):
+    def train_step(self, *args: Any) -> Any:
         with warnings.catch_warnings():
             # a locked rung's maps have no gradient
             warnings.filterwarnings("ignore", "Gradients do not exist for variables", UserWarning)
             return super().train_step(*args)
 
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True) -> Any:
         """As `LadderVAE`; every call with `training` true counts as an optimizer step.
 
         In a training loop of your own, call it once per step: alpha then rises with your steps. Pass `training=False`

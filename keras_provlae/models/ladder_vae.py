@@ -118,7 +118,7 @@ class LadderVAE(ImageModel, abc.ABC):
         for weight, value in weights.items():
             if value is not None:
                 getattr(type(self), weight).create(self, value)
-        self.preset = None  # set by `from_preset`
+        self.preset: str | None = None  # set by `from_preset`
 
         # === Layers ===
         self._encoder_layers = ladder.encoder_layers(self.spec, self.dtype_policy)
@@ -134,8 +134,7 @@ class LadderVAE(ImageModel, abc.ABC):
         self.rung_trackers = [keras.metrics.Mean(name=f"kl_rung_{rung}") for rung in rungs]
         self.elbo_tracker = keras.metrics.Mean(name="elbo")
         self.regularization_tracker = keras.metrics.Mean(name="regularization")
-        further = [] if dataset_size is None else ["tc_estimate"]
-        self.further_trackers = {name: keras.metrics.Mean(name=name) for name in further}
+        self.further_trackers = {} if dataset_size is None else {"tc_estimate": keras.metrics.Mean(name="tc_estimate")}
 
         self.build((None, *self.spec.image_shape))
 
@@ -275,7 +274,7 @@ class LadderVAE(ImageModel, abc.ABC):
         images, rungs = self._images_and_rungs(inputs)
         wiring = self.step_wiring if training else ladder
         encode = functools.partial(wiring.encode, self._encoder_layers)
-        maps = [] if training and self.needs_maps else None
+        maps: list[Any] | None = [] if training and self.needs_maps else None
         decode = functools.partial(wiring.decode, self._decoder_layers, rungs=rungs, maps=maps)
         mean, log_var = self.inference(self.checked(images), encode)
         codes = self.sampling(mean, log_var)
@@ -398,7 +397,7 @@ class LadderVAE(ImageModel, abc.ABC):
 
     # === The objective ===
 
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True) -> Any:
         """Reconstruction, the weighted KL of every rung (equation 11) and further terms, averaged over the batch.
 
         Regularizers and `add_loss` terms are added as in any Keras model. Set them before `compile`, and again on a
@@ -426,7 +425,7 @@ class LadderVAE(ImageModel, abc.ABC):
             self.regularization_tracker.update_state(sum(regularization), sample_weight=batch)
         return replicas.share_of_loss(loss, batch)
 
-    def kl_costs(self, rung_kls):
+    def kl_costs(self, rung_kls: Any) -> Any:
         """KL_l, or |KL_l - C_l| of unlocked rungs with information budgets (Burgess et al., 2018, equation 8)."""
         if "capacity" not in self.loss_weights.by_name:
             return rung_kls
@@ -445,7 +444,7 @@ class LadderVAE(ImageModel, abc.ABC):
 
     # === Keras ===
 
-    def get_metrics_result(self):
+    def get_metrics_result(self) -> dict[str, Any]:
         """As Keras does; `regularization` only where there is any."""
         logs = super().get_metrics_result()
         if not self._is_regularized:
@@ -458,10 +457,10 @@ class LadderVAE(ImageModel, abc.ABC):
 
         return rungs_table(self)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         """Does nothing: the constructor builds the networks."""
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **self.spec._asdict(),
             "num_rungs": self.spec.num_rungs,
@@ -474,7 +473,7 @@ class LadderVAE(ImageModel, abc.ABC):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         model = super().from_config({name: value for name, value in config.items() if name not in OF_PRESET})
         model.preset, model.latent_names = (config.get(name) for name in OF_PRESET)
         return model

@@ -1,6 +1,6 @@
 """Names that people give to the latents of a model, such as "floor hue"."""
 
-from typing import Any
+from typing import Any, Self, overload
 
 from keras_provlae.checks import check_latent_names
 
@@ -14,7 +14,13 @@ class LatentNames:
         TypeError, ValueError: When set, if a name is not a text or there is not one for each latent.
     """
 
-    def __get__(self, model: Any, owner: type | None = None) -> tuple[str, ...] | None:
+    @overload
+    def __get__(self, model: None, owner: type | None = None) -> Self: ...
+
+    @overload
+    def __get__(self, model: Any, owner: type | None = None) -> tuple[str, ...] | None: ...
+
+    def __get__(self, model: Any, owner: type | None = None) -> Any:
         return self if model is None else getattr(model, "_latent_names", None)
 
     def __set__(self, model: Any, names: Any) -> None:

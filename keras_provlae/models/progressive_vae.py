@@ -62,14 +62,14 @@ class ProgressiveVAE(SupervisedVAE):
 
     # === The two vectors; the rung at index i is unlocked at stage i ===
 
-    def encoder_gates(self):
+    def encoder_gates(self) -> Any:
         """1, but alpha for the newest rung: a locked rung's head sees h_l as it is."""
         return ops.where(self._rung_stages() == self._stage(), self._alpha(), 1.0)
 
-    def decoder_gates(self):
+    def decoder_gates(self) -> Any:
         """1 for grown rungs, alpha for the newest, 0 for locked ones."""
         return self.encoder_gates() * self.unlocked()
 
-    def kl_weights(self):
+    def kl_weights(self) -> Any:
         """beta for unlocked rungs, gamma for locked ones (equations 8 and 10)."""
         return ops.where(self.unlocked() > 0.0, self.loss_weights["beta"], self.loss_weights["gamma"])

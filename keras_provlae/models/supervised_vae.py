@@ -52,10 +52,10 @@ class SupervisedVAE(GrowingVAE):
         **kwargs: Any,
     ):
         weights = {"multiscale_weight": multiscale_weight, "contour_weight": contour_weight, **(own_weights or {})}
-        super().__init__(*args, own_weights=weights, **kwargs)
+        super().__init__(*args, own_weights=weights, **kwargs)  # type: ignore[misc]  # not among `args`
 
     @property
-    def needs_maps(self):
+    def needs_maps(self) -> bool:  # type: ignore[override]  # an attribute of the base class that nothing sets
         return bool(self._supervised())
 
     def _supervised(self):
@@ -63,7 +63,7 @@ class SupervisedVAE(GrowingVAE):
         weights = {"multiscale": "multiscale_weight", "contours": "contour_weight"}
         return [name for name, weight in weights.items() if weight in self.loss_weights.by_name]
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         super().build(input_shape)
         for name in self._supervised():
             self.further_trackers[name] = keras.metrics.Mean(name=name)
@@ -72,7 +72,7 @@ class SupervisedVAE(GrowingVAE):
         if "contours" in self._supervised():
             self.contour_read_outs = contour_read_outs(self.image_shape, self._decoder_layers)
 
-    def further_weights(self):
+    def further_weights(self) -> dict[str, Any]:
         weights = super().further_weights()
         if "multiscale" in self._supervised():
             # alpha is 1 at stage 0; a single rung has nothing to grow
@@ -83,7 +83,7 @@ class SupervisedVAE(GrowingVAE):
             weights["contours"] = self.loss_weights["contour_weight"]
         return weights
 
-    def further_terms(self, images, y_pred):
+    def further_terms(self, images: Any, y_pred: dict[str, Any]) -> dict[str, Any]:
         terms = super().further_terms(images, y_pred)
         self._has_maps = "maps" in y_pred
         if not self._has_maps:
@@ -97,7 +97,7 @@ class SupervisedVAE(GrowingVAE):
             terms["contours"] = replicas.batch_mean(nats)
         return terms
 
-    def get_metrics_result(self):
+    def get_metrics_result(self) -> dict[str, Any]:
         """As Keras does; the terms of the maps only in training."""
         logs = super().get_metrics_result()
         if not self._has_maps:

@@ -1,6 +1,6 @@
 """The teacher-student model: one code that grows, each student supervised by its predecessor (a baseline)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -81,7 +81,7 @@ class TeacherStudentVAE(GrowingVAE):
         super().__init__(image_shape, 1, sum(groups), beta=beta, stem=stem, rung_widths=groups, **kwargs)
         self.lambda_z, self.lambda_jac, self.lambda_xcov = lambda_z, lambda_jac, lambda_xcov
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         """Creates the teacher, the networks as they were before the last growth; called by the constructor."""
         super().build(input_shape)
         self.teacher_encoder = keras.models.clone_model(self.encoder)
@@ -102,23 +102,23 @@ class TeacherStudentVAE(GrowingVAE):
 
     # === The two vectors ===
 
-    def encoder_gates(self):
+    def encoder_gates(self) -> Any:
         return self.unlocked()
 
-    def decoder_gates(self):
+    def decoder_gates(self) -> Any:
         return self.unlocked()
 
-    def kl_weights(self):
+    def kl_weights(self) -> Any:
         """beta everywhere: the KL of locked latents is 0."""
         return self.loss_weights["beta"]
 
-    def inference(self, images, encode):
+    def inference(self, images: Any, encode: Callable) -> tuple[Any, Any]:
         """A locked latent is the prior: mean 0, log variance 0. The network itself has one rung, always open."""
         mean, log_var = on_any_rows(lambda images: encode(images, ops.ones(1)), images)
         unlocked = self.per_latent(self.encoder_gates())
         return mean * unlocked, bounded_log_var(log_var * unlocked)
 
-    def generative(self, codes, decode):
+    def generative(self, codes: Any, decode: Callable) -> Any:
         codes = codes * self.per_latent(self.decoder_gates())
         return on_any_rows(lambda codes: decode(codes, ops.ones(1)), codes)
 
@@ -130,12 +130,12 @@ class TeacherStudentVAE(GrowingVAE):
         self.teacher_decoder.set_weights(self.decoder.get_weights())
         super()._unlock(stage, fade_in_steps)
 
-    def further_weights(self):
+    def further_weights(self) -> dict[str, Any]:
         height, width, channels = self.image_shape
         weights = zip(TERMS, (self.lambda_z, self.lambda_jac, self.lambda_xcov), strict=True)
         return {**super().further_weights(), **{name: height * width * channels * weight for name, weight in weights}}
 
-    def further_terms(self, images, y_pred):
+    def further_terms(self, images: Any, y_pred: dict[str, Any]) -> dict[str, Any]:
         zeros = ops.zeros_like(y_pred["mean"][:, 0])
         permutation = ops.argsort(self.sampling(zeros, zeros))  # from the noise whose state is saved
 
@@ -176,7 +176,7 @@ class TeacherStudentVAE(GrowingVAE):
 
     # === Keras ===
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         lambdas = {"lambda_z": self.lambda_z, "lambda_jac": self.lambda_jac, "lambda_xcov": self.lambda_xcov}
         groups = {"num_rungs": self.num_rungs, "latent_dim": self.rung_widths[::-1]}
         return {**super().get_config(), **groups, **lambdas}

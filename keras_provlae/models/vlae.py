@@ -1,5 +1,7 @@
 """The variational ladder autoencoder: all rungs from the first step (the paper's baseline)."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -22,11 +24,11 @@ class VLAE(LadderVAE):
     Source: Zhao et al. (2017); Li et al. (2020), equation 3.
     """
 
-    def encoder_gates(self):
+    def encoder_gates(self) -> Any:
         return ops.ones(self.num_rungs, "float32")
 
-    def decoder_gates(self):
+    def decoder_gates(self) -> Any:
         return ops.ones(self.num_rungs, "float32")
 
-    def kl_weights(self):
+    def kl_weights(self) -> Any:
         return self.loss_weights["beta"]

@@ -55,10 +55,10 @@ def measure(
     flow = None
     if card is None and factors is not None and vary(factors):
         about = {"model": f"{type(model).__name__} {model.name}"}
-        how = {"include": QUICK_SCORES, "seed": seed, "factor_names": factor_names, "data": data_name, "about": about}
+        how: dict[str, Any] = {"include": QUICK_SCORES, "seed": seed, "factor_names": factor_names, "data": data_name}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the page explains undefined scores itself
-            card = metrics.evaluate_codes(mean, log_var, factors, model.rung_slices, **how)
+            card = metrics.evaluate_codes(mean, log_var, factors, model.rung_slices, about=about, **how)
         flow = result_of(card, "information_flow")
     if flow is None or flow.draws != draws:
         flow = metrics.information_flow(mean, log_var, model.rung_slices, draws, seed)

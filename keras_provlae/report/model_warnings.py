@@ -1,7 +1,7 @@
 """Warnings of a report, as sentences."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -162,7 +162,7 @@ def _fades_by_epoch(history):
             )
 
 
-def _losses(history):
+def _losses(history: Mapping[str, Sequence[float]]) -> Iterator[str]:
     losses: Sequence[Any] = history.get("loss", [])
     bad = [epoch for epoch, loss in zip(epoch_numbers(history), losses, strict=False) if not math.isfinite(loss)]
     if bad:

@@ -187,7 +187,7 @@ def factors(
     seed: int | None = 0,
 ) -> str:
     """Heatmaps of the card's results, if it has them, responses to the factors on the subset, and flipped codes."""
-    parts, results = [], found.card.results
+    parts, results = [], {} if found.card is None else found.card.results
     if "rung_factor_map" in results:
         figure = visualization.rung_factor_heatmap(found.card)
         parts.append(picture(figure, "Information of each rung about each factor, as a share of the factor's entropy."))

@@ -47,7 +47,7 @@ def predict_on_batch(network: keras.Model, *inputs: Any) -> Any:
         import tensorflow as tf
 
         network.make_predict_function()
-        if hasattr(network.predict_function, "get_concrete_function"):  # not where functions run eagerly
-            specs = [tf.TensorSpec(x.shape, x.dtype) for x in network.inputs]
-            network.predict_function.get_concrete_function([(specs,)])
+        trace = getattr(network.predict_function, "get_concrete_function", None)
+        if trace is not None:  # not where functions run eagerly
+            trace([([tf.TensorSpec(x.shape, x.dtype) for x in network.inputs],)])
     return network.predict_on_batch([ops.convert_to_numpy(x) for x in inputs])

@@ -57,6 +57,7 @@ class ImageModel(keras.Model):
     """
 
     check_loss: Callable = staticmethod(require_finite)
+    train_function: Any  # Keras makes it
 
     # Two places for faster equivalents, installed from outside: see `keras_provlae.acceleration`.
     train_function_of: Callable = staticmethod(lambda model, function: function)
@@ -90,7 +91,7 @@ class ImageModel(keras.Model):
         """The paper's Adam."""
         return adam(5e-4, epsilon=1e-8)
 
-    def compile_from_config(self, config):
+    def compile_from_config(self, config: dict[str, Any]) -> None:
         self.compile(**keras.saving.deserialize_keras_object(config))
 
     # === One step ===
@@ -103,7 +104,7 @@ class ImageModel(keras.Model):
         """Returns the inputs that a training step calls the model with."""
         return images
 
-    def make_train_function(self, force=False):
+    def make_train_function(self, force: bool = False) -> None:
         """As Keras does, and anew when `step_key` has changed."""
         key = self.step_key()
         force = force or key != self.traced_key
@@ -113,9 +114,9 @@ class ImageModel(keras.Model):
         if self.train_function is not before:
             self.train_function = self.train_function_of(self, self.train_function)
 
-    traced_key = None
+    traced_key: tuple | None = None
 
-    def train_step(self, *args):
+    def train_step(self, *args: Any) -> Any:
         """As Keras does; on TensorFlow nothing of it runs before a good batch is there."""
         *state, data = args  # JAX passes its state first
         images, _, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
@@ -128,7 +129,7 @@ class ImageModel(keras.Model):
         with tf.control_dependencies([self.checked(images), _part_of_replica(images)]):
             return replicas.reducible(super().train_step(data))
 
-    def test_step(self, *args):
+    def test_step(self, *args: Any) -> Any:
         logs = super().test_step(*args)
         return replicas.reducible(logs) if keras.backend.backend() == "tensorflow" else logs
 

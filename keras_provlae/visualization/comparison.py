@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from keras_provlae.checks import check_count
@@ -27,7 +26,7 @@ class Point(NamedTuple):
 @own_style()
 def reconstruction_against_scores(
     runs: Iterable[Mapping[str, Any]], top: int | None = None, data: Any = None
-) -> Figure:
+) -> Picture:
     """Plots reconstruction error against the FactorVAE score, MIG and MIG-sup, per model and beta (figure 2).
 
     Args:
@@ -63,7 +62,7 @@ def reconstruction_against_scores(
 
 
 @own_style()
-def mig_against_mig_sup(runs: Iterable[Mapping[str, Any]], top: int | None = None, data: Any = None) -> Figure:
+def mig_against_mig_sup(runs: Iterable[Mapping[str, Any]], top: int | None = None, data: Any = None) -> Picture:
     """Plots MIG against MIG-sup, one point per model and beta; better models are up and to the right (figure 3).
 
     Args:

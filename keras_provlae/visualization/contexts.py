@@ -4,7 +4,6 @@ from typing import Any
 
 import keras
 import numpy as np
-from matplotlib.figure import Figure
 
 from keras_provlae.checks import check_count
 from keras_provlae.metrics.contexts import check_grid, context_designs
@@ -26,7 +25,7 @@ def context_sweeps(
     num_contexts: int = 3,
     seed: int | None = 0,
     data: Any = None,
-) -> Figure:
+) -> Picture:
     """Shows one factor swept in several contexts, with the posterior mean of one latent above every image.
 
     A latent that means the same everywhere rises, or falls, along every row; that of a flipped code rises in one

@@ -9,7 +9,6 @@ from typing import Any
 
 import keras
 import numpy as np
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from keras_provlae.visualization.history import LOSS_WEIGHT, epoch_numbers, read_history, rungs_of
@@ -29,7 +28,7 @@ LOSS_WEIGHTS = {  # color and line
 @own_style()
 def training_curves(
     history: keras.callbacks.History | Mapping[str, Sequence[float]] | str | os.PathLike, data: Any = None
-) -> Figure:
+) -> Picture:
     """Plots loss, KL and I(x; z_l) per rung, alpha and stage over the epochs, with the unlocks marked.
 
     Args:

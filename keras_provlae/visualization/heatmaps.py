@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from keras_provlae.visualization.latent_information import as_information, names_of_factors, result_in
 from keras_provlae.visualization.picture import Picture, own_style
@@ -14,7 +13,7 @@ LEAST_CELL = 0.26  # inches: the narrowest cell with room for a number
 
 
 @own_style()
-def rung_factor_heatmap(rung_factors: Any, data: Any = None) -> Figure:
+def rung_factor_heatmap(rung_factors: Any, data: Any = None) -> Picture:
     """Plots I(z_l; v) / H(v): the information of each rung about each factor, normalized by the factor's entropy.
 
     Args:
@@ -44,7 +43,7 @@ def rung_factor_heatmap(rung_factors: Any, data: Any = None) -> Figure:
 @own_style()
 def mutual_information_heatmap(
     information: Any, rung_slices: Any = None, data: Any = None, latent_names: Sequence[str] | None = None
-) -> Figure:
+) -> Picture:
     """Plots I(z_j; v) / H(v), the matrix behind MIG and MIG-sup: normalized information of each latent.
 
     Args:

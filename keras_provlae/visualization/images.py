@@ -5,7 +5,6 @@ from typing import Any
 import keras
 import numpy as np
 from keras import ops
-from matplotlib.figure import Figure
 
 from keras_provlae.visualization.grids import add_grid, columns_that_fit, geometry, label_rows
 from keras_provlae.visualization.model_images import as_images, check_model, decode_all, locked_rungs
@@ -17,7 +16,7 @@ HEADING_HEIGHT = 0.5
 
 
 @own_style()
-def reconstructions(model: keras.Model, images: Any, data: Any = None) -> Figure:
+def reconstructions(model: keras.Model, images: Any, data: Any = None) -> Picture:
     """Shows images above their reconstructions.
 
     Args:
@@ -49,7 +48,7 @@ def _filled(images, columns):
 
 
 @own_style()
-def rung_samples(model: keras.Model, around: Any, n: int = 64, seed: int | None = 0, data: Any = None) -> Figure:
+def rung_samples(model: keras.Model, around: Any, n: int = 64, seed: int | None = 0, data: Any = None) -> Picture:
     """Shows a grid per rung: its code drawn from the prior, the other rungs held (figure 6).
 
     Args:
@@ -92,7 +91,7 @@ def rung_samples(model: keras.Model, around: Any, n: int = 64, seed: int | None 
 
 
 @own_style()
-def rung_swaps(model: keras.Model, images: Any, others: Any, data: Any = None) -> Figure:
+def rung_swaps(model: keras.Model, images: Any, others: Any, data: Any = None) -> Picture:
     """Shows pairs of images that swap the code of one rung: what that rung encodes moves to the other image.
 
     Args:

@@ -4,7 +4,6 @@ from typing import Any
 
 import keras
 import numpy as np
-from matplotlib.figure import Figure
 
 from keras_provlae.visualization.grids import add_grid, geometry
 from keras_provlae.visualization.model_images import check_model, check_sweep, decode_all, held_codes, locked_rungs
@@ -21,7 +20,7 @@ def manifold(
     span: float = 2.0,
     seed: int | None = 0,
     data: Any = None,
-) -> Figure:
+) -> Picture:
     """Shows a grid of images over both latents of a rung (figure 10).
 
     Args:

@@ -25,7 +25,7 @@ def own_style() -> Iterator[None]:
 
     Decorates every function that makes a picture, because artists read the settings when they are created.
     """
-    kept = {name: matplotlib.rcParams[name] for name in matplotlib.rcParams if name.startswith(KEPT)}
+    kept: dict[str, Any] = {name: matplotlib.rcParams[name] for name in matplotlib.rcParams if name.startswith(KEPT)}
     with style.context(["default", OWN, kept]), warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"Glyph \d+ .*missing from", UserWarning)  # `use_fonts` logs it
         yield

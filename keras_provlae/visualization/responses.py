@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from keras_provlae.metrics import active_latents
 from keras_provlae.metrics.posteriors import check_factors, check_names, check_posterior, factor_name
@@ -25,7 +24,7 @@ def latent_responses(
     factor_names: Sequence[str] | None = None,
     data: Any = None,
     latent_names: Sequence[str] | None = None,
-) -> Figure:
+) -> Picture:
     """Plots mean and spread of each latent against the value of each factor.
 
     A latent that encodes a single factor moves with that factor in a narrow band, and stays at 0 in a wide band for all
@@ -75,7 +74,8 @@ def latent_responses(
         if factor >= count:
             axes.remove()
             continue
-        _draw(axes, *responses[factor], colors, reach)
+        center, spread = responses[factor]
+        _draw(axes, center, spread, colors, reach)
         axes.set_title(shorten(factor_name(given, factor), (size[0] - 1.0) / across), fontsize=9)
         if factor % across == 0:  # the others share its axis
             axes.set_yticks(_offsets(len(names), reach), names)

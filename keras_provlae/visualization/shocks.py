@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 
 from keras_provlae.growth.monitor import WINDOW, rise
@@ -14,7 +13,7 @@ ACROSS = 3  # unlocks in a line
 
 
 @own_style()
-def growth_shocks(shocks: Sequence[Mapping[str, Any]], num_rungs: int | None = None, data: Any = None) -> Figure:
+def growth_shocks(shocks: Sequence[Mapping[str, Any]], num_rungs: int | None = None, data: Any = None) -> Picture:
     """Plots the negative ELBO before and after every unlock, one panel each.
 
     Args:

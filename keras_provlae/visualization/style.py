@@ -1,8 +1,8 @@
 """Style shared by all figures: width, rung colors, names of latents and of the data."""
 
 import unicodedata
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
 
 import keras
 import numpy as np
@@ -18,6 +18,7 @@ TITLE_HEIGHT = 0.32  # inches for the name of the data
 LETTER = 0.62  # width of a letter, as a share of the font size
 READABLE = 4.5  # contrast of text against white, WCAG 2.2
 SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
+Drawn = TypeVar("Drawn", bound=Figure)
 
 
 def rung_color(model_or_num_rungs: keras.Model | int, rung: int) -> str:
@@ -48,7 +49,7 @@ def ink(color: str) -> str:
     rgb = np.array(to_rgb(color))
     while 1.05 / (_luminance(rgb) + 0.05) < READABLE:
         rgb *= 0.95
-    return to_hex(rgb).upper()
+    return to_hex(tuple(rgb)).upper()
 
 
 def _luminance(rgb):
@@ -89,12 +90,12 @@ def latent_labels(rung_slices: Any, latents: int, given: Sequence[str] | None = 
     return names, colors
 
 
-def star(names: Sequence[str], active: Sequence[bool]) -> list[str]:
+def star(names: Sequence[str], active: Iterable[bool]) -> list[str]:
     """Returns the names, with a star after those of latents that are not active."""
     return [name if used else f"{name} *" for name, used in zip(names, active, strict=True)]
 
 
-def name_data(figure: Figure, data: Any) -> Figure:
+def name_data(figure: Drawn, data: Any) -> Drawn:
     """Writes `str(data)` as the title of a figure, or nothing for `None`; returns the figure."""
     if data is not None:
         # without a layout engine, the title goes right below the upper edge

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from matplotlib.figure import Figure
-
 from keras_provlae.visualization.grids import Geometry, add_grid, columns_that_fit, geometry
 from keras_provlae.visualization.picture import Picture, own_style
 from keras_provlae.visualization.snapshot import Snapshot, as_snapshots
@@ -19,7 +17,7 @@ MANY_RUNGS = 4  # with more, three stages in a line and one row of images per ru
 
 
 @own_style()
-def growth_timeline(snapshots: Sequence[Snapshot] | str | os.PathLike, data: Any = None) -> Figure:
+def growth_timeline(snapshots: Sequence[Snapshot] | str | os.PathLike, data: Any = None) -> Picture:
     """Shows, for each stage, samples of every rung with a bar for I(x; z_l), and I(x; z) on top (figure 5).
 
     Args:

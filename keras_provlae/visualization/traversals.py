@@ -3,7 +3,6 @@
 from typing import Any
 
 import keras
-from matplotlib.figure import Figure
 
 from keras_provlae.thresholds import HELD_SHARE
 from keras_provlae.visualization.grids import add_grid, geometry, label_rows
@@ -27,7 +26,7 @@ def traversals(
     quantiles: tuple[float, float] | None = None,
     order: str = "rung",
     information: Any = None,
-) -> Figure:
+) -> Picture:
     """Shows a row per latent: that latent swept, all others held (figures 4 and 7).
 
     Args:
