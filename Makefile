@@ -4,8 +4,10 @@
 # one to look at a trained model:
 #   make explore  set up, then serve a pretrained model: open http://127.0.0.1:8501 and move its latents
 # two for the documentation, README.md and docs/ as a site:
-#   make docs        set up, run the pages' longer examples, then build site/
+#   make docs        set up, run the tutorials and the pages' longer examples, then build site/
 #   make docs-serve  set up, then show it at http://127.0.0.1:8000 and build again with every change
+# one that `make test` includes:
+#   make types    set up, then check the type annotations
 # and four more for what takes longer:
 #   make test-long       set up, then kill a training twenty times at random moments
 #   make test-serving    set up, then run the server as a process, its page in a browser, TensorFlow Serving's clients
@@ -21,13 +23,14 @@ LOWEST ?= .venv-lowest
 JAX ?= jax
 TORCH ?= torch
 # what starts trainings in processes of their own: the code in them is that of the rest
+PACKAGE := $(shell find keras_provlae -name "*.py")
 NOT_CORE := tests/experiments/test_suite.py tests/examples/test_training.py tests/training/test_distribution.py
 
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 PRESET ?= shapes3d_32
 
-.PHONY: mnist explore test docs docs-serve test-long test-serving test-backends test-lowest clean
+.PHONY: mnist explore test types docs docs-serve test-long test-serving test-backends test-lowest clean
 
 mnist: $(VENV)/examples
 	$(BIN)/python examples/mnist.py --output=output/mnist
@@ -40,11 +43,17 @@ test: $(VENV)/dev
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-docs: $(VENV)/docs
+TUTORIALS := $(patsubst docs/tutorials/%.py,build/tutorials/%.ipynb,$(wildcard docs/tutorials/*.py))
+
+docs: $(TUTORIALS)
 	$(BIN)/python -m pytest -m docs tests/test_docs.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
-docs-serve: $(VENV)/docs
+build/tutorials/%.ipynb: docs/tutorials/%.py tools/run_tutorial.py $(PACKAGE) | $(VENV)/docs
+	mkdir -p $(@D)
+	$(BIN)/python tools/run_tutorial.py $< $(@D)
+
+docs-serve: $(TUTORIALS)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs serve
 
 test-long: $(VENV)/dev

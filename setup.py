@@ -55,12 +55,15 @@ setup(
         "docs": [
             "mkdocs-material>=9.6,<10",
             "mkdocstrings[python]>=1",
+            "jupytext>=1.16",  # the tutorials
+            "nbconvert>=7.16",
             "sphinx-mathjax-offline>=0.0.2",  # MathJax 3.2.2, as its authors released it
         ],
         "dev": [
             "pytest>=8",
             "pytest-xdist>=3.8",
             "ruff>=0.12",
+            "mypy>=2",
             "mktestdocs>=0.2.5",
             "hypothesis>=6.100",
             "scikit-learn>=1.5",

@@ -86,5 +86,15 @@ def test_the_first_examples_have_ten_lines_and_need_only_the_base_install(page, 
     assert (tmp_path / "traversals.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.parametrize("source", named(DOCS.glob("tutorials/*.py")))
+def test_a_tutorial_is_a_notebook_and_listed(source):
+    cells = re.split(r"^# %%(.*)\n", source.read_text(), flags=re.MULTILINE)
+    assert cells[1] == " [markdown]"
+    assert cells[2].startswith("# # ")  # the page's title
+    compile(source.read_text(), source, "exec")
+    assert f"]({source.name})" in (DOCS / "tutorials/index.md").read_text()
+    assert f"tutorials/{source.stem}.md" in (REPOSITORY / "mkdocs.yml").read_text()
+
+
 def test_the_readme_is_short():
     assert len(README.read_text().splitlines()) <= 150

@@ -19,7 +19,7 @@ def saved(make_model, tmp_path, monkeypatch):
         variable.assign_add(0.1 * rng.standard_normal(variable.shape))
     model.grow(fade_in_steps=0)
     model.iteration_variable.assign(70_000)  # more than float16 can hold
-    model.beta, model.latent_names = (0.25, 2.0), ("hue", "", "size", "")
+    model.beta, model.gamma, model.latent_names = (0.3, 2.0), 0.1, ("hue", "", "size", "")
     pretrained.save(model, "made_up", {"seed": 7}, tmp_path)
     monkeypatch.setattr(pretrained, "FOLDER", tmp_path)
     return model
@@ -37,8 +37,9 @@ def test_a_saved_model_is_loaded_in_half_precision(saved, images, tmp_path):
     assert (card["seed"], card["class"], card["latent_names"][0]) == (7, "ProgressiveVAE", "hue")
     dtypes = set()
     with h5py.File(tmp_path / "made_up.weights.h5") as file:
-        file.visititems(lambda _, part: dtypes.add(str(getattr(part, "dtype", None))))
-    assert dtypes == {"None", "float16", "int64"}
+        file.visititems(lambda name, part: dtypes.add((str(getattr(part, "dtype", None)), "loss_weights" in name)))
+    assert {dtype for dtype, of_loss in dtypes if not of_loss} == {"None", "float16", "int64"}
+    assert loaded.gamma == saved.gamma  # not rounded
 
 
 def test_weights_of_another_class_or_architecture_are_refused(saved, make_model):

@@ -1,8 +1,9 @@
-"""Hooks of the documentation site: pages that are not in docs/, and MathJax.
+"""Hooks of the documentation site: pages that are not in docs/, tutorials with their outputs, and MathJax.
 
 The home page is README.md. What `KEPT` lists keeps its path in the site, so that one relative link works in the
 repository and, with one `../` less, in the site. Each public module has a page in `api/`. MathJax is a file of the
-installed package `sphinx-mathjax-offline`, so pages need no other host.
+installed package `sphinx-mathjax-offline`, so pages need no other host. `make docs` runs the tutorials and
+leaves them in build/tutorials as notebooks; here they become pages.
 """
 
 import ast
@@ -11,10 +12,14 @@ import re
 from importlib import metadata
 from pathlib import Path
 
+import nbformat
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File
+from nbconvert import MarkdownExporter
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "keras_provlae"
+NOTEBOOKS = ROOT / "build" / "tutorials"
 KEPT = (
     "CHANGELOG.md",
     "CONTRIBUTING.md",
@@ -24,6 +29,7 @@ KEPT = (
     "experiments/results/**/*.png",
     "experiments/results/**/*.jsonl",
 )
+TO_TUTORIAL = re.compile(r"\]\(((?:[\w.-]+/)*)(\w+)\.py\)")
 LINK = re.compile(r"(\]\(|src=\")([^)\"#:\s]+)")
 
 
@@ -32,6 +38,10 @@ def on_files(files, config):
     files.append(File.generated(config, "index.md", content=readme))
     for path in sorted(path for pattern in KEPT for path in ROOT.glob(pattern)):
         files.append(File.generated(config, path.relative_to(ROOT).as_posix(), abs_src_path=str(path)))
+    for source in sorted(ROOT.glob("docs/tutorials/*.py")):
+        files.remove(files.get_file_from_path(f"tutorials/{source.name}"))
+        for file in tutorial(source, config):
+            files.append(file)
     for name, content in api_pages():
         files.append(File.generated(config, f"api/{name}.md", content=content))
     mathjax = next(path for path in metadata.files("sphinx-mathjax-offline") if path.name == "tex-svg.js")
@@ -39,9 +49,26 @@ def on_files(files, config):
     return files
 
 
+def tutorial(source, config):
+    """Yields the page of a tutorial, its pictures and its notebook."""
+    notebook = NOTEBOOKS / f"{source.stem}.ipynb"
+    if not notebook.exists() or notebook.stat().st_mtime < source.stat().st_mtime:
+        raise PluginError(f"{notebook.relative_to(ROOT)} is missing or older than its source: run `make docs`.")
+    cells = nbformat.read(notebook, as_version=4)
+    folder = f"{source.stem}_files"
+    text, found = MarkdownExporter().from_notebook_node(cells, {"output_files_dir": folder, "unique_key": "output"})
+    heading, rest = text.strip().split("\n", 1)
+    about = f"*A notebook, run when this page was built: [download it]({notebook.name}).*"
+    yield File.generated(config, f"tutorials/{source.stem}.md", content=f"{heading}\n\n{about}\n{rest}")
+    yield File.generated(config, f"tutorials/{notebook.name}", abs_src_path=str(notebook))
+    for path, content in found["outputs"].items():
+        yield File.generated(config, f"tutorials/{path}", content=content)
+
+
 def on_page_markdown(markdown, page, config, files):
-    """Turns links that leave docs/ in the repository into links within the site."""
+    """Turns links that leave docs/ in the repository into links within the site, and those to tutorials into pages."""
     folder = posixpath.dirname(page.file.src_uri)
+    markdown = TO_TUTORIAL.sub(page_of_tutorial, markdown)
 
     def within(match):
         target = posixpath.normpath(posixpath.join(folder, match[2]))
@@ -50,6 +77,11 @@ def on_page_markdown(markdown, page, config, files):
         return match[1] + posixpath.relpath(target.removeprefix("../"), folder or ".")
 
     return LINK.sub(within, markdown)
+
+
+def page_of_tutorial(match):
+    is_tutorial = (ROOT / "docs" / "tutorials" / f"{match[2]}.py").exists()
+    return f"]({match[1]}{match[2]}.md)" if is_tutorial else match[0]
 
 
 def api_pages():

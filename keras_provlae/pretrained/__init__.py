@@ -95,10 +95,12 @@ def save(model: keras.Model, name: str, about: Mapping[str, Any], folder: str | 
 
 
 def _copy_in_half(source, target):
-    """Copies a group of a Keras weights file, with float16 for every float."""
+    """Copies a group of a Keras weights file, with float16 for every float but the weights of the loss."""
     target.attrs.update(source.attrs)
     for key, value in source.items():
-        if hasattr(value, "items"):
+        if key == "loss_weights":
+            source.copy(key, target)
+        elif hasattr(value, "items"):
             _copy_in_half(value, target.create_group(key))
         else:
             values = value[()]

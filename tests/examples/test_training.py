@@ -4,7 +4,10 @@ import collections
 import contextlib
 import csv
 import inspect
+import io
 import json
+import re
+import runpy
 import types
 import warnings
 from pathlib import Path
@@ -16,6 +19,7 @@ import tensorflow as tf
 from absl import app, flags
 
 import keras_provlae as kp
+from tests.conftest import REPOSITORY
 from tests.datasets.test_image_folder import write
 from tests.examples.conftest import example, run
 
@@ -299,3 +303,16 @@ def test_the_export_folder_is_checked_before_the_training(folder, monkeypatch):
     monkeypatch.setattr(kp.datasets, "mnist", lambda *args, **kwargs: pytest.fail("the training began"))
     with pytest.raises(NotADirectoryError):
         run("mnist", "--export=/dev/null/digits/1")
+
+
+def test_quickstart_draws_and_scores_a_pretrained_model(folder):
+    if "shapes3d_32" not in kp.pretrained.names():
+        pytest.skip("the weights are not in the package")
+    source = (REPOSITORY / "examples/quickstart.py").read_text()
+    assert len(source.splitlines()) <= 25
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        runpy.run_path(str(REPOSITORY / "examples/quickstart.py"), run_name="__main__")
+    assert "wall hue, object hue, floor hue" in out.getvalue()
+    assert float(re.search(r"MIG (\d\.\d+)", out.getvalue())[1]) > 0.96
+    assert Path("traversals.png").read_bytes().startswith(b"\x89PNG")
