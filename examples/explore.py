@@ -20,6 +20,8 @@ flags.DEFINE_integer("port", 8501, "Port; 0 picks a free one.", lower_bound=0, u
 def example_images(preset):
     """A few images of the data that the model was trained on."""
     data = kp.pretrained.card(preset)["recipe"]["data"]
+    if data["name"] == "mnist":
+        return next(iter(kp.datasets.mnist("test", 16)))
     return getattr(kp.datasets, data["name"])("procedural").downscale(data["downscale"]).sample(16, seed=0)[0]
 
 

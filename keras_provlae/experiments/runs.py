@@ -108,7 +108,8 @@ def _of_recipe(run):
     name = run["recipe"]
     recipe = json.loads(json.dumps(presets.recipe(name) if isinstance(name, str) else name))
     model, training = recipe["model"], recipe["training"]
-    shown = {name: model[name] for name in ("latent_dim", "beta", "gamma", "tc_weight", "channels", "dense")}
+    shown = {name: model[name] for name in ("latent_dim", "beta", "gamma", "channels", "dense")}
+    shown["tc_weight"] = model.get("tc_weight", 0.0)
     shown |= {"model": "pro-VLAE", "data": recipe["data"]["name"], "size": model["image_shape"][0]}
     shown |= {"L": model["num_rungs"], "fade_in": training["fade_in_steps"]}
     shown |= {name: training[name] for name in ("iterations", "batch_size")}

@@ -109,6 +109,7 @@ def test_a_run_may_follow_a_recipe():
     assert runs.title(run).endswith("recipe seed 3")
     shorter = runs.complete({"recipe": presets.recipe("shapes3d", iterations=60), "seed": 3, "num_images": 50})
     assert (shorter["iterations"], runs.key(shorter) != runs.key(run)) == (60, True)
+    assert runs.complete({"recipe": "mnist", "seed": 3})["tc_weight"] == 0.0  # this recipe does not name it
     with pytest.raises(ValueError, match="follows a recipe may have the keys recipe, seed, .*Received: beta"):
         runs.complete({"recipe": "shapes3d", "seed": 3, "beta": 9.0})
     with pytest.raises(ValueError, match="Unknown recipe"):
