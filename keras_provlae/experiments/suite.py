@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,8 @@ def run_experiment(
     workers: int = 1,
     sources: Mapping[str, str] | None = None,
     data: Sequence[str] = ("shapes3d",),
+    executor: Executor | None = None,
+    shard: tuple[int, int] | None = None,
 ) -> str:
     """Trains the missing runs of an experiment, writes its page and returns it.
 
@@ -86,19 +89,21 @@ def run_experiment(
         workers: Int >= 1. Number of training processes.
         sources: See `grid`.
         data: See `grid`.
+        executor: See `execute_all`.
+        shard: See `execute_all`. The page has what all shards have finished.
 
     Returns:
         The page in Markdown, also written to `README.md` in the experiment's folder.
 
     Raises:
         FailedRunsError: If runs failed; the page of the finished runs is written first.
-        RuntimeError: If another process holds the folder.
+        RuntimeError: If another process holds the folder, or the executor is lost.
         OSError: If the page cannot be written; raised before any training.
     """
     wanted = grid(experiment, scale, seeds, sources, data)
     check_writable("The page", Path(folder) / experiment)
     try:
-        execute_all(wanted, folder, workers, sources)
+        execute_all(wanted, folder, workers, sources, executor=executor, shard=shard)
     except FailedRunsError:
         if _finished(folder, wanted):
             write_report(experiment, scale, folder, seeds, sources, data)

@@ -29,6 +29,7 @@ PROBES = 500  # images for the posterior variances and snapshots
 EVALUATED = 10_000  # maximum images for reconstruction and KL
 STAGE_DRAWS = 2000  # draws of (x, z) for I(x; z_l) at the end of a stage
 RESULT = "result.json"
+HALF_LOG = "half.json"  # of a checkpoint
 
 
 def execute(
@@ -259,7 +260,7 @@ class _Checkpoint:
 
     def __init__(self, folder):
         self.folder = folder
-        self.model, self.log = folder / "half.keras", folder / "half.json"
+        self.model, self.log = folder / "half.keras", folder / HALF_LOG
 
     def save(self, model, log):
         # log first: `restore` drops entries later than the model

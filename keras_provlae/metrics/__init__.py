@@ -30,6 +30,7 @@ from keras_provlae.metrics.keras_metrics import (
 from keras_provlae.metrics.mig import mig, mig_sup
 from keras_provlae.metrics.robustness import irs
 from keras_provlae.metrics.rung_factors import MapStability, RungFactorMap, map_stability, rung_factor_map
+from keras_provlae.metrics.udr import UDRScores, udr
 from keras_provlae.metrics.unsupervised import gaussian_total_correlation, wasserstein_correlation
 
 __all__ = [
@@ -57,6 +58,7 @@ __all__ = [
     "RungFactorMap",
     "RungInformation",
     "Score",
+    "UDRScores",
     "WassersteinCorrelation",
     "active_latents",
     "beta_vae_score",
@@ -82,5 +84,6 @@ __all__ = [
     "mutual_information",
     "rung_factor_map",
     "sap",
+    "udr",
     "wasserstein_correlation",
 ]

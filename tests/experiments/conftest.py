@@ -1,5 +1,9 @@
+import runpy
+import sys
+
 import numpy as np
 import pytest
+from absl import flags
 
 from keras_provlae.experiments import runs
 
@@ -33,3 +37,22 @@ def made_up():
         return result
 
     return make
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """Runs `python -m keras_provlae.experiments` in this process; returns its exit code and output."""
+
+    def run(*arguments):
+        known = set(flags.FLAGS)
+        monkeypatch.setattr(sys, "argv", ["keras_provlae.experiments", *arguments])
+        try:
+            with pytest.raises(SystemExit) as ended:
+                runpy.run_module("keras_provlae.experiments", run_name="__main__")
+        finally:
+            for name in set(flags.FLAGS) - known:
+                delattr(flags.FLAGS, name)
+            flags.FLAGS.unparse_flags()
+        return ended.value.code, "".join(capsys.readouterr())
+
+    return run

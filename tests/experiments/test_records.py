@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from keras_provlae.experiments import records
 from keras_provlae.experiments.records import append_result, only_one, read_results
 
 
@@ -58,3 +59,11 @@ def test_a_process_can_wait_for_the_lock(tmp_path):
         order.append("first")
     thread.join(timeout=60)
     assert order == ["first", "second"]
+
+
+def test_a_truncated_line_of_any_length_is_replaced(tmp_path, monkeypatch):
+    monkeypatch.setattr(records, "BLOCK", 7)
+    for text in ("", '{"key": "a"}\n', '{"key": "a", "more": "0123456789"}\n{"key": "b"}\n'):
+        (tmp_path / "results.jsonl").write_text(text + '{"key": "cut off somewh')
+        append_result(tmp_path, {"key": "z"})
+        assert (tmp_path / "results.jsonl").read_text() == text + '{"key": "z"}\n'

@@ -7,8 +7,9 @@ import time
 import keras
 import pytest
 
-from keras_provlae.experiments import read_results, runner, runs
-from keras_provlae.experiments.runner import FailedRunsError, _Clock, execute_all
+from keras_provlae.experiments import progress, read_results, runner, runs
+from keras_provlae.experiments.progress import Clock
+from keras_provlae.experiments.runner import FailedRunsError, execute_all
 
 RUN = {"model": "VLAE", "data": "mnist", "beta": 1, "L": 3, "latent_dim": 3, "seed": 0, "iterations": 300, "size": 28}
 
@@ -17,7 +18,7 @@ def clock_of(count, workers, more=()):
     made = [*({**RUN, "seed": seed} for seed in range(count)), *more]
     time = [0.0]
     named = {f"run {number}": runs.complete(run) for number, run in enumerate(made)}
-    return _Clock(named, workers, now=lambda: time[0]), time
+    return Clock(named, workers, now=lambda: time[0]), time
 
 
 def spent(training, scores=0.0):
@@ -100,7 +101,7 @@ def stub_workers(monkeypatch):
 
     def use(execute):
         monkeypatch.setattr(runner, "execute", execute)
-        monkeypatch.setattr(runner, "_use_threads", lambda threads: None)
+        monkeypatch.setattr(runner, "use_threads", lambda threads: None)
         context = Forks()
         monkeypatch.setattr(runner.multiprocessing, "get_context", lambda method: context)
 
@@ -141,18 +142,18 @@ def test_a_run_survives_the_death_of_one_worker(stub_workers, made_up, tmp_path)
 def test_several_workers_train_at_once_and_report_progress(stub_workers, made_up, tmp_path, monkeypatch):
     first, second = ({**RUN, "seed": seed} for seed in range(2))
 
-    def execute(run, folder, progress, source):
+    def execute(run, folder, report, source):
         (tmp_path / f"begun_{run['seed']}").touch()
-        progress(150, spent(1.0))
+        report(150, spent(1.0))
         end = time.time() + 30
         while len(list(tmp_path.glob("begun_*"))) < 2 and time.time() < end:
             time.sleep(0.01)
         assert time.time() < end, "the other run did not start"
-        progress(300, spent(4.0))
+        report(300, spent(4.0))
         return made_up(run)
 
     stub_workers(execute)
-    monkeypatch.setattr(runner, "SAY_EVERY", 0.0)
+    monkeypatch.setattr(progress, "SAY_EVERY", 0.0)
     lines = []
     results = execute_all([first, second], tmp_path, workers=2, say=lines.append)
     assert list(results) == [runs.key(first), runs.key(second)]

@@ -3,11 +3,8 @@
 import contextlib
 import json
 import re
-import runpy
-import sys
 
 import pytest
-from absl import flags
 
 from keras_provlae.experiments import execute_all, read_results, runs, suite, write_report
 from keras_provlae.experiments.records import append_result
@@ -40,25 +37,6 @@ def partial(tmp_path_factory, made_up):
     return folder, before, [line for line in lines if line.strip()], str(caught.value)
 
 
-@pytest.fixture
-def command(monkeypatch, capsys):
-    """Runs `python -m keras_provlae.experiments` in this process; returns its exit code and output."""
-
-    def run(*arguments):
-        known = set(flags.FLAGS)
-        monkeypatch.setattr(sys, "argv", ["keras_provlae.experiments", *arguments])
-        try:
-            with pytest.raises(SystemExit) as ended:
-                runpy.run_module("keras_provlae.experiments", run_name="__main__")
-        finally:
-            for name in set(flags.FLAGS) - known:
-                delattr(flags.FLAGS, name)
-            flags.FLAGS.unparse_flags()
-        return ended.value.code, "".join(capsys.readouterr())
-
-    return run
-
-
 def test_missing_runs_are_added_and_a_failure_does_not_stop_the_others(partial):
     folder, before, lines, error = partial
     first, second = suite.grid("ablation", "smoke", 1, TWIN)[:2]
@@ -67,7 +45,7 @@ def test_missing_runs_are_added_and_a_failure_does_not_stop_the_others(partial):
     assert {name: done[name] for name in before} == before
     assert not (folder / "models" / runs.key(first) / "result.json").exists()
     assert "4 runs, 2 already finished" in lines[0]
-    assert re.match(r"\[1/2\] pro-VLAE .*: mig 0.100.*, training 60 s, scores 6 s · time left unknown", lines[2])
+    assert re.match(r"\[1/2\] pro-VLAE .*: mig 0.100.*, training 60 s, scores 6 s · time left 1 min", lines[2])
     assert re.match(rf"\[2/2\] FAILED {re.escape(runs.key(second))}: \S*JSONDecodeError: ", lines[4])
     assert f"1 of 4 runs failed; run the same command to retry them. First error, {runs.key(second)}" in error
     assert "Traceback" in error
