@@ -50,6 +50,8 @@ setup(
         "metrics": ["scikit-learn>=1.5"],
         "export": ["tf2onnx>=1.17", "onnxruntime>=1.20", "ai-edge-litert>=1.2"],
         "serve": ["fastapi>=0.115", "uvicorn>=0.32", "orjson>=3.10"],
+        "tune": ["optuna>=5.0"],
+        "cluster": ["distributed>=2024.8"],
         "tensorboard": ["tensorboard>=2.20"],
         "examples": ["mlxtend>=0.23"],
         "docs": [
@@ -69,6 +71,7 @@ setup(
             "scikit-learn>=1.5",
             "tensorboard>=2.20",
             "httpx2>=2",
+            "optuna>=5.0",
             "ipykernel>=6.29",
             "httpx>=0.27",  # which the test client of older releases of fastapi takes
         ],

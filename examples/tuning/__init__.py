@@ -1,0 +1,1 @@
+"""What `tune.py` searches on (`data`) and leaves behind (`results`)."""
