@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from absl import app, flags
+from absl import app, flags, logging
 
 import keras_provlae as kp
 
@@ -26,6 +26,7 @@ def example_images(preset):
 
 
 def main(_):
+    logging.set_verbosity(logging.ERROR)  # TensorFlow names every input of a converted function
     folder = Path(FLAGS.output) / FLAGS.preset
     if not kp.export.metadata.version_folders(folder):
         model = kp.ProgressiveVAE.from_preset(FLAGS.preset, load_weights=True)

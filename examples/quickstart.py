@@ -14,9 +14,9 @@ def main():
     print(f"The codes of {len(mean)} images have {mean.shape[1]} latents, deepest rung first:")
     print(", ".join(name or "not used" for name in model.latent_names))
 
-    figure = kp.visualization.traversals(model, images[:1], images=images, data=truth)
-    path = kp.visualization.write_png(figure, "traversals.png")
     card = kp.metrics.evaluate(model, truth, num_images=5_000, include=["mutual_information"], progress=False)
+    around = {"images": images, "quantiles": (0.01, 0.99), "information": card, "data": truth}
+    path = kp.visualization.write_png(kp.visualization.traversals(model, images[3:4], **around), "traversals.png")
     print(f"MIG {float(card['mig']):.3f}, MIG-sup {float(card['mig_sup']):.3f} on 5,000 images. Look at {path}")
 
 

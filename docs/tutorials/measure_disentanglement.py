@@ -104,8 +104,8 @@ for name, card in cards.items():
 # - **Merged** costs MIG-sup more: one latent holds two factors, each of which still has a best latent. MIG alone
 #   would say 0.81.
 # - **Rotated** costs every score.
-# - **Flipped** costs MIG only a little, and InfoMEC does not see it: |z| still tells much of the scale. In a
-#   trained model it can be worse: if the other half of the scales looks the same, nothing is left.
+# - **Flipped** costs MIG only a little, and InfoMEC does not see it: the size |z| still tells much of the scale.
+#   It can be worse in a trained model, where the two halves of a latent mean different things in each context.
 #
 # Each fault has its own pattern: MIG falls most where a factor is split, MIG-sup where factors are merged. That is
 # the paper's reason for MIG-sup beside MIG.
@@ -167,12 +167,12 @@ for rows in (50, 500, 5_000):
 #
 # ## Which factors, which estimator
 #
-# The published MIG of dSprites leaves the shape out; with it the same model scores lower or higher. So does
-# another estimator. A card records all this and refuses to compare what cannot be compared:
+# The published MIG of dSprites leaves the shape out: including it changes the score. So does another estimator. A
+# card records all this and refuses to compare what cannot be compared:
 
 # %%
 mean, log_var = codes["right"]
-two = kp.metrics.evaluate_codes(mean, log_var, factors[:, :2], include=groups[:1], factor_names=names[:2])
+two = kp.metrics.evaluate_codes(mean, log_var, factors[:, :2], include=groups[:1], factor_names=names[:2], data="right")
 print(f"MIG of three factors {float(cards['right']['mig']):.3f}, of two {float(two['mig']):.3f}")
 try:
     cards["right"].compare(two)
@@ -184,7 +184,7 @@ except ValueError as error:
 #
 # 1. MIG **and** MIG-sup, and the heatmap they come from.
 # 2. Is a low score a rotation or a flip? `context_effects`.
-# 3. At least 10,000 images; the same factors, the same estimator.
+# 3. Thousands of images, and the same number everywhere; the same factors, the same estimator.
 # 4. All seeds, with mean and spread: the best seed of five is a selection, and it was made with labels.
 # 5. Pictures. A latent that scores 1 and shows nothing in a traversal deserves a question.
 #

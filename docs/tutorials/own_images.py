@@ -90,7 +90,7 @@ print({name: round(values[-1], 2) for name, values in history.history.items() if
 
 # %%
 images = next(iter(train_ds))
-kp.visualization.traversals(model, images[:1], images=images, data="lamps")
+kp.visualization.traversals(model, images[:1], images=images, quantiles=(0.01, 0.99), data="lamps")
 
 # %% [markdown]
 # How many latents are enough? The KL beside each row says which are used. `GrowthCallback("auto")` asks that
@@ -119,14 +119,14 @@ kp.visualization.mutual_information_heatmap(card, model.rung_slices)
 # %% [markdown]
 # ## Name the latents
 #
-# Look at the pictures and the heatmap, and write down what you see. The names are saved with the model; pictures,
-# reports and exports show them.
+# Look at the pictures and the heatmap, and write down what you see; here a latent is named after a factor of which
+# it holds 40%. The names are saved with the model; pictures, reports and exports show them.
 
 # %%
 information = card.results["mutual_information"]
 best = information.normalized.argmax(axis=0)
 model.latent_names = [
-    information.factor_names[factor] if information.normalized[factor, latent] > 0.5 else ""
+    information.factor_names[factor] if information.normalized[factor, latent] > 0.4 else ""
     for latent, factor in enumerate(best)
 ]
 model.latent_names

@@ -57,10 +57,11 @@ kp.visualization.reconstructions(model, images[:8], data=truth)
 # %% [markdown]
 # ## Traverse
 #
-# Change one latent and hold the others. If the latents part the factors, one thing changes in each row.
+# Change one latent, from 1% to 99% of its values, and hold the others. If the latents part the factors, one thing
+# changes in each row.
 
 # %%
-kp.visualization.traversals(model, images[:1], images=images, data=truth)
+kp.visualization.traversals(model, images[3:4], images=images, quantiles=(0.01, 0.99), data=truth)
 
 # %% [markdown]
 # By hand it is a loop of your own over columns of the code:
