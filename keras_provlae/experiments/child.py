@@ -101,7 +101,8 @@ def main(answers: str) -> None:
                 answer = {"result": execute(request["run"], request["folder"], None, request["source"])}
             except Exception:
                 answer = {"error": traceback.format_exc()}
-            print(json.dumps(answer), file=out, flush=True)
+            out.write(json.dumps(answer) + "\n")
+            out.flush()
             keras.backend.clear_session()
 
 
