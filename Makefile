@@ -66,6 +66,7 @@ test-serving: $(VENV)/dev
 
 test-backends: .venv-jax/installed .venv-torch/installed
 	KERAS_BACKEND=jax .venv-jax/bin/python -m pytest --noconftest tests/test_without_tensorflow.py
+	.venv-jax/bin/python benchmarks/gpu.py --cpu --parts parity --out=output/parity
 	KERAS_BACKEND=torch .venv-torch/bin/python -m pytest --noconftest tests/test_without_tensorflow.py
 
 .venv-jax/installed: BACKEND = $(JAX)
