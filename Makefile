@@ -22,8 +22,8 @@ LOWEST ?= .venv-lowest
 # for CPU builds where the package index has others: make test-backends TORCH="torch --extra-index-url=..."
 JAX ?= jax
 TORCH ?= torch
-# what starts trainings in processes of their own: the code in them is that of the rest
 PACKAGE := $(shell find keras_provlae -name "*.py")
+# what starts trainings in processes of their own: the code in them is that of the rest
 NOT_CORE := tests/experiments/test_suite.py tests/examples/test_training.py tests/training/test_distribution.py
 
 export TF_CPP_MIN_LOG_LEVEL ?= 2

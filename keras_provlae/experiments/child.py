@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from typing import Any
 
 THREADS = "OMP_NUM_THREADS"  # Dask's workers have it at 1
@@ -85,25 +86,31 @@ def use_threads(threads: int) -> None:
     tf.config.threading.set_inter_op_parallelism_threads(threads)
 
 
+def attempted(execute: Callable[..., dict], *request: Any) -> tuple[str, Any]:
+    """Executes a run: returns `("result", its result)`, or `("error", its traceback)`; frees the model's memory."""
+    import keras
+
+    try:
+        return "result", execute(*request)
+    except Exception:
+        return "error", traceback.format_exc()
+    finally:
+        keras.backend.clear_session()
+
+
 def main(answers: str) -> None:
     """Trains the runs that arrive on the standard input, until it ends or the parent is gone."""
     threading.Thread(target=exit_with, args=(os.getppid(),), daemon=True).start()
     if os.environ.get(THREADS, "").isdecimal():
         use_threads(int(os.environ[THREADS]))
-    import keras
-
     from keras_provlae.experiments.training import execute
 
     with os.fdopen(int(answers), "w") as out:
         for line in sys.stdin:
             request = json.loads(line)
-            try:
-                answer = {"result": execute(request["run"], request["folder"], None, request["source"])}
-            except Exception:
-                answer = {"error": traceback.format_exc()}
-            out.write(json.dumps(answer) + "\n")
+            answer = attempted(execute, request["run"], request["folder"], None, request["source"])
+            out.write(json.dumps(dict([answer])) + "\n")
             out.flush()
-            keras.backend.clear_session()
 
 
 if __name__ == "__main__":

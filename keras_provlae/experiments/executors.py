@@ -20,7 +20,7 @@ from pathlib import Path
 
 from keras_provlae.experiments.child import Child
 from keras_provlae.experiments.progress import Book
-from keras_provlae.experiments.training import HALF_LOG, RESULT
+from keras_provlae.experiments.training import HALF_LOG
 
 SEEN = ".caller"  # file in the folder of models by which a worker knows that it is the caller's
 LOOK_EVERY = 20.0  # seconds between looks at the checkpoints' logs
@@ -124,12 +124,10 @@ def _receive(future, name, book, models):
     except Exception as error:
         book.fail(name, "".join(traceback.format_exception(error)))
         return
-    folder = models / name
     for file, content in files.items():
-        folder.mkdir(exist_ok=True)
-        (folder / file).write_bytes(content)
+        (models / name).mkdir(exist_ok=True)
+        (models / name / file).write_bytes(content)
     book.finished(name, result)
-    (folder / RESULT).unlink(missing_ok=True)
 
 
 def _look(names, book, models):

@@ -5,8 +5,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from keras_provlae.experiments.records import RESULTS, append_result
+from keras_provlae.experiments.records import MODELS, RESULTS, append_result
 from keras_provlae.experiments.runs import title
+from keras_provlae.experiments.training import RESULT
 
 SAY_EVERY = 300.0  # seconds between progress lines
 
@@ -40,6 +41,7 @@ class Book:
 
     def finished(self, name: str, result: Mapping[str, Any]) -> None:
         append_result(self.folder, result, self.name)
+        (self.folder / MODELS / name / RESULT).unlink(missing_ok=True)
         self.clock.finish(name, result)
         self.say(f"[{self.clock.done}/{self.clock.total}] {_summary(result)} · {self.clock}")
 

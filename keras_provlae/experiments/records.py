@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = "results.jsonl"
+MODELS = "models"  # folder for checkpoints, trained models and snapshots
 BLOCK = 2**16  # bytes
 
 

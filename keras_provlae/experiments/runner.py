@@ -8,7 +8,6 @@ import functools
 import multiprocessing
 import os
 import threading
-import traceback
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Executor
 from multiprocessing.connection import wait
@@ -18,13 +17,12 @@ from typing import Any
 from keras_provlae.checks import check_count
 from keras_provlae.experiments import executors
 from keras_provlae.experiments import runs as run_dicts
-from keras_provlae.experiments.child import exit_with, use_threads
+from keras_provlae.experiments.child import attempted, exit_with, use_threads
 from keras_provlae.experiments.progress import Book
-from keras_provlae.experiments.records import RESULTS, only_one, read_results
-from keras_provlae.experiments.training import RESULT, execute
+from keras_provlae.experiments.records import MODELS, RESULTS, only_one, read_results
+from keras_provlae.experiments.training import execute
 from keras_provlae.messages import say
 
-MODELS = "models"  # folder for checkpoints, trained models and snapshots
 ATTEMPTS = 2  # per run, if its worker dies
 
 
@@ -180,7 +178,6 @@ class _Team:
             return
         if kind == "result":
             self.book.finished(name, value)
-            (self.folder / MODELS / name / RESULT).unlink(missing_ok=True)
         else:
             self.book.fail(name, value)
         self._assign(connection)
@@ -204,8 +201,6 @@ def _worker(connection, folder, threads, sources):
     """Executes the runs received over a connection until it closes or the parent process is gone."""
     threading.Thread(target=exit_with, args=(os.getppid(),), daemon=True).start()
     use_threads(threads)
-    import keras
-
     while True:
         try:
             run = connection.recv()
@@ -213,14 +208,9 @@ def _worker(connection, folder, threads, sources):
             return
         report = functools.partial(_report, connection)
         try:
-            result = execute(run, folder, report, sources.get(run["data"]))
+            connection.send(attempted(execute, run, folder, report, sources.get(run["data"])))
         except KeyboardInterrupt:
             return
-        except Exception:
-            connection.send(("error", traceback.format_exc()))
-        else:
-            connection.send(("result", result))
-        keras.backend.clear_session()
 
 
 def _report(connection, *progress):

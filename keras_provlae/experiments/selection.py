@@ -13,8 +13,7 @@ import numpy as np
 
 from keras_provlae.checks import check_count
 from keras_provlae.experiments import runs
-from keras_provlae.experiments.records import read_results
-from keras_provlae.experiments.runner import MODELS
+from keras_provlae.experiments.records import MODELS, read_results
 from keras_provlae.experiments.sources import load
 from keras_provlae.experiments.tables import markdown
 from keras_provlae.folders import check_writable, replace_text

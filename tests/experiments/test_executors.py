@@ -7,6 +7,7 @@ import pytest
 from keras_provlae.experiments import execute_all, executors, read_results, runs
 from keras_provlae.experiments.child import Child
 from keras_provlae.experiments.runner import FailedRunsError
+from keras_provlae.experiments.training import RESULT
 
 RUN = {"model": "VLAE", "data": "mnist", "beta": 1, "L": 3, "latent_dim": 3, "iterations": 300, "size": 28}
 RUNS = [{**RUN, "seed": seed} for seed in range(4)]
@@ -25,7 +26,7 @@ def stub(made_up, monkeypatch):
         own = executors.Path(folder) / result["key"]
         own.mkdir(parents=True, exist_ok=True)
         (own / "model.keras").write_bytes(b"weights")
-        (own / executors.RESULT).write_text("{}")
+        (own / RESULT).write_text("{}")
         return result
 
     monkeypatch.setattr(executors.Child, "execute", lambda child, *request: execute(*request))
@@ -50,7 +51,7 @@ def test_runs_on_an_executor(kind, stub, tmp_path, monkeypatch):
     for run in RUNS[:3]:
         folder = tmp_path / "models" / runs.key(run)
         assert (folder / "model.keras").read_bytes() == b"weights"
-        assert not (folder / executors.RESULT).exists()
+        assert not (folder / RESULT).exists()
     assert not list((tmp_path / "scratch").glob("*/*"))
     assert sum("mig 0.100" in line for line in lines) == 3
     where = {ThreadPoolExecutor: str(tmp_path / "models"), Elsewhere: str(tmp_path / "scratch" / executors.SCRATCH)}
