@@ -3,9 +3,9 @@
 python -m keras_provlae.experiments comparison --scale=small --workers=2
 
 The paper's experiments are comparison (figures 2 and 3), information_flow (figure 5, tables 1 and 3 to 8), ablation
-(table 2) and traversals (figures 4, 6, 7 and 10); `all` runs these four. guidance trains the recipes of
-`presets.recipe` beside the other models. Run the same command again to resume after a stop. select trains nothing: it
-ranks the finished runs of a folder without labels.
+(table 2) and traversals (figures 4, 6, 7 and 10); `all` runs these four. harsh_ablation is table 2 at a learning rate
+at which trainings fail. guidance trains the recipes of `presets.recipe` beside the other models. Run the same command
+again to resume after a stop. select trains nothing: it ranks the finished runs of a folder without labels.
 """
 
 import contextlib

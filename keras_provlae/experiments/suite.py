@@ -7,7 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from keras_provlae.checks import check_count
-from keras_provlae.experiments import ablation, comparison, guidance, information_flow, runs, scales, traversals
+from keras_provlae.experiments import (
+    ablation,
+    comparison,
+    guidance,
+    harsh_ablation,
+    information_flow,
+    runs,
+    scales,
+    traversals,
+)
 from keras_provlae.experiments.records import read_results
 from keras_provlae.experiments.runner import FailedRunsError, execute_all
 from keras_provlae.folders import check_writable
@@ -18,7 +27,7 @@ PAPER = {
     "ablation": ablation,
     "traversals": traversals,
 }
-EXPERIMENTS = {**PAPER, "guidance": guidance}
+EXPERIMENTS = {**PAPER, "harsh_ablation": harsh_ablation, "guidance": guidance}
 PAGE = "README.md"
 
 

@@ -12,7 +12,7 @@ from keras_provlae.experiments import runs
 def made_up():
     """Makes a result without training: `made_up(run, mi=..., mig=..., ...)`."""
 
-    def make(run, mi=None, totals=None, finite=True, peak_variance=1.0, **scores):
+    def make(run, mi=None, totals=None, finite=True, peak_variance=1.0, kl=10.0, **scores):
         run = runs.complete(run)
         ends = runs.stage_ends(run)
         stages = []
@@ -32,7 +32,7 @@ def made_up():
         result = {"run": run, "key": runs.key(run), "data": f"{run['data']}, {'real' if real else 'procedural'}"}
         result |= {"real": real, "finite": finite, "stages": stages, "peak_variance": peak_variance}
         result |= {"versions": {"keras": "3.0", "backend": "tensorflow 2.0"}, "stopped_at": run["iterations"]}
-        result |= {"seconds": {"training": 60.0, "scores": 6.0}, "reconstruction": 1000.0, "kl": 10.0}
+        result |= {"seconds": {"training": 60.0, "scores": 6.0}, "reconstruction": 1000.0, "kl": kl, "images": 480_000}
         result["scores"] = {"mig": 0.1, "mig_sup": 0.1, "factor_vae_score": 0.2, "active_latents": 5.0, **scores}
         return result
 

@@ -4,7 +4,17 @@ import re
 
 import pytest
 
-from keras_provlae.experiments import ablation, comparison, guidance, information_flow, paper, suite, tables, traversals
+from keras_provlae.experiments import (
+    ablation,
+    comparison,
+    guidance,
+    harsh_ablation,
+    information_flow,
+    paper,
+    suite,
+    tables,
+    traversals,
+)
 
 
 def row(page, start):
@@ -188,6 +198,15 @@ def test_the_ablation_counts_successes(made_up, tmp_path):
     assert row(page, "no run succeeds without strategies")[1] == tables.DIFFERS
     assert row(page, "both together help most")[1] == tables.AGREES
     assert row(page, "each strategy helps")[1] == tables.UNDECIDED  # the success rates are equal
+
+
+def test_a_kl_beyond_what_the_images_hold_is_a_failure(made_up, tmp_path):
+    run = suite.grid("harsh_ablation", "small", seeds=1)[0]
+    assert ablation.failure(made_up(run, kl=26.1)) == ""  # 2 ln 480,000 is 26.16
+    assert ablation.failure(made_up(run, kl=26.2)) == "exploding KL"
+    page = harsh_ablation.report([made_up(run, kl=1e6)], tmp_path)
+    assert page.startswith(f"# {harsh_ablation.TITLE}")
+    assert row(page, "our runs")[1] == "0.000 (0 of 1)"
 
 
 @pytest.mark.parametrize(("data", "how"), [("shapes3d", "with"), ("dsprites", "without")])

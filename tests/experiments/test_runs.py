@@ -141,6 +141,13 @@ def test_the_ablation_switches_each_strategy():
     assert switched == {(0.0, 0), (0.5, 0), (0.0, 5000), (0.5, 5000)}
 
 
+def test_the_harsh_ablation_has_a_higher_learning_rate():
+    for scale in scales.SCALES:
+        harsh, mild = suite.grid("harsh_ablation", scale, seeds=1), suite.grid("ablation", scale, seeds=1)
+        assert [(run["gamma"], run["fade_in"]) for run in harsh] == [(run["gamma"], run["fade_in"]) for run in mild]
+        assert {run["learning_rate"] for run in harsh} == {4e-3}
+
+
 def test_a_run_stores_the_name_of_its_source(tmp_path):
     mnist = tmp_path / "mnist"
     mnist.mkdir()

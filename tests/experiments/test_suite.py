@@ -72,7 +72,8 @@ def test_a_command_reports_errors_without_a_traceback(tmp_path, command):
     assert "Traceback" not in output
     code, output = command("figures")
     assert code == 1
-    assert "Name exactly one experiment: comparison, information_flow, ablation, traversals, guidance or all" in output
+    known = "comparison, information_flow, ablation, traversals, harsh_ablation, guidance or all"
+    assert f"Name exactly one experiment: {known}" in output
     assert "Received: figures" in output
 
 
