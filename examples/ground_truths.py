@@ -24,7 +24,7 @@ flags.DEFINE_string(
 )  # fmt: skip
 flags.DEFINE_bool("quick", True, "2 to 3 minutes on 2 cores: half the size, a short schedule, 20,000 images scored.")
 flags.DEFINE_bool("paper", False, "The paper's size and schedule, all images scored. Overrides --quick.")
-flags.DEFINE_bool("recipe", False, "The recipe of `presets.recipe` for this data set. Overrides --quick and --paper.")
+flags.DEFINE_bool("recipe", False, "The recipe of `presets.recipe` for these data; with --paper: 3DShapes at 64 x 64.")
 flags.DEFINE_integer("epochs", None, "Epochs of the whole training; default: the schedule's.", lower_bound=1)
 flags.DEFINE_integer("steps_per_epoch", None, "Optimizer steps per epoch; default: the schedule's.", lower_bound=1)
 flags.DEFINE_float("beta", None, "KL weight of unlocked rungs; default: the schedule's.", lower_bound=0.0)
@@ -109,7 +109,10 @@ def main(_):
     preset = kp.presets.preset(FLAGS.data)
     if FLAGS.recipe and FLAGS.beta is not None:
         raise app.UsageError("--recipe sets beta for every stage: leave --beta out.")
-    recipe = kp.presets.recipe(FLAGS.data) if FLAGS.recipe else None
+    name = f"{FLAGS.data}_64" if FLAGS.paper else FLAGS.data
+    if FLAGS.recipe and name not in kp.presets.RECIPES:
+        raise app.UsageError(f"There is no recipe for {FLAGS.data} at the paper's size: leave --paper out.")
+    recipe = kp.presets.recipe(name) if FLAGS.recipe else None
     plan = json.loads(json.dumps(schedule(preset, recipe)))  # as plan.json has it
     truth = getattr(kp.datasets, FLAGS.data)(FLAGS.source).downscale(plan["downscale"])
     started = output / "plan.json"

@@ -72,7 +72,7 @@ def test_a_recipe_can_be_resized_and_stretched(name):
             kp.callbacks.Annealing(**{weight: values}) for values in (stages, other["training"]["annealing"][weight])
         )
         for stage in range(3):
-            expected = np.asarray(before.value(weight, 1500, stage)) / (1 if weight == "contour_weight" else 4)
+            expected = np.asarray(before.value(weight, 1500, stage)) / (2 if weight == "contour_weight" else 4)
             np.testing.assert_allclose(after.value(weight, 75, stage), expected)
     rates = (recipe["training"]["learning_rate"] for recipe in (whole, other))
     rates = [[(0, rate)] if isinstance(rate, float) else rate for rate in rates]
@@ -97,7 +97,7 @@ def test_baselines_take_their_preset(model):
 
 
 def test_unknown_names_list_the_known_ones():
-    with pytest.raises(ValueError, match="celeb_a, dsprites, dsprites_32, mnist, .*, shapes3d_32. Received: 'cifar'"):
+    with pytest.raises(ValueError, match="celeb_a, dsprites, .*, shapes3d_32, shapes3d_64. Received: 'cifar'"):
         kp.ProgressiveVAE.from_preset("cifar")
     with pytest.raises(TypeError, match="has no argument num_rung. Its architecture has .*channels"):
         kp.ProgressiveVAE.from_preset("mnist", num_rung=3)

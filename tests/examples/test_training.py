@@ -241,6 +241,12 @@ def test_a_recipe_is_trained_as_it_stands_and_resumed(folder, monkeypatch):
         run("ground_truths", "--source=procedural", "--resume", "--output=recipe")  # without --recipe
     with pytest.raises(app.UsageError, match="--recipe sets beta for every stage"):
         run("ground_truths", "--recipe", "--beta=3", "--source=procedural", "--output=recipe")
+    with pytest.raises(app.UsageError, match="no recipe for dsprites at the paper's size"):
+        run("ground_truths", "--recipe", "--paper", "--data=dsprites", "--source=procedural", "--output=recipe")
+    with stand_ins(kp.metrics, "evaluate", result=collections.defaultdict(float)), contextlib.suppress(AttributeError):
+        run("ground_truths", "--recipe", "--paper", "--source=procedural", "--output=larger")
+    assert fits[1][0].image_shape == (64, 64, 3)
+    assert fits[1][0].contour_weight is not None
 
 
 @pytest.mark.parametrize("output", ["output/shapes3d", "output/dsprites"])
