@@ -48,7 +48,9 @@ def report(results: Sequence[Mapping[str, Any]], folder: Path) -> str:
     ]
     for table in (paper.FIGURE_5, *paper.FLOW_TABLES):
         some = tables.of(_growing(results), data=table.data, L=table.L, latent_dim=table.latent_dim)
-        parts += [f"## {table.name}: {table.data}, L = {table.L}, {table.latent_dim} latents each", _steps(some, table)]
+        if some:
+            where = f"{table.data}, L = {table.L}, {table.latent_dim} latents each"
+            parts += [f"## {table.name}: {where}", _steps(some, table)]
     parts += ["## Table 1: pro-VLAE and VLAE after training", _table_1(results)]
     parts += ["## The paper's conclusions", tables.claims_table(_claims(results)), tables.RULE]
     parts += _figure_5(results, folder)
@@ -68,7 +70,7 @@ def _ceilings(results):
 
 def _at(results, step, name):
     """Returns I(x; z_l) of a rung, or the total, of all seeds at the end of a stage."""
-    stages = [result["stages"][step] for result in results if step < len(result["stages"])]
+    stages = [result["stages"][step] for result in results]
     return [stage["mi_total"] if name == "total" else stage["mi"].get(name) for stage in stages]
 
 
@@ -83,8 +85,6 @@ def _steps(results, table):
 
 
 def _cell(values, expected, deviation=None):
-    if not values:
-        return f"- [{expected:.2f}]"
     beside = f"{expected:.2f}" if deviation is None else f"{expected:.2f} ± {deviation:.2f}"
     return f"{tables.spread(values)} [{beside}]{' =' if _same(values, expected, deviation or 0.0) else ''}"
 
@@ -108,10 +108,9 @@ def _table_1(results):
     rows = []
     for (data, model), expected in paper.TABLE_1.items():
         some = tables.of(results, data=data, model=model, L=3, latent_dim=3)
-        cells = [
-            _cell(_at(some, -1, name), value) for name, value in zip(("3", "2", "1", "total"), expected, strict=True)
-        ]
-        rows.append([data, model, *cells])
+        names = zip(("3", "2", "1", "total"), expected, strict=True)
+        if some:
+            rows.append([data, model, *(_cell(_at(some, -1, name), value) for name, value in names)])
     return tables.markdown(["data", "model", "I(x; z_3)", "I(x; z_2)", "I(x; z_1)", "I(x; z)"], rows)
 
 
@@ -123,6 +122,8 @@ def _claims(results):
             claims += _claims_of(table, some)
     for data in "shapes3d", "mnist":
         flat, grown = (tables.of(results, data=data, model=model, L=3, latent_dim=3) for model in ("VLAE", "pro-VLAE"))
+        if not (flat and grown):
+            continue
         shares = [[_deepest_share(result) for result in some] for some in (grown, flat)]
         claims.append(
             tables.Claim(

@@ -171,6 +171,15 @@ def test_only_values_close_to_the_papers_are_marked(made_up):
     ]
 
 
+def test_the_page_leaves_out_tables_without_runs(made_up, tmp_path):
+    runs = [run for run in suite.grid("information_flow", "small", seeds=1) if run["data"] == "mnist"]
+    page = information_flow.report([made_up(run) for run in runs if run["model"] == "pro-VLAE"], tmp_path)
+    titles = [line.split(":")[0] for line in page.splitlines() if line.startswith("## Table")]
+    assert titles == ["## Table 6", "## Table 7", "## Table 8", "## Table 1"]
+    assert "shapes3d" not in page
+    assert "nan" not in page
+
+
 def test_the_ablation_counts_successes(made_up, tmp_path):
     outcomes = {
         (0.0, 0): {"finite": False},
