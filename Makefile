@@ -28,7 +28,7 @@ NOT_CORE := tests/experiments/test_suite.py tests/examples/test_training.py test
 
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-PRESET ?= shapes3d_32
+PRESET ?= shapes3d_64
 
 .PHONY: mnist explore test types docs docs-serve test-long test-serving test-backends test-lowest clean
 

@@ -1,6 +1,6 @@
 """Opens the latent explorer on a pretrained model: exports it once, then serves it.
 
-python examples/explore.py --preset=shapes3d_32     then open http://127.0.0.1:8501
+python examples/explore.py --preset=shapes3d_64     then open http://127.0.0.1:8501
 """
 
 import os
@@ -12,7 +12,7 @@ from absl import app, flags, logging
 import keras_provlae as kp
 
 FLAGS = flags.FLAGS
-flags.DEFINE_enum("preset", "shapes3d_32", kp.pretrained.names(), "The pretrained model.")
+flags.DEFINE_enum("preset", "shapes3d_64", kp.pretrained.names(), "The pretrained model.")
 flags.DEFINE_string("output", "output/explore", "Folder for the exports.")
 flags.DEFINE_integer("port", 8501, "Port; 0 picks a free one.", lower_bound=0, upper_bound=65535)
 

@@ -66,9 +66,8 @@ def test_shipped_weights_score_as_their_cards_say(name):
         found = kp.metrics.evaluate(model, digits, factor_names=["digit"], **scores)
         assert float(found["mig"]) == pytest.approx(expected["value"], abs=0.01)
         return
-    data, size, _ = card["data"].split()
-    truth = getattr(kp.datasets, data)("procedural")
-    truth = truth.downscale(truth.image_shape[0] // int(size.split("x")[0]))
+    truth = getattr(kp.datasets, recipe["data"]["name"])("procedural").downscale(recipe["data"]["downscale"])
+    assert card["data"] == str(truth)
     found = kp.metrics.evaluate(model, truth, num_images=expected["convention"]["rows"], **scores)
     assert float(found["mig"]) == pytest.approx(expected["value"], abs=0.01)
     shares = found.results["mutual_information"].normalized
